@@ -1,0 +1,63 @@
+# Every library the project links, in one place. Packages are installed by cmake/install_packages.sh.
+
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(MPI REQUIRED COMPONENTS CXX)
+find_package(PkgConfig REQUIRED)
+find_package(HDF5 REQUIRED COMPONENTS C HL)
+find_package(yaml-cpp REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(fmt REQUIRED)
+
+# yaml-cpp 0.7 (Debian 12) exports `yaml-cpp`, 0.8 (Ubuntu 24.04) `yaml-cpp::yaml-cpp`.
+if(NOT TARGET yaml-cpp::yaml-cpp)
+  add_library(yaml-cpp::yaml-cpp ALIAS yaml-cpp)
+endif()
+
+add_library(chunkstate_hdf5 INTERFACE)
+target_include_directories(chunkstate_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
+target_link_libraries(chunkstate_hdf5 INTERFACE ${HDF5_C_HL_LIBRARIES} ${HDF5_C_LIBRARIES})
+
+# PCRE2: the split expression of a tokenizer.json.
+find_path(PCRE2_INCLUDE_DIR pcre2.h REQUIRED)
+find_library(PCRE2_LIBRARY pcre2-8 REQUIRED)
+add_library(chunkstate_pcre2 INTERFACE)
+target_include_directories(chunkstate_pcre2 SYSTEM INTERFACE ${PCRE2_INCLUDE_DIR})
+target_link_libraries(chunkstate_pcre2 INTERFACE ${PCRE2_LIBRARY})
+
+# xxHash, header only (XXH_INLINE_ALL): digests of files, items and results.
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
+add_library(chunkstate_xxhash INTERFACE)
+target_include_directories(chunkstate_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE_DIR})
+target_compile_definitions(chunkstate_xxhash INTERFACE XXH_INLINE_ALL)
+
+# OpenBLAS: fp32 GEMM on the CPU.
+find_path(CBLAS_INCLUDE_DIR cblas.h REQUIRED
+  PATH_SUFFIXES openblas x86_64-linux-gnu x86_64-linux-gnu/openblas-pthread openblas-pthread)
+find_library(OPENBLAS_LIBRARY openblas REQUIRED
+  PATH_SUFFIXES x86_64-linux-gnu/openblas-pthread openblas-pthread)
+add_library(chunkstate_blas INTERFACE)
+target_include_directories(chunkstate_blas SYSTEM INTERFACE ${CBLAS_INCLUDE_DIR})
+target_link_libraries(chunkstate_blas INTERFACE ${OPENBLAS_LIBRARY})
+
+# CUDA: AUTO takes it when nvcc is there; ON insists.
+set(CHUNKSTATE_WITH_CUDA OFF)
+if(NOT CHUNKSTATE_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+    set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+  endif()
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;80-virtual")
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(CHUNKSTATE_WITH_CUDA ON)
+  elseif(CHUNKSTATE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "CHUNKSTATE_CUDA=ON, but no CUDA compiler (nvcc) was found")
+  endif()
+endif()
+message(STATUS "CUDA backend: ${CHUNKSTATE_WITH_CUDA}")

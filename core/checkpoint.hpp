@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/model_config.hpp"
+#include "kernels/base/view.hpp"
+
+namespace chunkstate {
+
+/// One named tensor in host memory; valid as long as the Checkpoint it came from.
+struct CheckpointTensor {
+  std::string name;
+  DType dtype = DType::fp32;
+  std::vector<std::int64_t> extents;
+  const std::byte* data = nullptr;
+};
+
+/// The named weights of a model, by their Hugging Face names and shapes.
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  /// Throws InputError if there is no tensor of this name or its shape is another.
+  virtual CheckpointTensor tensor(const std::string& name,
+                                  const std::vector<std::int64_t>& extents) const = 0;
+  virtual bool contains(const std::string& name) const = 0;
+  /// 32 hex digits that change when any weight does.
+  virtual std::string digest() const = 0;
+  /// Bytes of all tensors as stored.
+  virtual std::int64_t bytes() const = 0;
+};
+
+/// model.safetensors, or the shards named by model.safetensors.index.json, memory-mapped read-only and
+/// shared between processes. Validates the container completely (header, offsets, shapes, overlaps, holes)
+/// before any tensor is used. Throws InputError.
+std::unique_ptr<Checkpoint> open_safetensors(const std::filesystem::path& folder);
+
+/// Weights drawn from `seed` for every tensor that `config` needs, made on first use. The values depend
+/// on (seed, tensor name, index) alone and have the scale of a trained model's, so that activations stay
+/// finite and decays lie in (0, 1). `dtype` is the storage type.
+std::unique_ptr<Checkpoint> make_synthetic_checkpoint(const ModelConfig& config, std::uint64_t seed,
+                                                      DType dtype);
+
+}  // namespace chunkstate

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace chunkstate {
+
+/// A group of ranks that call the same methods in the same order. It moves bytes and floats and knows
+/// nothing of what they mean. Methods throw std::runtime_error with MPI's own message.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  /// The rank among those of this host, and their number.
+  virtual int local_rank() const = 0;
+  virtual int local_size() const = 0;
+  /// The index of this host, 0 .. hosts() - 1, in the order of each host's lowest rank.
+  virtual int host() const = 0;
+  virtual int hosts() const = 0;
+
+  virtual void barrier() = 0;
+  /// Sum over ranks in place, in rank order, so that a group of a given size repeats bit for bit.
+  virtual void all_reduce_sum(std::span<float> values) = 0;
+  /// `root`'s bytes on every rank; other ranks' `bytes` are replaced and resized.
+  virtual void broadcast(std::string& bytes, int root) = 0;
+  /// Every rank's bytes on every rank, in rank order. Lengths may differ.
+  virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
+  virtual void send(std::span<const std::byte> bytes, int to) = 0;
+  virtual void receive(std::span<std::byte> bytes, int from) = 0;
+};
+
+/// A counter that several ranks draw from: 0, 1, 2, ... each number once. Drawing never waits for another
+/// rank's computation: the counter lies in memory shared by the ranks of one host.
+class SharedCounter {
+ public:
+  virtual ~SharedCounter() = default;
+  virtual std::int64_t next() = 0;
+};
+
+/// One rank and no library behind it: the same code runs without MPI.
+std::unique_ptr<Communicator> make_local_communicator();
+
+/// True if a launcher (mpirun, srun with PMI or PMIx) started this process as one of a group.
+bool launched_by_mpi();
+
+/// All ranks of the job over MPI, host memory. Calls MPI_Init_thread; its destructor calls MPI_Finalize,
+/// or MPI_Abort if it runs because of an exception. At most one per process.
+std::unique_ptr<Communicator> make_mpi_communicator();
+
+/// make_mpi_communicator() if launched_by_mpi(), else make_local_communicator().
+std::unique_ptr<Communicator> make_world();
+
+/// A counter shared by the ranks of each host (every host has its own). Collective.
+std::unique_ptr<SharedCounter> make_shared_counter(Communicator& world);
+
+}  // namespace chunkstate
