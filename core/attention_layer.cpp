@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+
+#include "core/layers.hpp"
+#include "kernels/attention/attention.hpp"
+#include "kernels/base/memory.hpp"
+#include "kernels/linear/linear.hpp"
+#include "kernels/rope/rope.hpp"
+#include "kernels/silu_mul/silu_mul.hpp"
+
+namespace chunkstate {
+namespace {
+
+// Rows of new keys or values behind those a sequence already has.
+void append(const Executor& exec, const AnyView<2>& rows, const PackedTokens::Piece& piece,
+            const AnyView<4>& cache) {
+  const std::size_t row_bytes = static_cast<std::size_t>(rows.extent[1]) * bytes_of(rows.dtype);
+  copy_rows(exec, cache.at(piece.sequence, piece.first_position, 0, 0), row_bytes,
+            rows.at(piece.first_row, 0), row_bytes, row_bytes,
+            static_cast<std::size_t>(piece.tokens));
+}
+
+}  // namespace
+
+void attention_layer(const LayerContext& context, std::size_t layer, const AttentionWeights& weights,
+                     ConstAnyView<2> x, AnyView<2> residual) {
+  const ModelConfig& config = context.config;
+  const PackedTokens& packed = context.packed;
+  const std::int64_t heads = config.attention_heads;
+  const std::int64_t head_dim = config.attention_head_dim;
+  const std::int64_t kv_size = config.kv_heads * head_dim;
+  const std::size_t mark = context.arena.mark();
+  const auto q = context.arena.take<2>(context.dtype, {packed.tokens, heads * head_dim});
+  const auto k = context.arena.take<2>(context.dtype, {packed.tokens, kv_size});
+  const auto v = context.arena.take<2>(context.dtype, {packed.tokens, kv_size});
+  const auto y = context.arena.take<2>(context.dtype, {packed.tokens, heads * head_dim});
+
+  linear(context.exec, {x, weights.q, {}, q});
+  linear(context.exec, {x, weights.k, {}, k});
+  linear(context.exec, {x, weights.v, {}, v});
+  const auto q_heads = split_last(q, heads, head_dim);
+  const auto y_heads = split_last(y, heads, head_dim);
+  rope(context.exec, {q_heads, packed.positions, context.inverse_frequency});
+  rope(context.exec, {split_last(k, config.kv_heads, head_dim), packed.positions,
+                      context.inverse_frequency});
+
+  const AnyView<4> keys = context.state.keys(layer);
+  const AnyView<4> values = context.state.values(layer);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  for (const auto& piece : packed.pieces) {
+    append(context.exec, k, piece, keys);
+    append(context.exec, v, piece, values);
+    if (!packed.step_runs.empty()) continue;
+    const std::int64_t end_row = piece.first_row + piece.tokens;
+    const std::int64_t length = piece.first_position + piece.tokens;
+    attention(context.exec,
+              {q_heads.slice(0, piece.first_row, end_row), keys[piece.sequence].slice(0, 0, length),
+               values[piece.sequence].slice(0, 0, length), scale,
+               y_heads.slice(0, piece.first_row, end_row)});
+  }
+  for (const auto& run : packed.step_runs) {
+    const std::int64_t end_row = run.first_row + run.batch;
+    const std::int64_t end_sequence = run.first_sequence + run.batch;
+    attention_step(context.exec, {q_heads.slice(0, run.first_row, end_row),
+                                  keys.slice(0, run.first_sequence, end_sequence),
+                                  values.slice(0, run.first_sequence, end_sequence),
+                                  {packed.lengths.data + run.first_row, {run.batch}},
+                                  scale,
+                                  y_heads.slice(0, run.first_row, end_row)});
+  }
+  linear(context.exec, {y, weights.o, {}, residual, true});
+  context.arena.release(mark);
+}
+
+void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyView<2> x,
+               AnyView<2> residual) {
+  const std::int64_t tokens = context.packed.tokens;
+  const std::int64_t channels = context.config.intermediate_size;
+  const std::size_t mark = context.arena.mark();
+  const auto gate = context.arena.take<2>(context.dtype, {tokens, channels});
+  const auto up = context.arena.take<2>(context.dtype, {tokens, channels});
+  linear(context.exec, {x, weights.gate, {}, gate});
+  linear(context.exec, {x, weights.up, {}, up});
+  silu_mul(context.exec, {gate, up, gate});
+  linear(context.exec, {gate, weights.down, {}, residual, true});
+  context.arena.release(mark);
+}
+
+std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64_t tokens) {
+  const auto bytes = [&](std::int64_t channels) { return Arena::padded(tokens * channels, dtype); };
+  const std::int64_t q_size = config.attention_heads * config.attention_head_dim;
+  const std::int64_t kv_size = config.kv_heads * config.attention_head_dim;
+  const std::size_t mamba =
+      bytes(config.in_proj_size()) + bytes(config.conv_channels()) + bytes(config.inner_size());
+  const std::size_t attention = 2 * bytes(q_size) + 2 * bytes(kv_size);
+  const std::size_t mlp = 2 * bytes(config.intermediate_size);
+  return std::max({mamba, attention, mlp});
+}
+
+}  // namespace chunkstate

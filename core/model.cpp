@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/errors.hpp"
+#include "kernels/base/memory.hpp"
+#include "kernels/embedding/embedding.hpp"
+#include "kernels/linear/linear.hpp"
+#include "kernels/rms_norm/rms_norm.hpp"
+
+namespace chunkstate {
+namespace {
+
+// Logits are made in blocks of at most this many floats (128 MiB), whatever the vocabulary and prompt.
+constexpr std::int64_t logits_block_elements = std::int64_t{1} << 25;
+
+ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
+  const auto available = static_cast<std::int64_t>(config.layers.size());
+  if (layers < 0 || layers > available) {
+    throw UsageError("layers: found " + std::to_string(layers) + ", the model has " +
+                     std::to_string(available));
+  }
+  if (layers > 0) config.layers.resize(static_cast<std::size_t>(layers));
+  return config;
+}
+
+// In fp32 and by powf, as transformers forms them: angles of late positions depend on the last bits.
+Tensor make_inverse_frequency(const ModelConfig& config, const Executor& exec) {
+  const std::int64_t pairs = config.rotary_dim / 2;
+  std::vector<float> values(static_cast<std::size_t>(pairs));
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rotary_dim);
+    values[static_cast<std::size_t>(i)] =
+        1.0F / std::pow(static_cast<float>(config.rope_theta), exponent);
+  }
+  Tensor tensor(exec.backend, DType::fp32, {pairs});
+  copy_to_backend(exec, tensor.data(), values.data(), tensor.bytes());
+  synchronize(exec);
+  return tensor;
+}
+
+std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
+  return std::min(rows, std::max<std::int64_t>(1, logits_block_elements / config.vocab_size));
+}
+
+}  // namespace
+
+Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
+             const ModelOptions& options)
+    : config_(first_layers(std::move(config), options.layers)),
+      options_(options),
+      exec_{options.backend, options.threads},
+      weights_(config_, std::move(checkpoint), options.backend, options.dtype),
+      inverse_frequency_(make_inverse_frequency(config_, exec_)),
+      arena_(options.backend) {}
+
+SequenceState Model::make_state(const SsdSettings& ssd, std::int64_t batch,
+                                std::int64_t capacity) const {
+  return {config_, exec_, options_.dtype, options_.state_dtype, ssd, batch, capacity};
+}
+
+std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const {
+  const std::int64_t block = logits_block_rows(config_, logits_rows);
+  const std::size_t logits = Arena::padded(logits_rows * config_.hidden_size, options_.dtype) +
+                             Arena::padded(block * config_.vocab_size, DType::fp32);
+  const std::size_t layer = Arena::padded(tokens * config_.hidden_size, options_.dtype) +
+                            layer_arena_bytes(config_, options_.dtype, tokens);
+  return Arena::padded(5 * tokens, DType::fp32) + 3 * Arena::padded(1, DType::fp32) +
+         Arena::padded(tokens * config_.hidden_size, options_.residual_dtype) +
+         std::max(logits, layer);
+}
+
+void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
+                        const SequenceState& state) const {
+  if (static_cast<std::int64_t>(tokens.size()) != state.batch()) {
+    throw std::logic_error("forward: " + std::to_string(tokens.size()) + " sequences for a state of " +
+                           std::to_string(state.batch()));
+  }
+  const SsdSettings& ssd = state.ssd();
+  for (std::size_t s = 0; s < tokens.size(); ++s) {
+    const std::int64_t position = state.position(static_cast<std::int64_t>(s));
+    const auto count = static_cast<std::int64_t>(tokens[s].size());
+    if (count > state.capacity() - position) {
+      throw UsageError("sequence " + std::to_string(s) + ": " + std::to_string(position + count) +
+                       " tokens, room for " + std::to_string(state.capacity()));
+    }
+    if (count > 0 && !ssd.variant->causal() && position % ssd.chunk_size != 0) {
+      throw UsageError("variant " + std::string(ssd.variant->name) +
+                       " cannot continue inside a chunk: it has no decode form, use_cache must be off");
+    }
+    for (std::size_t t = 0; t < tokens[s].size(); ++t) {
+      if (tokens[s][t] < 0 || tokens[s][t] >= config_.vocab_size) {
+        throw UsageError("sequence " + std::to_string(s) + ", token " + std::to_string(t) + ": id " +
+                         std::to_string(tokens[s][t]) + ", expected 0 to " +
+                         std::to_string(config_.vocab_size - 1));
+      }
+    }
+  }
+}
+
+PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
+                         const SequenceState& state, View<const std::int32_t, 1>& ids) {
+  PackedTokens packed;
+  std::vector<std::int32_t> host_ids;
+  std::vector<std::int64_t> positions;
+  bool single_tokens = state.ssd().variant->causal();
+  for (std::size_t s = 0; s < tokens.size(); ++s) {
+    if (tokens[s].empty()) continue;
+    const auto count = static_cast<std::int64_t>(tokens[s].size());
+    const auto sequence = static_cast<std::int64_t>(s);
+    const std::int64_t first = state.position(sequence);
+    packed.pieces.push_back({sequence, packed.tokens, count, first});
+    host_ids.insert(host_ids.end(), tokens[s].begin(), tokens[s].end());
+    for (std::int64_t t = 0; t < count; ++t) positions.push_back(first + t);
+    packed.tokens += count;
+    single_tokens = single_tokens && count == 1;
+  }
+  if (single_tokens) {
+    for (const auto& piece : packed.pieces) {
+      auto& runs = packed.step_runs;
+      if (runs.empty() || runs.back().first_sequence + runs.back().batch != piece.sequence) {
+        runs.push_back({piece.sequence, piece.first_row, 0});
+      }
+      ++runs.back().batch;
+    }
+  }
+
+  const auto place = [&](const auto& values) {
+    using T = typename std::decay_t<decltype(values)>::value_type;
+    const std::size_t bytes = values.size() * sizeof(T);
+    const auto memory =
+        arena_.take<1>(DType::fp32, {static_cast<std::int64_t>((bytes + 3) / 4)});
+    copy_to_backend(exec_, memory.data, values.data(), bytes);
+    return View<const T, 1>(reinterpret_cast<const T*>(memory.data), {packed.tokens});
+  };
+  ids = place(host_ids);
+  packed.positions = place(positions);
+  for (std::int64_t& position : positions) ++position;
+  packed.lengths = place(positions);
+  synchronize(exec_);  // the host vectors end here
+  return packed;
+}
+
+void Model::forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
+                    LogitsRows rows, const LogitsSink& sink) {
+  check_input(tokens, state);
+  std::int64_t total = 0;
+  std::int64_t sequences = 0;
+  for (const auto& sequence : tokens) {
+    total += static_cast<std::int64_t>(sequence.size());
+    sequences += sequence.empty() ? 0 : 1;
+  }
+  if (total == 0) return;
+  arena_.reserve(arena_bytes(total, rows == LogitsRows::all ? total : sequences));
+
+  View<const std::int32_t, 1> ids;
+  const PackedTokens packed = pack(tokens, state, ids);
+  const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
+  const LayerContext context{exec_, config_, options_.dtype, packed, state, arena_,
+                             {reinterpret_cast<const float*>(inverse_frequency_.data()),
+                              {config_.rotary_dim / 2}}};
+  embedding(exec_, {ids, weights_.embedding, residual});
+
+  const std::size_t mark = arena_.mark();
+  const auto x = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
+  for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
+    const LayerWeights& layer = weights_.layers[i];
+    rms_norm(exec_, {residual, layer.mixer_norm, config_.rms_norm_eps, x});
+    if (layer.kind == LayerKind::mamba) {
+      mamba_layer(context, i, layer.mamba, x, residual);
+    } else {
+      attention_layer(context, i, layer.attention, x, residual);
+    }
+    rms_norm(exec_, {residual, layer.mlp_norm, config_.rms_norm_eps, x});
+    mlp_layer(context, layer.mlp, x, residual);
+  }
+  arena_.release(mark);
+
+  for (const auto& piece : packed.pieces) state.advance(piece.sequence, piece.tokens);
+  if (rows != LogitsRows::none && sink) emit_logits(packed, residual, rows, sink);
+}
+
+void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
+                        const LogitsSink& sink) {
+  struct Wanted {
+    std::int64_t sequence, first_token, first_row, rows;
+  };
+  std::vector<Wanted> wanted;
+  std::int64_t total = 0;
+  for (const auto& piece : packed.pieces) {
+    const std::int64_t count = rows == LogitsRows::all ? piece.tokens : 1;
+    wanted.push_back({piece.sequence, piece.tokens - count, total, count});
+    total += count;
+  }
+
+  const auto normed = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const auto& piece = packed.pieces[i];
+    const std::int64_t end = piece.first_row + piece.tokens;
+    rms_norm(exec_, {residual.slice(0, end - wanted[i].rows, end), weights_.final_norm,
+                     config_.rms_norm_eps,
+                     normed.slice(0, wanted[i].first_row, wanted[i].first_row + wanted[i].rows)});
+  }
+
+  const std::int64_t block_rows = logits_block_rows(config_, total);
+  const auto block = arena_.take<2>(DType::fp32, {block_rows, config_.vocab_size});
+  for (std::int64_t begin = 0; begin < total; begin += block_rows) {
+    const std::int64_t end = std::min(total, begin + block_rows);
+    const auto logits = block.slice(0, 0, end - begin);
+    linear(exec_, {normed.slice(0, begin, end), weights_.lm_head, {}, logits});
+    const float* host = reinterpret_cast<const float*>(logits.data);
+    if (exec_.backend == Backend::cuda) {
+      host_logits_.resize(static_cast<std::size_t>((end - begin) * config_.vocab_size));
+      copy_to_host(exec_, host_logits_.data(), logits.data, host_logits_.size() * sizeof(float));
+      host = host_logits_.data();
+    }
+    for (const Wanted& w : wanted) {
+      const std::int64_t first = std::max(w.first_row, begin);
+      const std::int64_t last = std::min(w.first_row + w.rows, end);
+      if (first >= last) continue;
+      sink(w.sequence, w.first_token + (first - w.first_row),
+           View<const float, 2>(host + (first - begin) * config_.vocab_size,
+                                {last - first, config_.vocab_size}));
+    }
+  }
+}
+
+void Model::prefill(std::span<const std::int32_t> tokens, SequenceState& state,
+                    std::int64_t sequence, std::int64_t piece_tokens, LogitsRows rows,
+                    const LogitsSink& sink) {
+  const auto total = static_cast<std::int64_t>(tokens.size());
+  std::int64_t piece = piece_tokens > 0 ? piece_tokens : std::max<std::int64_t>(total, 1);
+  const SsdSettings& ssd = state.ssd();
+  if (!ssd.variant->causal()) {  // a chunk must be seen whole
+    piece = (piece + ssd.chunk_size - 1) / ssd.chunk_size * ssd.chunk_size;
+  }
+  std::vector<std::span<const std::int32_t>> batch(static_cast<std::size_t>(state.batch()));
+  for (std::int64_t begin = 0; begin < total; begin += piece) {
+    const std::int64_t count = std::min(piece, total - begin);
+    batch[static_cast<std::size_t>(sequence)] =
+        tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+    const bool ends = begin + count == total;
+    const LogitsRows wanted = rows == LogitsRows::last && !ends ? LogitsRows::none : rows;
+    forward(batch, state, wanted,
+            [&](std::int64_t s, std::int64_t first_token, View<const float, 2> logits) {
+              sink(s, begin + first_token, logits);
+            });
+  }
+}
+
+}  // namespace chunkstate

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/base/memory.hpp"
+
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "kernels/base/check.hpp"
+
+#if CHUNKSTATE_HAS_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
+namespace chunkstate {
+namespace {
+
+// A row of AVX-512 or a cache line: operators may use aligned loads on whole tensors.
+constexpr std::size_t host_alignment = 64;
+
+#if CHUNKSTATE_HAS_CUDA
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    throw std::bad_alloc();
+  }
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorName(status) + ": " +
+                           cudaGetErrorString(status));
+}
+#endif
+
+}  // namespace
+
+std::byte* allocate(Backend backend, std::size_t bytes) {
+  if (bytes == 0) bytes = host_alignment;
+  if (backend != Backend::cuda) {
+    return static_cast<std::byte*>(::operator new(bytes, std::align_val_t(host_alignment)));
+  }
+#if CHUNKSTATE_HAS_CUDA
+  void* data = nullptr;
+  check(cudaMalloc(&data, bytes), "cudaMalloc");
+  return static_cast<std::byte*>(data);
+#else
+  throw BackendError("allocate", backend);
+#endif
+}
+
+void deallocate(Backend backend, std::byte* data) noexcept {
+  if (data == nullptr) return;
+  if (backend != Backend::cuda) {
+    ::operator delete(data, std::align_val_t(host_alignment));
+    return;
+  }
+#if CHUNKSTATE_HAS_CUDA
+  static_cast<void>(cudaFree(data));
+#endif
+}
+
+void copy_to_backend(const Executor& exec, std::byte* target, const void* source,
+                     std::size_t bytes) {
+  if (bytes == 0) return;
+  if (exec.backend != Backend::cuda) {
+    std::memcpy(target, source, bytes);
+    return;
+  }
+#if CHUNKSTATE_HAS_CUDA
+  check(cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, exec.stream),
+        "cudaMemcpyAsync to device");
+#else
+  throw BackendError("copy_to_backend", exec.backend);
+#endif
+}
+
+void copy_to_host(const Executor& exec, void* target, const std::byte* source, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (exec.backend != Backend::cuda) {
+    std::memcpy(target, source, bytes);
+    return;
+  }
+#if CHUNKSTATE_HAS_CUDA
+  check(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, exec.stream),
+        "cudaMemcpyAsync to host");
+  check(cudaStreamSynchronize(exec.stream), "cudaStreamSynchronize");
+#else
+  throw BackendError("copy_to_host", exec.backend);
+#endif
+}
+
+void copy_rows(const Executor& exec, std::byte* target, std::size_t target_stride,
+               const std::byte* source, std::size_t source_stride, std::size_t bytes,
+               std::size_t rows) {
+  if (bytes == 0 || rows == 0) return;
+  if (exec.backend != Backend::cuda) {
+    for (std::size_t row = 0; row < rows; ++row) {
+      std::memcpy(target + row * target_stride, source + row * source_stride, bytes);
+    }
+    return;
+  }
+#if CHUNKSTATE_HAS_CUDA
+  check(cudaMemcpy2DAsync(target, target_stride, source, source_stride, bytes, rows,
+                          cudaMemcpyDeviceToDevice, exec.stream),
+        "cudaMemcpy2DAsync");
+#else
+  throw BackendError("copy_rows", exec.backend);
+#endif
+}
+
+void fill_zero(const Executor& exec, std::byte* data, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (exec.backend != Backend::cuda) {
+    std::memset(data, 0, bytes);
+    return;
+  }
+#if CHUNKSTATE_HAS_CUDA
+  check(cudaMemsetAsync(data, 0, bytes, exec.stream), "cudaMemsetAsync");
+#else
+  throw BackendError("fill_zero", exec.backend);
+#endif
+}
+
+void synchronize(const Executor& exec) {
+  if (exec.backend != Backend::cuda) return;
+#if CHUNKSTATE_HAS_CUDA
+  check(cudaStreamSynchronize(exec.stream), "cudaStreamSynchronize");
+#else
+  throw BackendError("synchronize", exec.backend);
+#endif
+}
+
+}  // namespace chunkstate

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/base/executor.hpp"
+
+namespace chunkstate {
+
+/// Memory that operators of `backend` read and write: host memory, 64-byte aligned, for reference and cpu;
+/// device memory for cuda. Contents are uninitialised. Throws std::bad_alloc, BackendError.
+std::byte* allocate(Backend backend, std::size_t bytes);
+void deallocate(Backend backend, std::byte* data) noexcept;
+
+/// Copies between host memory and memory of `backend`; done on return for host memory, in stream order
+/// (to pageable host memory: done on return) for cuda.
+void copy_to_backend(const Executor& exec, std::byte* target, const void* source, std::size_t bytes);
+void copy_to_host(const Executor& exec, void* target, const std::byte* source, std::size_t bytes);
+/// Both in memory of `backend`: `rows` rows of `bytes` each, with strides in bytes.
+void copy_rows(const Executor& exec, std::byte* target, std::size_t target_stride,
+               const std::byte* source, std::size_t source_stride, std::size_t bytes,
+               std::size_t rows);
+void fill_zero(const Executor& exec, std::byte* data, std::size_t bytes);
+/// Returns when everything launched on the executor's stream is done.
+void synchronize(const Executor& exec);
+
+}  // namespace chunkstate
