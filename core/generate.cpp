@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/generate.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/errors.hpp"
+
+namespace chunkstate {
+namespace {
+
+// The sequences of one generate() call and what each has emitted.
+class Generation {
+ public:
+  Generation(Model& model, const SsdSettings& ssd, std::span<const std::vector<std::int32_t>> prompts,
+             std::span<const std::uint64_t> seeds, const GenerateOptions& options,
+             const TokenSink& sink)
+      : model_(model),
+        options_(options),
+        sink_(sink),
+        seeds_(seeds),
+        sequences_(prompts.begin(), prompts.end()),
+        results_(prompts.size()),
+        state_(model.make_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())) {}
+
+  std::vector<Generated> run() {
+    if (options_.max_new_tokens == 0) return std::move(results_);
+    const LogitsSink take = [this](std::int64_t sequence, std::int64_t, View<const float, 2> logits) {
+      accept(sequence, logits);
+    };
+    prefill(take);
+    while (std::any_of(results_.begin(), results_.end(), [&](const auto& r) { return active(r); })) {
+      if (options_.use_cache) {
+        decode(take);
+      } else {
+        model_.reset(state_);
+        prefill(take);
+      }
+    }
+    return std::move(results_);
+  }
+
+ private:
+  std::int64_t capacity() const {
+    std::size_t longest = 0;
+    for (const auto& sequence : sequences_) longest = std::max(longest, sequence.size());
+    return static_cast<std::int64_t>(longest) + options_.max_new_tokens;
+  }
+
+  bool active(const Generated& result) const {
+    return !result.stopped &&
+           static_cast<std::int64_t>(result.tokens.size()) < options_.max_new_tokens;
+  }
+
+  void prefill(const LogitsSink& take) {
+    if (options_.prefill_tokens == 0) {
+      std::vector<std::span<const std::int32_t>> batch(sequences_.size());
+      for (std::size_t s = 0; s < sequences_.size(); ++s) {
+        if (active(results_[s])) batch[s] = sequences_[s];
+      }
+      model_.forward(batch, state_, LogitsRows::last, take);
+      return;
+    }
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      if (!active(results_[s])) continue;
+      model_.prefill(sequences_[s], state_, static_cast<std::int64_t>(s), options_.prefill_tokens,
+                     LogitsRows::last, take);
+    }
+  }
+
+  void decode(const LogitsSink& take) {
+    std::vector<std::span<const std::int32_t>> batch(sequences_.size());
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      if (active(results_[s])) batch[s] = std::span(sequences_[s]).last(1);
+    }
+    model_.forward(batch, state_, LogitsRows::last, take);
+  }
+
+  void accept(std::int64_t sequence, View<const float, 2> logits) {
+    const auto s = static_cast<std::size_t>(sequence);
+    Generated& result = results_[s];
+    const View<const float, 1> row(logits.data, {logits.extent[1]});
+    const Sampled sampled = sample(row, options_.sampling, seeds_[s], result.tokens.size());
+    result.tokens.push_back(sampled.token);
+    result.logprobs.push_back(sampled.logprob);
+    sequences_[s].push_back(sampled.token);
+    result.stopped = std::find(options_.stop_tokens.begin(), options_.stop_tokens.end(),
+                               sampled.token) != options_.stop_tokens.end();
+    if (sink_) sink_(sequence, sampled);
+  }
+
+  Model& model_;
+  const GenerateOptions& options_;
+  const TokenSink& sink_;
+  std::span<const std::uint64_t> seeds_;
+  std::vector<std::vector<std::int32_t>> sequences_;  // prompt and emitted tokens
+  std::vector<Generated> results_;
+  SequenceState state_;
+};
+
+double log_sum_exp(const float* logits, std::int64_t count) {
+  const double largest = *std::max_element(logits, logits + count);
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) sum += std::exp(static_cast<double>(logits[i]) - largest);
+  return largest + std::log(sum);
+}
+
+}  // namespace
+
+std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
+                                std::span<const std::vector<std::int32_t>> prompts,
+                                std::span<const std::uint64_t> seeds, const GenerateOptions& options,
+                                const TokenSink& sink) {
+  if (seeds.size() != prompts.size()) throw std::logic_error("generate: one seed per prompt");
+  for (std::size_t s = 0; s < prompts.size(); ++s) {
+    if (prompts[s].empty()) throw UsageError("prompt " + std::to_string(s) + " has no tokens");
+  }
+  if (options.use_cache && options.max_new_tokens > 1 && !ssd.variant->causal()) {
+    throw UsageError("variant " + std::string(ssd.variant->name) +
+                     " has no decode form: use_cache must be off");
+  }
+  return Generation(model, ssd, prompts, seeds, options, sink).run();
+}
+
+std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const std::int32_t> tokens,
+                         std::int64_t prefill_tokens) {
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  if (count < 2) {
+    throw UsageError("score: found " + std::to_string(count) + " tokens, expected at least 2");
+  }
+  std::vector<float> nll(tokens.size() - 1);
+  SequenceState state = model.make_state(ssd, 1, count);
+  model.prefill(tokens, state, 0, prefill_tokens, LogitsRows::all,
+                [&](std::int64_t, std::int64_t first_token, View<const float, 2> logits) {
+                  for (std::int64_t row = 0; row < logits.extent[0]; ++row) {
+                    const std::int64_t t = first_token + row;
+                    if (t + 1 >= count) return;
+                    const float* values = logits.data + row * logits.extent[1];
+                    const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
+                    nll[static_cast<std::size_t>(t)] = static_cast<float>(
+                        log_sum_exp(values, logits.extent[1]) - static_cast<double>(values[next]));
+                  }
+                });
+  return nll;
+}
+
+}  // namespace chunkstate
