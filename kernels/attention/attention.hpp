@@ -18,8 +18,8 @@ struct AttentionArgs {
   AnyView<3> y;        // [tokens, heads, head_dim]
 };
 
-/// y_t = softmax(scale q_t k^T) v over keys [0, keys - tokens + t]. fp32 inside (reference: double).
-/// Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
+/// y_t = softmax(scale q_t k^T) v over keys [0, keys - tokens + t]. fp32 inside (reference:
+/// double). Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
 void attention(const Executor& exec, const AttentionArgs& args);
 
 /// One token of each of `batch` sequences.
@@ -29,21 +29,22 @@ struct AttentionStepArgs {
   ConstAnyView<4> v;                    // [batch, capacity, kv_heads, head_dim]
   View<const std::int64_t, 1> lengths;  // [batch]  keys to attend to, the current one included
   float scale = 1.0F;
-  AnyView<3> y;                         // [batch, heads, head_dim]
+  AnyView<3> y;  // [batch, heads, head_dim]
 };
 
 void attention_step(const Executor& exec, const AttentionStepArgs& args);
 
 namespace reference {
 void attention(const AttentionArgs& args);
-}
+void attention_step(const AttentionStepArgs& args);
+}  // namespace reference
 namespace cpu {
 void attention(const Executor& exec, const AttentionArgs& args);
 void attention_step(const Executor& exec, const AttentionStepArgs& args);
-}
+}  // namespace cpu
 namespace cuda {
 void attention(const AttentionArgs& args, CUstream_st* stream);
 void attention_step(const AttentionStepArgs& args, CUstream_st* stream);
-}
+}  // namespace cuda
 
 }  // namespace chunkstate

@@ -20,10 +20,10 @@ std::string where(std::string_view op, std::string_view argument) {
 }  // namespace
 
 BackendError::BackendError(std::string_view op, Backend backend)
-    : std::runtime_error(std::string(op) + ": no " + std::string(name_of(backend)) +
-                         " implementation in this build" +
-                         (backend == Backend::cuda ? " (configure with -DCHUNKSTATE_CUDA=ON)" : "")) {
-}
+    : std::runtime_error(
+          std::string(op) + ": no " + std::string(name_of(backend)) +
+          " implementation in this build" +
+          (backend == Backend::cuda ? " (configure with -DCHUNKSTATE_CUDA=ON)" : "")) {}
 
 namespace detail {
 

@@ -81,11 +81,11 @@ constexpr fp16 from_float<fp16>(float value) {
   if (magnitude < 0x38800000U) {  // below 2^-14: subnormal, in units of 2^-24
     // Adding 0.5 aligns the last kept bit with 2^-24, so that the addition itself rounds.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
-    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U))};
+    return {
+        static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U))};
   }
   const std::uint32_t rebased = magnitude - ((127U - 15U) << 23);
-  return {static_cast<std::uint16_t>(
-      sign | ((rebased + 0xFFFU + ((rebased >> 13) & 1U)) >> 13))};
+  return {static_cast<std::uint16_t>(sign | ((rebased + 0xFFFU + ((rebased >> 13) & 1U)) >> 13))};
 }
 
 template <class T>
@@ -99,9 +99,12 @@ inline constexpr DType dtype_of<fp16> = DType::fp16;
 template <class Body>
 decltype(auto) dispatch(DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::bf16: return body(bf16{});
-    case DType::fp16: return body(fp16{});
-    case DType::fp32: break;
+    case DType::bf16:
+      return body(bf16{});
+    case DType::fp16:
+      return body(fp16{});
+    case DType::fp32:
+      break;
   }
   return body(float{});
 }

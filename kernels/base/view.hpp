@@ -11,7 +11,8 @@ namespace chunkstate {
 
 /// Elements of row-major storage between neighbours along each dimension.
 template <int Rank>
-constexpr std::array<std::int64_t, Rank> packed_stride(const std::array<std::int64_t, Rank>& extent) {
+constexpr std::array<std::int64_t, Rank> packed_stride(
+    const std::array<std::int64_t, Rank>& extent) {
   std::array<std::int64_t, Rank> stride{};
   std::int64_t step = 1;
   for (int d = Rank - 1; d >= 0; --d) {
@@ -37,9 +38,7 @@ struct View {
       : data(data_), extent(extent_), stride(stride_) {}
 
   explicit operator bool() const { return data != nullptr; }
-  operator View<const T, Rank>() const
-    requires(!std::is_const_v<T>)
-  {
+  operator View<const T, Rank>() const requires(!std::is_const_v<T>) {
     return {data, extent, stride};
   }
 
@@ -72,17 +71,14 @@ struct BasicAnyView {
                const std::array<std::int64_t, Rank>& stride_)
       : data(data_), dtype(dtype_), extent(extent_), stride(stride_) {}
   template <class T>
-    requires(std::is_const_v<T> == is_const || is_const)
-  BasicAnyView(const View<T, Rank>& view)
+  requires(std::is_const_v<T> == is_const || is_const) BasicAnyView(const View<T, Rank>& view)
       : data(reinterpret_cast<Byte*>(view.data)),
         dtype(dtype_of<std::remove_const_t<T>>),
         extent(view.extent),
         stride(view.stride) {}
 
   explicit operator bool() const { return data != nullptr; }
-  operator BasicAnyView<const std::byte, Rank>() const
-    requires(!is_const)
-  {
+  operator BasicAnyView<const std::byte, Rank>() const requires(!is_const) {
     return {data, dtype, extent, stride};
   }
 
@@ -113,9 +109,7 @@ struct BasicAnyView {
 
   /// Rounds `value` to the storage type.
   template <class... Index>
-  void store(float value, Index... index) const
-    requires(!is_const)
-  {
+  void store(float value, Index... index) const requires(!is_const) {
     auto* address = at(index...);
     dispatch(dtype, [&](auto tag) {
       using T = decltype(tag);
@@ -124,9 +118,7 @@ struct BasicAnyView {
   }
 
   /// Index `i` of the first dimension.
-  BasicAnyView<Byte, Rank - 1> operator[](std::int64_t i) const
-    requires(Rank > 1)
-  {
+  BasicAnyView<Byte, Rank - 1> operator[](std::int64_t i) const requires(Rank > 1) {
     BasicAnyView<Byte, Rank - 1> result;
     result.data = data + i * stride[0] * static_cast<std::int64_t>(bytes_of(dtype));
     result.dtype = dtype;

@@ -15,8 +15,8 @@ struct GatedRmsNormArgs {
 };
 
 /// v_t = x_t * silu(z_t);  y_t = weight * v_t / sqrt(mean(v_t^2) + epsilon).
-/// Gate first, then the norm over all channels, whatever the number of groups (transformers' Bamba).
-/// fp32 inside (reference: double), rounded once. Throws ShapeError, BackendError.
+/// Gate first, then the norm over all channels, whatever the number of groups (transformers'
+/// Bamba). fp32 inside (reference: double), rounded once. Throws ShapeError, BackendError.
 /// Asynchronous on Backend::cuda.
 void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args);
 

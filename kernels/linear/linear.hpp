@@ -9,11 +9,11 @@ namespace chunkstate {
 /// Storage types of x, weight and y are independent of each other: fp32 activations on bf16 weights
 /// give the fp32 result of a model whose file holds bf16.
 struct LinearArgs {
-  ConstAnyView<2> x;       // [tokens, in_features]
-  ConstAnyView<2> weight;  // [out_features, in_features], as in a Hugging Face file
-  ConstAnyView<1> bias;    // [out_features]; not given means none
-  AnyView<2> y;            // [tokens, out_features]
-  bool accumulate = false; // y += instead of y =, rounded once
+  ConstAnyView<2> x;        // [tokens, in_features]
+  ConstAnyView<2> weight;   // [out_features, in_features], as in a Hugging Face file
+  ConstAnyView<1> bias;     // [out_features]; not given means none
+  AnyView<2> y;             // [tokens, out_features]
+  bool accumulate = false;  // y += instead of y =, rounded once
 };
 
 /// y_t = W x_t + bias (+ y_t). Sums in fp32 (reference: double), one rounding to y's type.

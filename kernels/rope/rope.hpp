@@ -10,9 +10,9 @@ namespace chunkstate {
 
 /// Rotary embedding of the first 2 * pairs elements of every head, in place.
 struct RopeArgs {
-  AnyView<3> x;                             // [tokens, heads, head_dim]
-  View<const std::int64_t, 1> positions;    // [tokens]
-  View<const float, 1> inverse_frequency;   // [pairs], 2 * pairs <= head_dim
+  AnyView<3> x;                            // [tokens, heads, head_dim]
+  View<const std::int64_t, 1> positions;   // [tokens]
+  View<const float, 1> inverse_frequency;  // [pairs], 2 * pairs <= head_dim
 };
 
 /// Pairs (i, i + pairs) are turned by the angle position * inverse_frequency[i], formed in fp32 as

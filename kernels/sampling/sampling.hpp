@@ -19,9 +19,9 @@ struct Sampled {
   float logprob;  // of the token under the softmax of the unmodified logits, in nats
 };
 
-/// Draws one token on the host. The random number is a function of (seed, step) alone, so a sequence's
-/// text does not depend on what else is sampled beside it. Throws ShapeError for an empty row and
-/// std::domain_error if no logit is finite or one is NaN.
+/// Draws one token on the host. The random number is a function of (seed, step) alone, so a
+/// sequence's text does not depend on what else is sampled beside it. Throws ShapeError for an
+/// empty row and std::domain_error if no logit is finite or one is NaN.
 Sampled sample(View<const float, 1> logits, const SamplingParams& params, std::uint64_t seed,
                std::uint64_t step);
 

@@ -14,8 +14,9 @@ namespace chunkstate {
 ///
 /// Heads share B and C in blocks: head h reads group h / (heads / groups).
 ///
-/// The token with index t stands at position first_position + t of its sequence and belongs to chunk
-/// position / chunk_size. So chunk borders lie on the sequence's own grid, however it is cut into calls.
+/// The token with index t stands at position first_position + t of its sequence and belongs to
+/// chunk position / chunk_size. So chunk borders lie on the sequence's own grid, however it is cut
+/// into calls.
 struct SsdArgs {
   ConstAnyView<3> x;             // [tokens, heads, head_dim]
   ConstAnyView<2> dt;            // [tokens, heads]              step size before bias and softplus
@@ -26,23 +27,23 @@ struct SsdArgs {
   View<const float, 1> D;        // [heads]                      skip weight
   float dt_min = 0.0F;           // limits of the step size after softplus
   float dt_max = std::numeric_limits<float>::infinity();
-  AnyView<3> y;                  // [tokens, heads, head_dim]; must not overlap the inputs
-  AnyView<4> state;              // [slots, heads, head_dim, state_dim], slots = state_slots(variant, lookback);
-                                 // in: before the first token, out: after the last one;
-                                 // not given: starts from zero and is not kept
+  AnyView<3> y;      // [tokens, heads, head_dim]; must not overlap the inputs
+  AnyView<4> state;  // [slots, heads, head_dim, state_dim], slots = state_slots(variant, lookback);
+                     // in: before the first token, out: after the last one;
+                     // not given: starts from zero and is not kept
   std::int64_t first_position = 0;
   std::int64_t chunk_size = 256;
-  std::int64_t lookback = 0;     // SsdSemantics::lookback only
+  std::int64_t lookback = 0;  // SsdSemantics::lookback only
 };
 
 /// The scan. With delta_t = clamp(softplus(dt_t + dt_bias), dt_min, dt_max), for every head:
 ///
 ///   S_t = exp(delta_t A) S_{t-1} + delta_t x_t B_t^T      y_t = S_t C_t + D x_t
 ///
-/// What S forgets at a chunk border is the variant's semantics (variants.hpp). fp32 inside (reference:
-/// double), y rounded once. softplus(v) = v for v > 20.
-/// Backend::reference runs the definition of the variant's semantics, token by token.
-/// Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
+/// What S forgets at a chunk border is the variant's semantics (variants.hpp). fp32 inside
+/// (reference: double), y rounded once. softplus(v) = v for v > 20. Backend::reference runs the
+/// definition of the variant's semantics, token by token. Throws ShapeError, BackendError.
+/// Asynchronous on Backend::cuda.
 void ssd_scan(const Executor& exec, const SsdVariant& variant, const SsdArgs& args);
 
 /// One token of each of `batch` sequences.
@@ -56,14 +57,15 @@ struct SsdStepArgs {
   View<const float, 1> D;        // [heads]
   float dt_min = 0.0F;
   float dt_max = std::numeric_limits<float>::infinity();
-  AnyView<3> y;                  // [batch, heads, head_dim]
-  AnyView<5> state;              // [batch, slots, heads, head_dim, state_dim]
+  AnyView<3> y;                           // [batch, heads, head_dim]
+  AnyView<5> state;                       // [batch, slots, heads, head_dim, state_dim]
   View<const std::int64_t, 1> positions;  // [batch]  of the token in its sequence
   std::int64_t chunk_size = 256;
 };
 
-/// ssd_scan for one further token of every sequence. The variant must have a decode form (`causal`).
-/// The number of slots decides how far back a sequence sees; exact semantics has one that is never reset.
+/// ssd_scan for one further token of every sequence. The variant must have a decode form
+/// (`causal`). The number of slots decides how far back a sequence sees; exact semantics has one
+/// that is never reset.
 void ssd_step(const Executor& exec, const SsdVariant& variant, const SsdStepArgs& args);
 
 namespace reference {

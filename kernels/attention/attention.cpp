@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/attention/attention.hpp"
+
+#include "kernels/base/check.hpp"
+
+namespace chunkstate {
+namespace {
+
+void check_heads(const char* op, std::int64_t heads, std::int64_t kv_heads) {
+  if (kv_heads < 1 || heads % kv_heads != 0) {
+    throw ShapeError(std::string(op) + ": q has " + std::to_string(heads) +
+                     " heads, expected a multiple of the " + std::to_string(kv_heads) +
+                     " heads of k");
+  }
+}
+
+}  // namespace
+
+void attention(const Executor& exec, const AttentionArgs& args) {
+  const auto [tokens, heads, head_dim] = args.q.extent;
+  const std::int64_t keys = args.k.extent[0];
+  const std::int64_t kv_heads = args.k.extent[1];
+  check_shape("attention", "q", args.q, {tokens, heads, head_dim}, "tokens x heads x head_dim");
+  check_shape("attention", "k", args.k, {keys, kv_heads, head_dim}, "keys x kv_heads x head_dim");
+  check_shape("attention", "v", args.v, {keys, kv_heads, head_dim}, "keys x kv_heads x head_dim");
+  check_shape("attention", "y", args.y, {tokens, heads, head_dim}, "tokens x heads x head_dim");
+  check_heads("attention", heads, kv_heads);
+  if (keys < tokens) {
+    throw ShapeError("attention: k has " + std::to_string(keys) + " keys, expected at least the " +
+                     std::to_string(tokens) + " tokens of q");
+  }
+  switch (exec.backend) {
+    case Backend::reference:
+      return reference::attention(args);
+    case Backend::cpu:
+      return cpu::attention(exec, args);
+    case Backend::cuda:
+      if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::attention(args, exec.stream);
+  }
+  throw BackendError("attention", exec.backend);
+}
+
+void attention_step(const Executor& exec, const AttentionStepArgs& args) {
+  const auto [batch, heads, head_dim] = args.q.extent;
+  const std::int64_t capacity = args.k.extent[1];
+  const std::int64_t kv_heads = args.k.extent[2];
+  check_shape("attention_step", "q", args.q, {batch, heads, head_dim}, "batch x heads x head_dim");
+  check_shape("attention_step", "k", args.k, {batch, capacity, kv_heads, head_dim},
+              "batch x capacity x kv_heads x head_dim");
+  check_shape("attention_step", "v", args.v, {batch, capacity, kv_heads, head_dim},
+              "batch x capacity x kv_heads x head_dim");
+  check_shape("attention_step", "lengths", args.lengths, {batch}, "batch");
+  check_shape("attention_step", "y", args.y, {batch, heads, head_dim}, "batch x heads x head_dim");
+  check_heads("attention_step", heads, kv_heads);
+  if (exec.backend != Backend::cuda) {  // there, lengths are device memory
+    for (std::int64_t b = 0; b < batch; ++b) {
+      if (args.lengths(b) < 1 || args.lengths(b) > capacity) {
+        throw ShapeError("attention_step: lengths[" + std::to_string(b) + "] is " +
+                         std::to_string(args.lengths(b)) +
+                         ", expected 1 to capacity = " + std::to_string(capacity));
+      }
+    }
+  }
+  switch (exec.backend) {
+    case Backend::reference:
+      return reference::attention_step(args);
+    case Backend::cpu:
+      return cpu::attention_step(exec, args);
+    case Backend::cuda:
+      if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::attention_step(args, exec.stream);
+  }
+  throw BackendError("attention_step", exec.backend);
+}
+
+}  // namespace chunkstate

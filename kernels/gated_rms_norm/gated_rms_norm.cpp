@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gated_rms_norm/gated_rms_norm.hpp"
+
+#include "kernels/base/check.hpp"
+
+namespace chunkstate {
+
+void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
+  const std::int64_t tokens = args.x.extent[0];
+  const std::int64_t channels = args.x.extent[1];
+  check_shape("gated_rms_norm", "x", args.x, {tokens, channels}, "tokens x channels");
+  check_shape("gated_rms_norm", "z", args.z, {tokens, channels}, "tokens x channels");
+  check_shape("gated_rms_norm", "weight", args.weight, {channels}, "channels");
+  check_shape("gated_rms_norm", "y", args.y, {tokens, channels}, "tokens x channels");
+  switch (exec.backend) {
+    case Backend::reference:
+      return reference::gated_rms_norm(args);
+    case Backend::cpu:
+      return cpu::gated_rms_norm(exec, args);
+    case Backend::cuda:
+      if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::gated_rms_norm(args, exec.stream);
+  }
+  throw BackendError("gated_rms_norm", exec.backend);
+}
+
+}  // namespace chunkstate

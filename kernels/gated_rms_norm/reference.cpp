@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "kernels/gated_rms_norm/gated_rms_norm.hpp"
+
+namespace chunkstate::reference {
+
+void gated_rms_norm(const GatedRmsNormArgs& args) {
+  const std::int64_t channels = args.x.extent[1];
+  const auto gated = [&](std::int64_t t, std::int64_t c) {
+    const double z = args.z.load(t, c);
+    return args.x.load(t, c) * (z / (1.0 + std::exp(-z)));
+  };
+  for (std::int64_t t = 0; t < args.x.extent[0]; ++t) {
+    double squares = 0.0;
+    for (std::int64_t c = 0; c < channels; ++c) squares += gated(t, c) * gated(t, c);
+    const double scale = 1.0 / std::sqrt(squares / static_cast<double>(channels) + args.epsilon);
+    for (std::int64_t c = 0; c < channels; ++c) {
+      args.y.store(static_cast<float>(args.weight.load(c) * (gated(t, c) * scale)), t, c);
+    }
+  }
+}
+
+}  // namespace chunkstate::reference

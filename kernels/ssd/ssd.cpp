@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/ssd/ssd.hpp"
+
+#include "kernels/base/check.hpp"
+
+namespace chunkstate {
+namespace {
+
+void require(bool holds, const char* op, const std::string& message) {
+  if (!holds) throw ShapeError(std::string(op) + ": " + message);
+}
+
+/// What SsdArgs and SsdStepArgs have in common; `rows` are tokens or the batch.
+template <class Args>
+void check_common(const char* op, const Args& args, const std::string& rows) {
+  const std::int64_t count = args.x.extent[0];
+  const std::int64_t heads = args.x.extent[1];
+  const std::int64_t head_dim = args.x.extent[2];
+  const std::int64_t groups = args.B.extent[1];
+  const std::int64_t state_dim = args.B.extent[2];
+  check_shape(op, "x", args.x, {count, heads, head_dim}, rows + " x heads x head_dim");
+  check_shape(op, "dt", args.dt, {count, heads}, rows + " x heads");
+  check_shape(op, "B", args.B, {count, groups, state_dim}, rows + " x groups x state_dim");
+  check_shape(op, "C", args.C, {count, groups, state_dim}, rows + " x groups x state_dim");
+  check_shape(op, "A", args.A, {heads}, "heads");
+  check_shape(op, "dt_bias", args.dt_bias, {heads}, "heads");
+  check_shape(op, "D", args.D, {heads}, "heads");
+  check_shape(op, "y", args.y, {count, heads, head_dim}, rows + " x heads x head_dim");
+  require(groups >= 1 && heads % groups == 0, op,
+          "x has " + std::to_string(heads) + " heads, expected a multiple of the " +
+              std::to_string(groups) + " groups of B");
+  require(args.chunk_size >= 1, op,
+          "chunk_size is " + std::to_string(args.chunk_size) + ", expected at least 1");
+}
+
+}  // namespace
+
+void ssd_scan(const Executor& exec, const SsdVariant& variant, const SsdArgs& args) {
+  check_common("ssd_scan", args, "tokens");
+  require(args.lookback >= 0, "ssd_scan",
+          "lookback is " + std::to_string(args.lookback) + ", expected at least 0");
+  require(args.first_position >= 0, "ssd_scan",
+          "first_position is " + std::to_string(args.first_position) + ", expected at least 0");
+  require(variant.causal() || args.first_position % args.chunk_size == 0, "ssd_scan",
+          "first_position is " + std::to_string(args.first_position) + ", but variant " +
+              std::string(variant.name) + " needs whole chunks of " +
+              std::to_string(args.chunk_size) + " tokens");
+  if (args.state) {
+    check_shape(
+        "ssd_scan", "state", args.state,
+        {state_slots(variant, args.lookback), args.x.extent[1], args.x.extent[2], args.B.extent[2]},
+        "slots x heads x head_dim x state_dim");
+  }
+  switch (exec.backend) {
+    case Backend::reference:
+      return reference::ssd_scan(variant.semantics, args);
+    case Backend::cpu:
+      if (variant.cpu != nullptr) return variant.cpu(exec, args);
+      break;
+    case Backend::cuda:
+      if (variant.cuda != nullptr) return variant.cuda(args, exec.stream);
+  }
+  throw BackendError("ssd_scan(" + std::string(variant.name) + ")", exec.backend);
+}
+
+void ssd_step(const Executor& exec, const SsdVariant& variant, const SsdStepArgs& args) {
+  check_common("ssd_step", args, "batch");
+  require(variant.causal(), "ssd_step",
+          "variant " + std::string(variant.name) + " is not causal and has no decode form");
+  const std::int64_t batch = args.x.extent[0];
+  const std::int64_t slots = args.state.extent[1];
+  check_shape("ssd_step", "state", args.state,
+              {batch, slots, args.x.extent[1], args.x.extent[2], args.B.extent[2]},
+              "batch x slots x heads x head_dim x state_dim");
+  const bool one_slot = variant.semantics != SsdSemantics::lookback;
+  require(
+      one_slot ? slots == 1 : slots >= 1, "ssd_step",
+      "state has " + std::to_string(slots) + " slots, expected " + (one_slot ? "1" : "at least 1"));
+  check_shape("ssd_step", "positions", args.positions, {batch}, "batch");
+  switch (exec.backend) {
+    case Backend::reference:
+      return reference::ssd_step(variant.semantics, args);
+    case Backend::cpu:
+      return cpu::ssd_step(exec, variant.semantics, args);
+    case Backend::cuda:
+      if constexpr (CHUNKSTATE_HAS_CUDA) {
+        return cuda::ssd_step(variant.semantics, args, exec.stream);
+      }
+  }
+  throw BackendError("ssd_step", exec.backend);
+}
+
+}  // namespace chunkstate
