@@ -8,8 +8,8 @@
 
 namespace chunkstate {
 
-/// One block of memory from which a forward pass takes its activations, so that none is allocated per layer
-/// or per token, and the peak is known: bytes().
+/// One block of memory from which a forward pass takes its activations, so that none is allocated
+/// per layer or per token, and the peak is known: bytes().
 class Arena {
  public:
   explicit Arena(Backend backend) : backend_(backend) {}
@@ -18,7 +18,8 @@ class Arena {
   void reserve(std::size_t bytes);
   std::size_t bytes() const { return block_.bytes(); }
 
-  /// Uninitialised elements. Throws std::logic_error if the reservation was too small: a bug in the caller.
+  /// Uninitialised elements. Throws std::logic_error if the reservation was too small: a bug in the
+  /// caller.
   template <int Rank>
   AnyView<Rank> take(DType dtype, const std::array<std::int64_t, Rank>& extents) {
     std::int64_t elements = 1;

@@ -23,8 +23,8 @@ void append(const Executor& exec, const AnyView<2>& rows, const PackedTokens::Pi
 
 }  // namespace
 
-void attention_layer(const LayerContext& context, std::size_t layer, const AttentionWeights& weights,
-                     ConstAnyView<2> x, AnyView<2> residual) {
+void attention_layer(const LayerContext& context, std::size_t layer,
+                     const AttentionWeights& weights, ConstAnyView<2> x, AnyView<2> residual) {
   const ModelConfig& config = context.config;
   const PackedTokens& packed = context.packed;
   const std::int64_t heads = config.attention_heads;
@@ -42,8 +42,8 @@ void attention_layer(const LayerContext& context, std::size_t layer, const Atten
   const auto q_heads = split_last(q, heads, head_dim);
   const auto y_heads = split_last(y, heads, head_dim);
   rope(context.exec, {q_heads, packed.positions, context.inverse_frequency});
-  rope(context.exec, {split_last(k, config.kv_heads, head_dim), packed.positions,
-                      context.inverse_frequency});
+  rope(context.exec,
+       {split_last(k, config.kv_heads, head_dim), packed.positions, context.inverse_frequency});
 
   const AnyView<4> keys = context.state.keys(layer);
   const AnyView<4> values = context.state.values(layer);

@@ -35,14 +35,14 @@ class Checkpoint {
   virtual std::int64_t bytes() const = 0;
 };
 
-/// model.safetensors, or the shards named by model.safetensors.index.json, memory-mapped read-only and
-/// shared between processes. Validates the container completely (header, offsets, shapes, overlaps, holes)
-/// before any tensor is used. Throws InputError.
+/// model.safetensors, or the shards named by model.safetensors.index.json, memory-mapped read-only
+/// and shared between processes. Validates the container completely (header, offsets, shapes,
+/// overlaps, holes) before any tensor is used. Throws InputError.
 std::unique_ptr<Checkpoint> open_safetensors(const std::filesystem::path& folder);
 
-/// Weights drawn from `seed` for every tensor that `config` needs, made on first use. The values depend
-/// on (seed, tensor name, index) alone and have the scale of a trained model's, so that activations stay
-/// finite and decays lie in (0, 1). `dtype` is the storage type.
+/// Weights drawn from `seed` for every tensor that `config` needs, made on first use. The values
+/// depend on (seed, tensor name, index) alone and have the scale of a trained model's, so that
+/// activations stay finite and decays lie in (0, 1). `dtype` is the storage type.
 std::unique_ptr<Checkpoint> make_synthetic_checkpoint(const ModelConfig& config, std::uint64_t seed,
                                                       DType dtype);
 

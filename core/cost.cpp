@@ -6,9 +6,9 @@
 namespace chunkstate {
 namespace {
 
-// FLOPs of the SSD operator per token and layer. Scores are shared by the heads of a group; the intra-chunk
-// product covers the causal half; the chunk states and their read-out are the inter-chunk part, which
-// `independent` needs for nothing but the last chunk's end state.
+// FLOPs of the SSD operator per token and layer. Scores are shared by the heads of a group; the
+// intra-chunk product covers the causal half; the chunk states and their read-out are the
+// inter-chunk part, which `independent` needs for nothing but the last chunk's end state.
 double ssd_flops_per_token(const ModelConfig& c, const SsdSettings& ssd, std::int64_t tokens) {
   const auto width = static_cast<double>(c.mamba_heads * c.mamba_head_dim);
   const auto state = static_cast<double>(c.state_dim);
@@ -27,9 +27,9 @@ Cost mamba_cost(const ModelConfig& c, const CostSizes& sizes, const SsdSettings&
   const auto inner = static_cast<double>(c.inner_size());
   const auto hidden = static_cast<double>(c.hidden_size);
   Cost cost;
-  cost.flops = t * (2.0 * hidden * static_cast<double>(c.in_proj_size()) + 2.0 * inner * hidden +
-                    2.0 * static_cast<double>(c.conv_taps) * channels +
-                    ssd_flops_per_token(c, ssd, tokens));
+  cost.flops =
+      t * (2.0 * hidden * static_cast<double>(c.in_proj_size()) + 2.0 * inner * hidden +
+           2.0 * static_cast<double>(c.conv_taps) * channels + ssd_flops_per_token(c, ssd, tokens));
   const double state = inner * static_cast<double>(c.state_dim) *
                        static_cast<double>(state_slots(*ssd.variant, ssd.lookback));
   const double window = channels * static_cast<double>(c.conv_taps - 1);

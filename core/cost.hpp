@@ -8,8 +8,9 @@
 
 namespace chunkstate {
 
-/// What the algorithm has to do, from shapes alone: multiply-add = 2 FLOPs; bytes = the least that must move
-/// between memory and processor if every pass reads each weight once and every state is read and written once.
+/// What the algorithm has to do, from shapes alone: multiply-add = 2 FLOPs; bytes = the least that
+/// must move between memory and processor if every pass reads each weight once and every state is
+/// read and written once.
 struct Cost {
   double flops = 0;
   double bytes = 0;
@@ -29,8 +30,9 @@ struct CostSizes {
 };
 
 /// One forward pass over `tokens` new tokens of one sequence that has `past` before them, making
-/// `logits_rows` rows of logits. Formulas: spec section 4 (GEMMs 2 d_in d_out per token; SSD in causal
-/// chunk form, or 5 heads head_dim state_dim per token when tokens == 1; causal attention 4 per key and channel).
+/// `logits_rows` rows of logits. Formulas: spec section 4 (GEMMs 2 d_in d_out per token; SSD in
+/// causal chunk form, or 5 heads head_dim state_dim per token when tokens == 1; causal attention 4
+/// per key and channel).
 Cost forward_cost(const ModelConfig& config, const CostSizes& sizes, const SsdSettings& ssd,
                   std::int64_t past, std::int64_t tokens, std::int64_t logits_rows);
 

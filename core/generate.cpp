@@ -12,7 +12,8 @@ namespace {
 // The sequences of one generate() call and what each has emitted.
 class Generation {
  public:
-  Generation(Model& model, const SsdSettings& ssd, std::span<const std::vector<std::int32_t>> prompts,
+  Generation(Model& model, const SsdSettings& ssd,
+             std::span<const std::vector<std::int32_t>> prompts,
              std::span<const std::uint64_t> seeds, const GenerateOptions& options,
              const TokenSink& sink)
       : model_(model),
@@ -25,11 +26,11 @@ class Generation {
 
   std::vector<Generated> run() {
     if (options_.max_new_tokens == 0) return std::move(results_);
-    const LogitsSink take = [this](std::int64_t sequence, std::int64_t, View<const float, 2> logits) {
-      accept(sequence, logits);
-    };
+    const LogitsSink take = [this](std::int64_t sequence, std::int64_t,
+                                   View<const float, 2> logits) { accept(sequence, logits); };
     prefill(take);
-    while (std::any_of(results_.begin(), results_.end(), [&](const auto& r) { return active(r); })) {
+    while (
+        std::any_of(results_.begin(), results_.end(), [&](const auto& r) { return active(r); })) {
       if (options_.use_cache) {
         decode(take);
       } else {
@@ -101,7 +102,8 @@ class Generation {
 double log_sum_exp(const float* logits, std::int64_t count) {
   const double largest = *std::max_element(logits, logits + count);
   double sum = 0.0;
-  for (std::int64_t i = 0; i < count; ++i) sum += std::exp(static_cast<double>(logits[i]) - largest);
+  for (std::int64_t i = 0; i < count; ++i)
+    sum += std::exp(static_cast<double>(logits[i]) - largest);
   return largest + std::log(sum);
 }
 
@@ -109,8 +111,8 @@ double log_sum_exp(const float* logits, std::int64_t count) {
 
 std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::vector<std::int32_t>> prompts,
-                                std::span<const std::uint64_t> seeds, const GenerateOptions& options,
-                                const TokenSink& sink) {
+                                std::span<const std::uint64_t> seeds,
+                                const GenerateOptions& options, const TokenSink& sink) {
   if (seeds.size() != prompts.size()) throw std::logic_error("generate: one seed per prompt");
   for (std::size_t s = 0; s < prompts.size(); ++s) {
     if (prompts[s].empty()) throw UsageError("prompt " + std::to_string(s) + " has no tokens");

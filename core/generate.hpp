@@ -14,11 +14,12 @@ namespace chunkstate {
 
 struct GenerateOptions {
   std::int64_t max_new_tokens = 100;
-  /// Off: every new token recomputes the whole sequence from a zero state, as the seed project's runs did.
+  /// Off: every new token recomputes the whole sequence from a zero state, as the seed project's
+  /// runs did.
   bool use_cache = true;
-  SamplingParams sampling;                 // greedy by default
-  std::vector<std::int32_t> stop_tokens;   // a sequence ends with the first of these it emits
-  std::int64_t prefill_tokens = 0;         // longest piece of a prompt per forward pass; 0: whole prompts
+  SamplingParams sampling;                // greedy by default
+  std::vector<std::int32_t> stop_tokens;  // a sequence ends with the first of these it emits
+  std::int64_t prefill_tokens = 0;  // longest piece of a prompt per forward pass; 0: whole prompts
 };
 
 struct Generated {
@@ -30,16 +31,16 @@ struct Generated {
 /// Called for every token as soon as it is known.
 using TokenSink = std::function<void(std::int64_t sequence, const Sampled& token)>;
 
-/// Continues every prompt. Prompts may differ in length; each is generated as if it were alone, with random
-/// numbers from seeds[s] (one per prompt). `ssd` is the scan to use. Throws UsageError for an empty prompt, and
-/// for a variant without a decode form unless use_cache is off.
+/// Continues every prompt. Prompts may differ in length; each is generated as if it were alone,
+/// with random numbers from seeds[s] (one per prompt). `ssd` is the scan to use. Throws UsageError
+/// for an empty prompt, and for a variant without a decode form unless use_cache is off.
 std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::vector<std::int32_t>> prompts,
-                                std::span<const std::uint64_t> seeds, const GenerateOptions& options,
-                                const TokenSink& sink = {});
+                                std::span<const std::uint64_t> seeds,
+                                const GenerateOptions& options, const TokenSink& sink = {});
 
-/// Negative log-likelihoods in nats of tokens[1], tokens[2], ... given those before: size - 1 values.
-/// Throws UsageError for fewer than two tokens.
+/// Negative log-likelihoods in nats of tokens[1], tokens[2], ... given those before: size - 1
+/// values. Throws UsageError for fewer than two tokens.
 std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const std::int32_t> tokens,
                          std::int64_t prefill_tokens = 0);
 

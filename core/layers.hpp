@@ -14,8 +14,8 @@ namespace chunkstate {
 /// The tokens of one forward pass: those of every sequence one after another, without padding.
 struct PackedTokens {
   struct Piece {
-    std::int64_t sequence = 0;        // index into the SequenceState
-    std::int64_t first_row = 0;       // its tokens are rows [first_row, first_row + tokens)
+    std::int64_t sequence = 0;   // index into the SequenceState
+    std::int64_t first_row = 0;  // its tokens are rows [first_row, first_row + tokens)
     std::int64_t tokens = 0;
     std::int64_t first_position = 0;  // of its first token in its sequence
   };
@@ -27,21 +27,21 @@ struct PackedTokens {
   };
 
   std::vector<Piece> pieces;
-  std::vector<StepRun> step_runs;           // cover all pieces, if every piece has one token; else empty
+  std::vector<StepRun> step_runs;  // cover all pieces, if every piece has one token; else empty
   std::int64_t tokens = 0;
-  View<const std::int64_t, 1> positions;    // [tokens]  in memory of the backend
-  View<const std::int64_t, 1> lengths;      // [tokens]  positions + 1
+  View<const std::int64_t, 1> positions;  // [tokens]  in memory of the backend
+  View<const std::int64_t, 1> lengths;    // [tokens]  positions + 1
 };
 
 /// What every layer of a forward pass shares.
 struct LayerContext {
   const Executor& exec;
   const ModelConfig& config;
-  DType dtype;                              // of activations
+  DType dtype;  // of activations
   const PackedTokens& packed;
   SequenceState& state;
   Arena& arena;
-  View<const float, 1> inverse_frequency;   // [rotary_dim / 2]
+  View<const float, 1> inverse_frequency;  // [rotary_dim / 2]
 };
 
 /// residual += out_proj(gated_norm(ssd(conv(in_proj(x)))));  x, residual: [tokens, hidden].
@@ -49,8 +49,8 @@ void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeig
                  ConstAnyView<2> x, AnyView<2> residual);
 
 /// residual += o(attention(rope(q(x)), rope(k(x)), v(x))).
-void attention_layer(const LayerContext& context, std::size_t layer, const AttentionWeights& weights,
-                     ConstAnyView<2> x, AnyView<2> residual);
+void attention_layer(const LayerContext& context, std::size_t layer,
+                     const AttentionWeights& weights, ConstAnyView<2> x, AnyView<2> residual);
 
 /// residual += down(silu(gate(x)) * up(x)).
 void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyView<2> x,

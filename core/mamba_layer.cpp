@@ -121,8 +121,7 @@ void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeig
       scan_piece(context, layer, weights, piece, projected, conv, scanned);
     }
   }
-  gated_rms_norm(context.exec,
-                 {scanned, projected.z, weights.norm, config.rms_norm_eps, scanned});
+  gated_rms_norm(context.exec, {scanned, projected.z, weights.norm, config.rms_norm_eps, scanned});
   linear(context.exec, {scanned, weights.out_proj, weights.out_proj_bias, residual, true});
   context.arena.release(mark);
 }

@@ -13,7 +13,8 @@
 namespace chunkstate {
 namespace {
 
-// Logits are made in blocks of at most this many floats (128 MiB), whatever the vocabulary and prompt.
+// Logits are made in blocks of at most this many floats (128 MiB), whatever the vocabulary and
+// prompt.
 constexpr std::int64_t logits_block_elements = std::int64_t{1} << 25;
 
 ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
@@ -26,7 +27,8 @@ ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
   return config;
 }
 
-// In fp32 and by powf, as transformers forms them: angles of late positions depend on the last bits.
+// In fp32 and by powf, as transformers forms them: angles of late positions depend on the last
+// bits.
 Tensor make_inverse_frequency(const ModelConfig& config, const Executor& exec) {
   const std::int64_t pairs = config.rotary_dim / 2;
   std::vector<float> values(static_cast<std::size_t>(pairs));
@@ -75,8 +77,8 @@ std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) co
 void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
                         const SequenceState& state) const {
   if (static_cast<std::int64_t>(tokens.size()) != state.batch()) {
-    throw std::logic_error("forward: " + std::to_string(tokens.size()) + " sequences for a state of " +
-                           std::to_string(state.batch()));
+    throw std::logic_error("forward: " + std::to_string(tokens.size()) +
+                           " sequences for a state of " + std::to_string(state.batch()));
   }
   const SsdSettings& ssd = state.ssd();
   for (std::size_t s = 0; s < tokens.size(); ++s) {
@@ -87,13 +89,14 @@ void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
                        " tokens, room for " + std::to_string(state.capacity()));
     }
     if (count > 0 && !ssd.variant->causal() && position % ssd.chunk_size != 0) {
-      throw UsageError("variant " + std::string(ssd.variant->name) +
-                       " cannot continue inside a chunk: it has no decode form, use_cache must be off");
+      throw UsageError(
+          "variant " + std::string(ssd.variant->name) +
+          " cannot continue inside a chunk: it has no decode form, use_cache must be off");
     }
     for (std::size_t t = 0; t < tokens[s].size(); ++t) {
       if (tokens[s][t] < 0 || tokens[s][t] >= config_.vocab_size) {
-        throw UsageError("sequence " + std::to_string(s) + ", token " + std::to_string(t) + ": id " +
-                         std::to_string(tokens[s][t]) + ", expected 0 to " +
+        throw UsageError("sequence " + std::to_string(s) + ", token " + std::to_string(t) +
+                         ": id " + std::to_string(tokens[s][t]) + ", expected 0 to " +
                          std::to_string(config_.vocab_size - 1));
       }
     }
@@ -130,8 +133,7 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
   const auto place = [&](const auto& values) {
     using T = typename std::decay_t<decltype(values)>::value_type;
     const std::size_t bytes = values.size() * sizeof(T);
-    const auto memory =
-        arena_.take<1>(DType::fp32, {static_cast<std::int64_t>((bytes + 3) / 4)});
+    const auto memory = arena_.take<1>(DType::fp32, {static_cast<std::int64_t>((bytes + 3) / 4)});
     copy_to_backend(exec_, memory.data, values.data(), bytes);
     return View<const T, 1>(reinterpret_cast<const T*>(memory.data), {packed.tokens});
   };
@@ -158,9 +160,14 @@ void Model::forward(std::span<const std::span<const std::int32_t>> tokens, Seque
   View<const std::int32_t, 1> ids;
   const PackedTokens packed = pack(tokens, state, ids);
   const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
-  const LayerContext context{exec_, config_, options_.dtype, packed, state, arena_,
-                             {reinterpret_cast<const float*>(inverse_frequency_.data()),
-                              {config_.rotary_dim / 2}}};
+  const LayerContext context{
+      exec_,
+      config_,
+      options_.dtype,
+      packed,
+      state,
+      arena_,
+      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
   embedding(exec_, {ids, weights_.embedding, residual});
 
   const std::size_t mark = arena_.mark();

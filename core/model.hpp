@@ -18,26 +18,29 @@ namespace chunkstate {
 
 struct ModelOptions {
   Backend backend = Backend::cpu;
-  int threads = 1;                    // cpu
-  DType dtype = DType::fp32;          // of activations
-  DType residual_dtype = DType::fp32; // of the sum that runs through the layers
-  DType state_dtype = DType::fp32;    // of the SSD state
-  std::int64_t layers = 0;            // run the first N layers; 0 means all
+  int threads = 1;                     // cpu
+  DType dtype = DType::fp32;           // of activations
+  DType residual_dtype = DType::fp32;  // of the sum that runs through the layers
+  DType state_dtype = DType::fp32;     // of the SSD state
+  std::int64_t layers = 0;             // run the first N layers; 0 means all
 };
 
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
 
-/// Receives logits in host memory: rows [first_token, first_token + rows) of `sequence`'s tokens in this call.
-/// [rows, vocab], fp32. Called in order of sequence and token; the view is valid during the call only.
-using LogitsSink =
-    std::function<void(std::int64_t sequence, std::int64_t first_token, View<const float, 2> logits)>;
+/// Receives logits in host memory: rows [first_token, first_token + rows) of `sequence`'s tokens in
+/// this call. [rows, vocab], fp32. Called in order of sequence and token; the view is valid during
+/// the call only.
+using LogitsSink = std::function<void(std::int64_t sequence, std::int64_t first_token,
+                                      View<const float, 2> logits)>;
 
 /// A Bamba or Llama model with its weights. Not thread-safe: one forward pass at a time.
 class Model {
  public:
-  /// Throws InputError for a checkpoint that does not fit the configuration, UsageError for too many layers.
-  Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint, const ModelOptions& options);
+  /// Throws InputError for a checkpoint that does not fit the configuration, UsageError for too
+  /// many layers.
+  Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
+        const ModelOptions& options);
 
   const ModelConfig& config() const { return config_; }  // layers cut to options.layers
   const ModelOptions& options() const { return options_; }
@@ -47,15 +50,15 @@ class Model {
   SequenceState make_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) const;
   void reset(SequenceState& state) const { state.reset(exec_); }
 
-  /// Appends tokens[s] to sequence s: any number each, none included; the first of a sequence or later ones.
-  /// A sequence's result does not depend on what else is in the batch. Throws UsageError for an id outside
-  /// the vocabulary, for more tokens than the state's capacity, and for a variant without a decode form that
-  /// would have to continue inside a chunk.
+  /// Appends tokens[s] to sequence s: any number each, none included; the first of a sequence or
+  /// later ones. A sequence's result does not depend on what else is in the batch. Throws
+  /// UsageError for an id outside the vocabulary, for more tokens than the state's capacity, and
+  /// for a variant without a decode form that would have to continue inside a chunk.
   void forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
                LogitsRows rows, const LogitsSink& sink = {});
 
-  /// forward() of one sequence in pieces of at most `piece_tokens` (0: whole), cut at chunk borders where the
-  /// variant needs it, so that activation memory does not grow with the prompt.
+  /// forward() of one sequence in pieces of at most `piece_tokens` (0: whole), cut at chunk borders
+  /// where the variant needs it, so that activation memory does not grow with the prompt.
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
                std::int64_t piece_tokens, LogitsRows rows, const LogitsSink& sink = {});
 

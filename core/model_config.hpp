@@ -53,8 +53,8 @@ struct ModelConfig {
 /// Reads the bytes of a config.json. `file` is used in messages only. Throws InputError.
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
 
-/// The shapes known by name: "bamba-9b", "bamba-tiny", "llama-2-7b", "llama-2-13b", "llama-2-70b", ...
-/// Throws UsageError that lists the names.
+/// The shapes known by name: "bamba-9b", "bamba-tiny", "llama-2-7b", "llama-2-13b", "llama-2-70b",
+/// ... Throws UsageError that lists the names.
 ModelConfig synthetic_model_config(std::string_view name);
 std::vector<std::string> synthetic_model_names();
 

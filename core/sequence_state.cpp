@@ -17,8 +17,9 @@ SequenceState::SequenceState(const ModelConfig& config, const Executor& exec, DT
     if (kind == LayerKind::mamba) {
       layer.conv_window =
           Tensor(exec.backend, dtype, {batch, config.conv_taps - 1, config.conv_channels()});
-      layer.ssd = Tensor(exec.backend, state_dtype,
-                         {batch, slots, config.mamba_heads, config.mamba_head_dim, config.state_dim});
+      layer.ssd =
+          Tensor(exec.backend, state_dtype,
+                 {batch, slots, config.mamba_heads, config.mamba_head_dim, config.state_dim});
     } else {
       const std::vector<std::int64_t> extents = {batch, capacity, config.kv_heads,
                                                  config.attention_head_dim};
@@ -41,8 +42,8 @@ void SequenceState::reset(const Executor& exec) {
 std::size_t SequenceState::bytes() const {
   std::size_t total = 0;
   for (const Layer& layer : layers_) {
-    total += layer.conv_window.bytes() + layer.ssd.bytes() + layer.keys.bytes() +
-             layer.values.bytes();
+    total +=
+        layer.conv_window.bytes() + layer.ssd.bytes() + layer.keys.bytes() + layer.values.bytes();
   }
   return total;
 }

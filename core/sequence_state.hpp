@@ -17,12 +17,13 @@ struct SsdSettings {
   std::int64_t lookback = 1;  // SsdSemantics::lookback only
 };
 
-/// Everything a batch of sequences remembers between forward passes: per mamba layer the convolution's
-/// window and the SSD state, per attention layer the keys and values. All memory is allocated at once.
+/// Everything a batch of sequences remembers between forward passes: per mamba layer the
+/// convolution's window and the SSD state, per attention layer the keys and values. All memory is
+/// allocated at once.
 class SequenceState {
  public:
-  /// Room for `capacity` tokens of each of `batch` sequences. `dtype` stores windows, keys and values;
-  /// `state_dtype` the SSD state. Starts reset. Throws std::bad_alloc.
+  /// Room for `capacity` tokens of each of `batch` sequences. `dtype` stores windows, keys and
+  /// values; `state_dtype` the SSD state. Starts reset. Throws std::bad_alloc.
   SequenceState(const ModelConfig& config, const Executor& exec, DType dtype, DType state_dtype,
                 const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity);
 
@@ -37,9 +38,15 @@ class SequenceState {
   std::size_t bytes() const;
 
   /// The layer must be of the kind that has it.
-  AnyView<3> conv_window(std::size_t layer) { return layers_[layer].conv_window.view<3>(); }  // [batch, taps - 1, channels]
-  AnyView<5> ssd_state(std::size_t layer) { return layers_[layer].ssd.view<5>(); }  // [batch, slots, heads, head_dim, state_dim]
-  AnyView<4> keys(std::size_t layer) { return layers_[layer].keys.view<4>(); }      // [batch, capacity, kv_heads, head_dim]
+  AnyView<3> conv_window(std::size_t layer) {
+    return layers_[layer].conv_window.view<3>();
+  }  // [batch, taps - 1, channels]
+  AnyView<5> ssd_state(std::size_t layer) {
+    return layers_[layer].ssd.view<5>();
+  }  // [batch, slots, heads, head_dim, state_dim]
+  AnyView<4> keys(std::size_t layer) {
+    return layers_[layer].keys.view<4>();
+  }  // [batch, capacity, kv_heads, head_dim]
   AnyView<4> values(std::size_t layer) { return layers_[layer].values.view<4>(); }
 
  private:
@@ -56,7 +63,8 @@ class SequenceState {
   std::vector<Layer> layers_;
 };
 
-/// Bytes of one sequence's state, without allocating it: fixed part, and part per token of capacity.
+/// Bytes of one sequence's state, without allocating it: fixed part, and part per token of
+/// capacity.
 struct SequenceStateBytes {
   std::int64_t fixed = 0;
   std::int64_t per_token = 0;

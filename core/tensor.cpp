@@ -14,9 +14,10 @@ Tensor::Tensor(Backend backend, DType dtype, std::vector<std::int64_t> extents)
       throw std::length_error("tensor: byte count overflows");
     }
   }
-  data_ = std::unique_ptr<std::byte[], Deleter>(allocate(backend, bytes_), Deleter{backend});
+  data_ = std::unique_ptr<std::byte[], BackendDeleter>(allocate(backend, bytes_),
+                                                       BackendDeleter{backend});
 }
 
-void Tensor::Deleter::operator()(std::byte* data) const noexcept { deallocate(backend, data); }
+void BackendDeleter::operator()(std::byte* data) const noexcept { deallocate(backend, data); }
 
 }  // namespace chunkstate

@@ -12,8 +12,13 @@
 
 namespace chunkstate {
 
-/// Owns dense row-major elements in the memory of a backend. Contents start uninitialised. Move only.
-/// Throws std::bad_alloc, or std::length_error if the byte count overflows.
+struct BackendDeleter {
+  Backend backend = Backend::cpu;
+  void operator()(std::byte* data) const noexcept;
+};
+
+/// Owns dense row-major elements in the memory of a backend. Contents start uninitialised. Move
+/// only. Throws std::bad_alloc, or std::length_error if the byte count overflows.
 class Tensor {
  public:
   Tensor() = default;
@@ -46,15 +51,10 @@ class Tensor {
     return result;
   }
 
-  struct Deleter {
-    Backend backend = Backend::cpu;
-    void operator()(std::byte* data) const noexcept;
-  };
-
   DType dtype_ = DType::fp32;
   std::vector<std::int64_t> extents_;
   std::size_t bytes_ = 0;
-  std::unique_ptr<std::byte[], Deleter> data_;
+  std::unique_ptr<std::byte[], BackendDeleter> data_;
 };
 
 }  // namespace chunkstate

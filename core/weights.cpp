@@ -20,8 +20,8 @@ FamilyNames family_names(const std::string& family) {
   return {"post_attention_layernorm", "mlp", "model.norm"};
 }
 
-// fp32 arithmetic is exact on any storage type; 16-bit arithmetic rounds wider weights, as transformers does
-// when it loads a checkpoint in that type.
+// fp32 arithmetic is exact on any storage type; 16-bit arithmetic rounds wider weights, as
+// transformers does when it loads a checkpoint in that type.
 DType storage_type(DType file, DType compute) { return compute == DType::fp32 ? file : compute; }
 
 std::int64_t elements_of(const CheckpointTensor& tensor) {
@@ -50,9 +50,11 @@ Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> ch
     }
     layer.mlp_norm = vector(prefix + names.mlp_norm + ".weight", config.hidden_size);
     const std::string mlp = prefix + names.mlp;
-    layer.mlp.gate = matrix(mlp + ".gate_proj.weight", config.intermediate_size, config.hidden_size);
+    layer.mlp.gate =
+        matrix(mlp + ".gate_proj.weight", config.intermediate_size, config.hidden_size);
     layer.mlp.up = matrix(mlp + ".up_proj.weight", config.intermediate_size, config.hidden_size);
-    layer.mlp.down = matrix(mlp + ".down_proj.weight", config.hidden_size, config.intermediate_size);
+    layer.mlp.down =
+        matrix(mlp + ".down_proj.weight", config.hidden_size, config.intermediate_size);
     layers.push_back(layer);
   }
   final_norm = vector(std::string(names.final_norm) + ".weight", config.hidden_size);
@@ -120,9 +122,8 @@ View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t s
   for (std::int64_t i = 0; i < size; ++i) {
     float value = source.load(i);
     // A 16-bit model rounds these to its type first and computes on in fp32, as transformers does.
-    value = dispatch(storage_type(tensor.dtype, dtype_), [&](auto tag) {
-      return to_float(from_float<decltype(tag)>(value));
-    });
+    value = dispatch(storage_type(tensor.dtype, dtype_),
+                     [&](auto tag) { return to_float(from_float<decltype(tag)>(value)); });
     values[static_cast<std::size_t>(i)] = negate_exp ? -std::exp(value) : value;
   }
   owned_.emplace_back(backend_, DType::fp32, std::vector<std::int64_t>{size});

@@ -47,9 +47,10 @@ struct LayerWeights {
   MlpWeights mlp;
 };
 
-/// A model's weights where its backend computes. Host backends read the checkpoint in place (a mapped file is
-/// the only copy, shared by all processes of a host); only small vectors, and tensors whose storage type
-/// differs from a 16-bit `dtype`, are converted copies. fp32 computes on 16-bit files without converting them.
+/// A model's weights where its backend computes. Host backends read the checkpoint in place (a
+/// mapped file is the only copy, shared by all processes of a host); only small vectors, and
+/// tensors whose storage type differs from a 16-bit `dtype`, are converted copies. fp32 computes on
+/// 16-bit files without converting them.
 class Weights {
  public:
   /// `layers` leading layers. Throws InputError for a missing or misshapen tensor.

@@ -7,14 +7,16 @@
 
 namespace chunkstate {
 
-/// Memory that operators of `backend` read and write: host memory, 64-byte aligned, for reference and cpu;
-/// device memory for cuda. Contents are uninitialised. Throws std::bad_alloc, BackendError.
+/// Memory that operators of `backend` read and write: host memory, 64-byte aligned, for reference
+/// and cpu; device memory for cuda. Contents are uninitialised. Throws std::bad_alloc,
+/// BackendError.
 std::byte* allocate(Backend backend, std::size_t bytes);
 void deallocate(Backend backend, std::byte* data) noexcept;
 
-/// Copies between host memory and memory of `backend`; done on return for host memory, in stream order
-/// (to pageable host memory: done on return) for cuda.
-void copy_to_backend(const Executor& exec, std::byte* target, const void* source, std::size_t bytes);
+/// Copies between host memory and memory of `backend`; done on return for host memory, in stream
+/// order (to pageable host memory: done on return) for cuda.
+void copy_to_backend(const Executor& exec, std::byte* target, const void* source,
+                     std::size_t bytes);
 void copy_to_host(const Executor& exec, void* target, const std::byte* source, std::size_t bytes);
 /// Both in memory of `backend`: `rows` rows of `bytes` each, with strides in bytes.
 void copy_rows(const Executor& exec, std::byte* target, std::size_t target_stride,
