@@ -118,6 +118,15 @@ void fill_zero(const Executor& exec, std::byte* data, std::size_t bytes) {
 #endif
 }
 
+int device_count() {
+#if CHUNKSTATE_HAS_CUDA
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  static_cast<void>(cudaGetLastError());  // no driver is no error here
+#endif
+  return 0;
+}
+
 void synchronize(const Executor& exec) {
   if (exec.backend != Backend::cuda) return;
 #if CHUNKSTATE_HAS_CUDA

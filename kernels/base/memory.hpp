@@ -23,6 +23,8 @@ void copy_rows(const Executor& exec, std::byte* target, std::size_t target_strid
                const std::byte* source, std::size_t source_stride, std::size_t bytes,
                std::size_t rows);
 void fill_zero(const Executor& exec, std::byte* data, std::size_t bytes);
+/// GPUs that this process can use; 0 without the CUDA backend or a driver.
+int device_count();
 /// Returns when everything launched on the executor's stream is done.
 void synchronize(const Executor& exec);
 

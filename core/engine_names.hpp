@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "kernels/base/executor.hpp"
+#include "kernels/base/view.hpp"
+
+namespace chunkstate {
+
+/// "fp32", "bf16", "fp16". Throws UsageError.
+DType dtype_from_name(const std::string& name);
+
+/// "cpu", "cuda", "reference", or "auto": cuda if this build has it and a GPU is present, else cpu.
+/// Throws UsageError; "cuda" without a GPU is one.
+Backend backend_from_name(const std::string& name);
+
+/// `threads` if positive, else the CPUs this process may run on, divided by `processes_on_host`.
+int resolve_threads(int threads, int processes_on_host = 1);
+
+}  // namespace chunkstate

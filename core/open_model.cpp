@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/open_model.hpp"
+
+#include <xxhash.h>
+
+#include <filesystem>
+
+#include "core/errors.hpp"
+#include "core/input_file.hpp"
+
+namespace chunkstate {
+namespace {
+
+constexpr std::string_view synthetic_prefix = "synthetic:";
+constexpr std::uint64_t max_config_bytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t max_tokenizer_bytes = std::uint64_t{1} << 28;
+
+std::string hex_digest(const std::vector<std::string>& parts) {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_128bits_reset(state);
+  for (const std::string& part : parts) {
+    const std::uint64_t size = part.size();  // so that no two lists of parts look alike
+    XXH3_128bits_update(state, &size, sizeof(size));
+    XXH3_128bits_update(state, part.data(), part.size());
+  }
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
+  XXH3_freeState(state);
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : canonical.digest) {
+    text += digits[byte >> 4];
+    text += digits[byte & 15];
+  }
+  return text;
+}
+
+}  // namespace
+
+OpenModel open_model(const ModelSource& source) {
+  OpenModel model;
+  model.name = source.path;
+  if (source.path.starts_with(synthetic_prefix)) {
+    const std::string name = source.path.substr(synthetic_prefix.size());
+    model.config = synthetic_model_config(name);
+    model.checkpoint = make_synthetic_checkpoint(model.config, source.seed, source.dtype);
+    model.digest = hex_digest({name, model.checkpoint->digest()});
+    return model;
+  }
+
+  const std::filesystem::path folder = source.path;
+  const std::filesystem::path config_file = folder / "config.json";
+  const std::string config_json = read_input_file(config_file, max_config_bytes);
+  model.config = parse_model_config(config_json, config_file.string());
+  model.checkpoint = source.synthetic_weights
+                         ? make_synthetic_checkpoint(model.config, source.seed, source.dtype)
+                         : open_safetensors(folder);
+  std::string tokenizer_json;
+  const std::filesystem::path tokenizer_file = folder / "tokenizer.json";
+  if (std::filesystem::exists(tokenizer_file)) {
+    tokenizer_json = read_input_file(tokenizer_file, max_tokenizer_bytes);
+    model.tokenizer.emplace(tokenizer_json, tokenizer_file.string(), model.config.vocab_size);
+  }
+  model.digest = hex_digest({config_json, model.checkpoint->digest(), tokenizer_json});
+  return model;
+}
+
+std::vector<std::int32_t> OpenModel::encode_prompt(const std::string& text,
+                                                   std::int64_t stated_tokens) const {
+  if (tokenizer) return tokenizer->encode(text, true);
+  const std::int64_t tokens =
+      stated_tokens > 0 ? stated_tokens : static_cast<std::int64_t>(text.size() + 3) / 4;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const XXH64_hash_t hash = XXH3_64bits_withSeed(text.data(), text.size(), i);
+    ids[i] = static_cast<std::int32_t>(hash % static_cast<std::uint64_t>(config.vocab_size));
+  }
+  return ids;
+}
+
+std::string OpenModel::decode(std::span<const std::int32_t> ids) const {
+  if (tokenizer) return tokenizer->decode(ids);
+  std::string text;
+  for (const std::int32_t id : ids) text += (text.empty() ? "" : " ") + std::to_string(id);
+  return text;
+}
+
+std::vector<std::int32_t> OpenModel::stop_tokens() const {
+  return tokenizer ? tokenizer->end_of_text() : std::vector<std::int32_t>{};
+}
+
+SsdSettings ssd_settings(const std::string& variant, std::int64_t chunk_size, std::int64_t lookback,
+                         const ModelConfig& config) {
+  SsdSettings settings;
+  settings.variant = find_ssd_variant(variant);
+  if (settings.variant == nullptr) {
+    std::string known;
+    for (const SsdVariant& row : ssd_variants()) {
+      known += (known.empty() ? "" : ", ") + std::string(row.name);
+    }
+    throw UsageError("unknown SSD variant '" + variant + "'; known: " + known);
+  }
+  if (chunk_size < 0) {
+    throw UsageError("chunk size: found " + std::to_string(chunk_size) + ", expected at least 1");
+  }
+  if (lookback < 0) {
+    throw UsageError("lookback: found " + std::to_string(lookback) + ", expected at least 0");
+  }
+  settings.chunk_size = chunk_size > 0 ? chunk_size : config.chunk_size;
+  settings.lookback = lookback;
+  return settings;
+}
+
+}  // namespace chunkstate

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+
+#include "core/errors.hpp"
+#include "experiments/cli/verb.hpp"
+
+namespace {
+
+int fail(int code, const std::string& what) {
+  fmt::print(stderr, "chunkstate: {}\n", what);
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace chunkstate;
+  CLI::App app("Chunked-state experiments on Mamba-2 hybrids: YAML in, HDF5 out.", "chunkstate");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", CHUNKSTATE_VERSION);
+  VerbAction action;
+  for (const auto add : {add_run, add_plan, add_check, add_schema, add_status, add_verify,
+                         add_generate, add_logits, add_score, add_tokenize, add_detokenize,
+                         add_inspect, add_bench}) {
+    add(app, action);
+  }
+  try {
+    app.parse(argc, argv);
+    return action();
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? exit_ok : exit_usage;
+  } catch (const UsageError& error) {
+    return fail(exit_usage, error.what());
+  } catch (const InputError& error) {
+    return fail(exit_bad_input, error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(exit_error, "out of memory");
+  } catch (const std::exception& error) {
+    return fail(exit_error, error.what());
+  }
+}
