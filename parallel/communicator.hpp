@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,8 +10,9 @@
 
 namespace chunkstate {
 
-/// A group of ranks that call the same methods in the same order. It moves bytes and floats and knows
-/// nothing of what they mean. Methods throw std::runtime_error with MPI's own message.
+/// A group of ranks that call the same methods in the same order. It moves bytes and floats and
+/// knows nothing of what they mean. Methods throw std::runtime_error with MPI's own message. One
+/// thread at a time, the one that made it.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -27,7 +27,8 @@ class Communicator {
   virtual int hosts() const = 0;
 
   virtual void barrier() = 0;
-  /// Sum over ranks in place, in rank order, so that a group of a given size repeats bit for bit.
+  /// Sum over ranks in place, in rank order with double accumulators, so that a group of a given
+  /// size repeats bit for bit. All ranks must give the same number of values.
   virtual void all_reduce_sum(std::span<float> values) = 0;
   /// `root`'s bytes on every rank; other ranks' `bytes` are replaced and resized.
   virtual void broadcast(std::string& bytes, int root) = 0;
@@ -35,10 +36,14 @@ class Communicator {
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
   virtual void send(std::span<const std::byte> bytes, int to) = 0;
   virtual void receive(std::span<std::byte> bytes, int from) = 0;
+
+  /// Ends every rank of the group now, with this exit code. For errors that only some ranks saw:
+  /// the others would wait for ever in their next collective.
+  [[noreturn]] virtual void abort(int exit_code) = 0;
 };
 
-/// A counter that several ranks draw from: 0, 1, 2, ... each number once. Drawing never waits for another
-/// rank's computation: the counter lies in memory shared by the ranks of one host.
+/// A counter that several ranks draw from: 0, 1, 2, ... each number once. Drawing never waits for
+/// another rank's computation: the counter lies in memory shared by the ranks of one host.
 class SharedCounter {
  public:
   virtual ~SharedCounter() = default;
@@ -48,17 +53,27 @@ class SharedCounter {
 /// One rank and no library behind it: the same code runs without MPI.
 std::unique_ptr<Communicator> make_local_communicator();
 
-/// True if a launcher (mpirun, srun with PMI or PMIx) started this process as one of a group.
+/// True if a launcher (mpirun, srun with PMI or PMIx) started this process as one of a group. An
+/// salloc or sbatch shell alone is none: its Slurm variables are not looked at.
 bool launched_by_mpi();
 
-/// All ranks of the job over MPI, host memory. Calls MPI_Init_thread; its destructor calls MPI_Finalize,
-/// or MPI_Abort if it runs because of an exception. At most one per process.
-std::unique_ptr<Communicator> make_mpi_communicator();
+/// Longer transfers are cut into messages of this size: MPI 3 counts in int.
+inline constexpr std::size_t largest_mpi_message = std::size_t{1} << 30;
+
+/// All ranks of the job over MPI, host memory. Calls MPI_Init_thread; its destructor calls
+/// MPI_Finalize, or MPI_Abort with exit code 1 if it runs because of an exception (catch inside and
+/// call abort() to choose the code). At most one per process.
+std::unique_ptr<Communicator> make_mpi_communicator(
+    std::size_t message_bytes = largest_mpi_message);
 
 /// make_mpi_communicator() if launched_by_mpi(), else make_local_communicator().
-std::unique_ptr<Communicator> make_world();
+std::unique_ptr<Communicator> make_world(std::size_t message_bytes = largest_mpi_message);
 
-/// A counter shared by the ranks of each host (every host has its own). Collective.
+/// A counter shared by the ranks of each host (every host has its own). Collective; destroying it
+/// is not, and it must not be used after `world` is gone.
 std::unique_ptr<SharedCounter> make_shared_counter(Communicator& world);
+
+/// The MPI library's name and version, one line. May be called at any time.
+std::string mpi_library_version();
 
 }  // namespace chunkstate
