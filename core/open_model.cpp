@@ -37,6 +37,11 @@ std::string hex_digest(const std::vector<std::string>& parts) {
 
 }  // namespace
 
+Tokenizer open_tokenizer(const std::string& folder, std::int64_t vocab_size) {
+  const std::string file = (std::filesystem::path(folder) / "tokenizer.json").string();
+  return {read_input_file(file, max_tokenizer_bytes), file, vocab_size};
+}
+
 OpenModel open_model(const ModelSource& source) {
   OpenModel model;
   model.name = source.path;

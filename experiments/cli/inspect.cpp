@@ -6,7 +6,7 @@
 
 #include "core/cost.hpp"
 #include "core/engine_names.hpp"
-#include "experiments/cli/table.hpp"
+#include "experiments/analysis/table.hpp"
 #include "experiments/cli/verb.hpp"
 
 namespace chunkstate {

@@ -16,11 +16,6 @@ struct TokenizeFlags {
 };
 
 // Only the tokenizer is opened, so a folder without weights will do.
-Tokenizer open_tokenizer(const std::string& folder) {
-  const std::string file = folder + "/tokenizer.json";
-  return open_tokenizer_file(file);
-}
-
 int tokenize_verb(const TokenizeFlags& flags) {
   const Tokenizer tokenizer = open_tokenizer(flags.model);
   nlohmann::json lists = nlohmann::json::array();

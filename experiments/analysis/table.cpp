@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "experiments/cli/table.hpp"
+#include "experiments/analysis/table.hpp"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace chunkstate {
+
+/// What one request used. NaN where the system does not tell.
+struct ResourceUse {
+  double cpu_percent;        // user + system time of this process per wall time; 100 is one core
+  double io_wait;            // share of this host's CPU time spent idle with block I/O outstanding
+  double peak_memory_bytes;  // largest resident set of this process since start(), shared pages included
+};
+
+/// Reads /proc around a request. start() also resets the kernel's high-water mark of resident memory, so the
+/// peak belongs to the request and not to the process's past.
+class ResourceMeter {
+ public:
+  void start();
+  ResourceUse stop() const;
+
+ private:
+  struct Ticks {
+    std::uint64_t io_wait = 0;
+    std::uint64_t total = 0;
+  };
+  static double process_cpu_seconds();
+  static Ticks host_ticks();
+
+  double start_seconds_ = 0;
+  double start_cpu_seconds_ = 0;
+  Ticks start_ticks_;
+  bool peak_was_reset_ = false;
+};
+
+/// Proportional set size of this process: pages shared by n processes count 1/n. NaN if unknown.
+double proportional_memory_bytes();
+
+}  // namespace chunkstate
