@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/run/engine_pool.hpp"
+
+#include "core/engine_names.hpp"
+
+namespace chunkstate {
+
+EnginePool::FileKey EnginePool::file_key(const PointSettings& settings) {
+  const bool synthetic =
+      settings.model_weights == "synthetic" || settings.model_path.starts_with("synthetic:");
+  // A checkpoint serves every dtype; synthetic weights are drawn in the type they are stored in.
+  return {settings.model_path, settings.model_weights, synthetic ? settings.model_dtype : "",
+          synthetic ? settings.seed : 0};
+}
+
+const OpenModel& EnginePool::files(const PointSettings& settings) {
+  const FileKey key = file_key(settings);
+  const auto found = files_.find(key);
+  if (found != files_.end()) return found->second;
+  ModelSource source;
+  source.path = settings.model_path;
+  source.synthetic_weights = settings.model_weights == "synthetic";
+  source.seed = settings.seed;
+  source.dtype = dtype_from_name(settings.model_dtype);
+  return files_.emplace(key, open_model(source)).first->second;
+}
+
+Model& EnginePool::model(const PointSettings& settings) {
+  const ModelKey key{file_key(settings), settings.model_dtype, settings.backend,
+                     settings.model_layers};
+  std::unique_ptr<Model>& model = models_[key];
+  if (!model) {
+    const OpenModel& opened = files(settings);
+    ModelOptions options;
+    options.backend = backend_from_name(settings.backend);
+    options.threads = threads_;
+    options.dtype = dtype_from_name(settings.model_dtype);
+    options.residual_dtype = options.dtype;
+    options.layers = settings.model_layers;
+    model = std::make_unique<Model>(opened.config, opened.checkpoint, options);
+  }
+  return *model;
+}
+
+}  // namespace chunkstate

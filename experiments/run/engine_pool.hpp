@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include "core/model.hpp"
+#include "core/open_model.hpp"
+#include "experiments/spec/experiment_spec.hpp"
+
+namespace chunkstate {
+
+/// The models that an experiment's points need, each opened and built once per process, on first use.
+class EnginePool {
+ public:
+  /// `threads`: per forward pass. Synthetic weights are seeded by the experiment's generation.seed.
+  explicit EnginePool(int threads) : threads_(threads) {}
+
+  /// Files only: config, tokenizer, mapped weights. Throws InputError, UsageError.
+  const OpenModel& files(const PointSettings& settings);
+  /// Ready to run. Throws also std::bad_alloc.
+  Model& model(const PointSettings& settings);
+  /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
+  void release_models() { models_.clear(); }
+  int threads() const { return threads_; }
+
+ private:
+  using FileKey = std::tuple<std::string, std::string, std::string, std::uint64_t>;
+  using ModelKey = std::tuple<FileKey, std::string, std::string, std::int64_t>;
+  static FileKey file_key(const PointSettings& settings);
+
+  int threads_;
+  std::map<FileKey, OpenModel> files_;
+  std::map<ModelKey, std::unique_ptr<Model>> models_;
+};
+
+}  // namespace chunkstate

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/run/request_runner.hpp"
+
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+
+#include "core/cost.hpp"
+#include "core/engine_names.hpp"
+#include "core/errors.hpp"
+#include "core/generate.hpp"
+#include "experiments/run/clock.hpp"
+#include "experiments/run/resource_meter.hpp"
+
+namespace chunkstate {
+namespace {
+
+CostSizes cost_sizes(const Model& model) {
+  CostSizes sizes;
+  sizes.weight_bytes_per_pass = model.weights().streamed_bytes();
+  sizes.activation = static_cast<std::int64_t>(bytes_of(model.options().dtype));
+  sizes.state = static_cast<std::int64_t>(bytes_of(model.options().state_dtype));
+  return sizes;
+}
+
+SamplingParams sampling_of(const PointSettings& settings) {
+  if (settings.sampling == "greedy") return {};
+  return {static_cast<float>(settings.temperature), static_cast<std::int32_t>(settings.top_k),
+          static_cast<float>(settings.top_p)};
+}
+
+void check_context(const ModelConfig& config, std::int64_t tokens) {
+  const bool attends =
+      std::find(config.layers.begin(), config.layers.end(), LayerKind::attention) !=
+      config.layers.end();
+  if (attends && config.max_position_embeddings > 0 && tokens > config.max_position_embeddings) {
+    throw std::length_error("prompt and new tokens are " + std::to_string(tokens) +
+                            ", the model's context holds " +
+                            std::to_string(config.max_position_embeddings));
+  }
+}
+
+// A record of the same item with nothing measured.
+RequestRecord blank_record(const WorkItem& item, int rank, double t_start) {
+  RequestRecord record;
+  record.item_id = item.id;
+  record.point = item.point;
+  record.prompt = item.prompt;
+  record.repeat = item.repeat;
+  record.rank = rank;
+  record.t_start = t_start;
+  return record;
+}
+
+}  // namespace
+
+void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tokens,
+                                  RequestRecord& record) {
+  const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
+  const Prompt& prompt = prompts_.prompts[static_cast<std::size_t>(item.prompt)];
+  Model& model = engines_.model(settings);
+  const OpenModel& files = engines_.files(settings);
+  const SsdSettings ssd =
+      ssd_settings(settings.variant, settings.chunk_size, settings.lookback, model.config());
+  GenerateOptions options;
+  options.max_new_tokens = max_new_tokens;
+  options.use_cache = settings.use_cache;
+  options.sampling = sampling_of(settings);
+  options.prefill_tokens = settings.prefill_tokens;
+  if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
+
+  ResourceMeter meter;
+  meter.start();
+  const double start = monotonic_seconds();
+  const std::vector<std::vector<std::int32_t>> tokens = {
+      prompt.tokens.empty() ? files.encode_prompt(prompt.text, prompt.token_len) : prompt.tokens};
+  record.tokens_in = static_cast<std::int64_t>(tokens[0].size());
+  check_context(model.config(), record.tokens_in + max_new_tokens);
+  const std::vector<std::uint64_t> seeds = {item.seed};
+  const auto results = generate(model, ssd, tokens, seeds, options, [&](std::int64_t, const Sampled&) {
+    record.t_emit.push_back(monotonic_seconds() - start);
+  });
+  const ResourceUse use = meter.stop();
+
+  const Generated& result = results[0];
+  record.token_ids = result.tokens;
+  record.logprobs = result.logprobs;
+  record.text = files.decode(result.tokens);
+  record.stop_reason = result.stopped ? "eos" : "length";
+  if (!record.t_emit.empty()) {
+    record.ttft = record.t_emit.front();
+    record.e2e = record.t_emit.back();
+  }
+  const Cost cost = request_cost(model.config(), cost_sizes(model), ssd, record.tokens_in,
+                                 record.tokens_out(), settings.use_cache);
+  record.flops = cost.flops;
+  record.bytes_moved = cost.bytes;
+  record.peak_memory_bytes = use.peak_memory_bytes;
+  record.cpu_percent = use.cpu_percent;
+  record.io_wait = use.io_wait;
+}
+
+RequestRecord RequestRunner::run(const WorkItem& item) {
+  const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
+  const double t_start = monotonic_seconds() - run_start_;
+  RequestRecord record = blank_record(item, rank_, t_start);
+  std::string error;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      generate_into(item, settings.max_new_tokens, record);
+      return record;
+    } catch (const std::bad_alloc&) {
+      error = "out_of_memory: not enough memory, also after freeing caches";
+      engines_.release_models();
+      record = blank_record(item, rank_, t_start);
+      continue;
+    } catch (const std::length_error& e) {
+      error = std::string("context: ") + e.what();
+    } catch (const std::domain_error& e) {
+      error = std::string("nan_logits: ") + e.what();
+    } catch (const InputError& e) {
+      error = std::string("input: ") + e.what();
+    } catch (const UsageError& e) {
+      error = std::string("usage: ") + e.what();
+    } catch (const std::exception& e) {
+      error = std::string("error: ") + e.what();
+    }
+    break;
+  }
+  record = blank_record(item, rank_, t_start);
+  record.status = RequestStatus::failed;
+  record.error = error;
+  return record;
+}
+
+void RequestRunner::warm_up(const WorkItem& item) {
+  const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
+  RequestRecord unrecorded;
+  try {
+    generate_into(item, std::min<std::int64_t>(settings.max_new_tokens, 2), unrecorded);
+  } catch (const std::exception&) {
+    // The recorded request meets the same error and records it.
+  }
+}
+
+double estimated_cost(const PointSettings& settings, const Prompt& prompt, const OpenModel& files) {
+  ModelConfig config = files.config;
+  if (settings.model_layers > 0 &&
+      settings.model_layers < static_cast<std::int64_t>(config.layers.size())) {
+    config.layers.resize(static_cast<std::size_t>(settings.model_layers));
+  }
+  std::int64_t tokens = prompt.token_len;
+  if (!prompt.tokens.empty()) tokens = static_cast<std::int64_t>(prompt.tokens.size());
+  if (tokens <= 0) tokens = static_cast<std::int64_t>(prompt.text.size() / 4 + 1);
+  const SsdSettings ssd =
+      ssd_settings(settings.variant, settings.chunk_size, settings.lookback, config);
+  return request_cost(config, {}, ssd, tokens, settings.max_new_tokens, settings.use_cache).flops;
+}
+
+}  // namespace chunkstate

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "experiments/plan/work_plan.hpp"
+#include "experiments/record/request_record.hpp"
+#include "experiments/run/engine_pool.hpp"
+#include "experiments/spec/experiment_spec.hpp"
+#include "experiments/spec/prompt_set.hpp"
+
+namespace chunkstate {
+
+/// Runs single requests and measures them.
+class RequestRunner {
+ public:
+  /// Keeps references. `run_start`: monotonic_seconds() of the run's begin, the zero of t_start.
+  RequestRunner(const ExperimentSpec& spec, const PromptSet& prompts, EnginePool& engines, int rank,
+                double run_start)
+      : spec_(spec), prompts_(prompts), engines_(engines), rank_(rank), run_start_(run_start) {}
+
+  /// Prompt in, tokens out, everything measured. What goes wrong with the item (a prompt longer than the
+  /// model's context, NaN logits, out of memory after one retry with caches freed, ...) makes a failed record
+  /// with class and message; nothing is thrown for it.
+  RequestRecord run(const WorkItem& item);
+
+  /// An unrecorded request like `item`, cut to two new tokens: prefill and one decode step. Never throws.
+  void warm_up(const WorkItem& item);
+
+ private:
+  void generate_into(const WorkItem& item, std::int64_t max_new_tokens, RequestRecord& record);
+
+  const ExperimentSpec& spec_;
+  const PromptSet& prompts_;
+  EnginePool& engines_;
+  int rank_;
+  double run_start_;
+};
+
+/// Work of an item relative to others, for balancing: the FLOPs of its request, the prompt's length estimated
+/// from its stated token_len or its bytes.
+double estimated_cost(const PointSettings& settings, const Prompt& prompt, const OpenModel& files);
+
+}  // namespace chunkstate
