@@ -13,25 +13,27 @@ namespace chunkstate {
 /// A byte-level BPE tokenizer as described by a Hugging Face tokenizer.json.
 class Tokenizer {
  public:
-  /// `json` is the file's content, `file` its name for messages. `vocab_size`, if not 0, bounds the ids.
-  /// Throws InputError.
+  /// `json` is the file's content, `file` its name for messages. `vocab_size`, if not 0, bounds the
+  /// ids. Throws InputError.
   Tokenizer(std::string_view json, const std::string& file, std::int64_t vocab_size = 0);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
-  /// Token ids of UTF-8 text. Added tokens are cut out first, longest match. With `add_special_tokens` the
-  /// post-processor's template is applied (it prepends begin_of_text). Throws InputError for invalid UTF-8.
+  /// Token ids of UTF-8 text. Added tokens are cut out first, longest match. With
+  /// `add_special_tokens` the post-processor's template is applied (it prepends begin_of_text).
+  /// Throws InputError for invalid UTF-8.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens) const;
 
-  /// The text of the ids: the bytes of all tokens joined, invalid UTF-8 replaced by U+FFFD (maximal subparts,
-  /// as Python's errors="replace"). Throws InputError for an id outside the vocabulary.
+  /// The text of the ids: the bytes of all tokens joined, invalid UTF-8 replaced by U+FFFD (maximal
+  /// subparts, as Python's errors="replace"). Throws InputError for an id outside the vocabulary.
   std::string decode(std::span<const std::int32_t> ids) const;
 
   /// The bytes of one token, not checked to be UTF-8: what streaming output joins.
   std::string_view token_bytes(std::int32_t id) const;
 
-  /// Ids that end a text (<|end_of_text|>, <|eot_id|>, </s>), found by content, not from config.json.
+  /// Ids that end a text (<|end_of_text|>, <|eot_id|>, </s>), found by content, not from
+  /// config.json.
   const std::vector<std::int32_t>& end_of_text() const;
 
   /// Largest id + 1.
