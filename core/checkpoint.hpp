@@ -25,20 +25,28 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  /// Throws InputError if there is no tensor of this name or its shape is another.
+  /// Throws InputError if there is no tensor of this name or its shape is another. May be called by
+  /// several threads.
   virtual CheckpointTensor tensor(const std::string& name,
                                   const std::vector<std::int64_t>& extents) const = 0;
   virtual bool contains(const std::string& name) const = 0;
-  /// 32 hex digits that change when any weight does.
+  /// 32 hex digits that change when any weight does: xxh3-128 of all bytes, computed once on first
+  /// use.
   virtual std::string digest() const = 0;
   /// Bytes of all tensors as stored.
   virtual std::int64_t bytes() const = 0;
 };
 
-/// model.safetensors, or the shards named by model.safetensors.index.json, memory-mapped read-only
-/// and shared between processes. Validates the container completely (header, offsets, shapes,
-/// overlaps, holes) before any tensor is used. Throws InputError.
-std::unique_ptr<Checkpoint> open_safetensors(const std::filesystem::path& folder);
+/// `path` is a folder with model.safetensors or else the shards named by
+/// model.safetensors.index.json, or one .safetensors file. Memory-mapped read-only and shared
+/// between processes. Validates the containers completely (header, offsets, shapes, overlaps,
+/// holes) before any tensor is used; tensors in F32, F16 and BF16 can be used, others are carried.
+/// Data that is not aligned to its elements is copied when first used, all other data is used in
+/// place. A weight whose elements are all NaN is refused when first used. Throws InputError.
+std::unique_ptr<Checkpoint> open_safetensors(const std::filesystem::path& path);
+
+/// Throws InputError if one of the weights that `config` needs is missing or has another shape.
+void check_weights(const Checkpoint& checkpoint, const ModelConfig& config);
 
 /// Weights drawn from `seed` for every tensor that `config` needs, made on first use. The values
 /// depend on (seed, tensor name, index) alone and have the scale of a trained model's, so that

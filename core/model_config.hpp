@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace chunkstate {
@@ -50,11 +51,17 @@ struct ModelConfig {
   std::int64_t parameters() const;
 };
 
-/// Reads the bytes of a config.json. `file` is used in messages only. Throws InputError.
+/// Name and shape of every weight that `config` needs, in the order in which a forward pass reads
+/// them, by the Hugging Face names of its family. Without lm_head.weight if the embedding is tied.
+std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected_tensors(
+    const ModelConfig& config);
+
+/// Reads the bytes of a config.json of model_type "bamba" or "llama". `file` is used in messages
+/// only. Keys that do not change the shape or the mathematics are ignored. Throws InputError.
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
 
-/// The shapes known by name: "bamba-9b", "bamba-tiny", "llama-2-7b", "llama-2-13b", "llama-2-70b",
-/// ... Throws UsageError that lists the names.
+/// The shapes known by name: "bamba-9b", "bamba-tiny", "llama-tiny", "llama-2-7b", "llama-2-13b",
+/// "llama-2-70b". Throws UsageError that lists the names.
 ModelConfig synthetic_model_config(std::string_view name);
 std::vector<std::string> synthetic_model_names();
 
