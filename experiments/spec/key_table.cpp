@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/spec/key_table.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "core/variant_names.hpp"
+
+namespace chunkstate {
+namespace {
+
+using Kind = Domain::Kind;
+
+constexpr double billion = 1e9;
+
+template <auto Member>
+Field point(ExperimentSpec&, PointSettings& settings) {
+  return &(settings.*Member);
+}
+
+template <auto Member>
+Field top(ExperimentSpec& spec, PointSettings&) {
+  return &(spec.*Member);
+}
+
+template <auto Section, auto Member>
+Field in(ExperimentSpec& spec, PointSettings&) {
+  return &(spec.*Section.*Member);
+}
+
+Field not_stored(ExperimentSpec&, PointSettings&) { return {}; }
+
+Domain of(Kind kind) { return {kind}; }
+Domain integer(double least, double most) { return {Kind::integer, least, most}; }
+Domain number_above(double least, double most) { return {Kind::number, least, most, true}; }
+Domain choice(std::vector<std::string> (*choices)(), std::vector<std::string> later = {}) {
+  return {Kind::choice, 0, 0, false, choices, std::move(later)};
+}
+Domain boolean(std::vector<std::string> later = {}) {
+  return {Kind::boolean, 0, 0, false, nullptr, std::move(later)};
+}
+
+using Names = std::vector<std::string>;
+Names dtypes() { return {"fp32", "bf16", "fp16"}; }
+Names weights() { return {"checkpoint", "synthetic"}; }
+Names samplings() { return {"greedy", "sample"}; }
+Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
+Names orders() { return {"interleaved", "blocked"}; }
+Names modes() { return {"data"}; }
+Names durabilities() { return {"item", "group", "none"}; }
+
+using Spec = ExperimentSpec;
+using Point = PointSettings;
+
+const std::vector<Key>& table() {
+  // 2^53: the largest range in which a limit given as a double is exact.
+  static constexpr double exact = 9007199254740992.0;
+  static const std::vector<Key> keys = {
+      {"schema", Scope::experiment, not_stored, integer(1, 1), "Version of this format.", true},
+      {"name", Scope::experiment, top<&Spec::name>, of(Kind::name),
+       "Names the experiment, its results and its jobs.", true},
+
+      {"model.path", Scope::point, point<&Point::model_path>, of(Kind::text),
+       "A Hugging Face folder, or `synthetic:NAME`: a real model's shapes with seeded weights.",
+       true},
+      {"model.dtype", Scope::point, point<&Point::model_dtype>, choice(dtypes),
+       "How activations are stored."},
+      {"model.layers", Scope::point, point<&Point::model_layers>, integer(0, 10000),
+       "The first N layers only; 0: all."},
+      {"model.weights", Scope::point, point<&Point::model_weights>, choice(weights),
+       "`synthetic` draws seeded weights in the model's shapes; always so for `synthetic:NAME`."},
+
+      {"prompts.file", Scope::experiment, in<&Spec::prompts, &PromptSettings::file>, of(Kind::text),
+       "A JSON list or JSON Lines of prompts. Either this or `prompts.synthetic`."},
+      {"prompts.limit", Scope::experiment, in<&Spec::prompts, &PromptSettings::limit>,
+       integer(0, billion), "The first N prompts only; 0: all."},
+      {"prompts.synthetic.tokens", Scope::experiment,
+       in<&Spec::prompts, &PromptSettings::synthetic_tokens>, integer(1, 1 << 24),
+       "Tokens of each prompt of seeded random ids.", true},
+      {"prompts.synthetic.count", Scope::experiment,
+       in<&Spec::prompts, &PromptSettings::synthetic_count>, integer(1, billion),
+       "Number of such prompts.", true},
+
+      {"generation.max_new_tokens", Scope::point, point<&Point::max_new_tokens>,
+       integer(1, 1 << 24), "Tokens to generate for each prompt."},
+      {"generation.use_cache", Scope::point, point<&Point::use_cache>, boolean(),
+       "Decode from the cached state; `false` runs the whole sequence again for each token."},
+      {"generation.sampling", Scope::point, point<&Point::sampling>, choice(samplings),
+       "`greedy`, or a map of the three keys below (`sample` is all their defaults)."},
+      {"generation.sampling.temperature", Scope::point, point<&Point::temperature>,
+       number_above(0, 1000), "Divides the logits."},
+      {"generation.sampling.top_k", Scope::point, point<&Point::top_k>, integer(0, billion),
+       "Draws from the k likeliest tokens; 0: all."},
+      {"generation.sampling.top_p", Scope::point, point<&Point::top_p>, number_above(0, 1),
+       "Draws from the likeliest tokens that together reach p."},
+      {"generation.stop_at_eos", Scope::point, point<&Point::stop_at_eos>, boolean(),
+       "Stop at an end-of-text token; `false` makes all answers equally long."},
+      {"generation.seed", Scope::point, point<&Point::seed>, integer(0, exact),
+       "Seed of sampling, synthetic weights and synthetic prompts."},
+
+      {"ssm.variant", Scope::point, point<&Point::variant>, choice(ssd_variant_names),
+       "How states pass chunk borders."},
+      {"ssm.chunk_size", Scope::point, point<&Point::chunk_size>, integer(0, 1 << 20),
+       "Tokens of a chunk; 0: the model's own."},
+      {"ssm.lookback", Scope::point, point<&Point::lookback>, integer(0, 1 << 20),
+       "Earlier chunks that the variant `lookback` remembers."},
+
+      {"execution.backend", Scope::point, point<&Point::backend>, choice(backends),
+       "Who computes; `auto` takes a GPU if there is one."},
+      {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
+       "Longest piece of a prompt per forward pass; 0: whole prompts."},
+
+      {"measure.warmup", Scope::experiment, in<&Spec::measure, &MeasureSettings::warmup>,
+       integer(0, 1000),
+       "Unrecorded requests of each rank before its first recorded one at a point."},
+      {"measure.repeats", Scope::experiment, in<&Spec::measure, &MeasureSettings::repeats>,
+       integer(1, 1000000), "How often every request is measured."},
+      {"measure.order", Scope::experiment, in<&Spec::measure, &MeasureSettings::order>,
+       choice(orders),
+       "`interleaved` goes through all points in each repeat, `blocked` finishes point after "
+       "point."},
+
+      {"parallel.mode", Scope::experiment, in<&Spec::parallel, &ParallelSettings::mode>,
+       choice(modes, {"sequence", "tensor"}), "Each rank takes whole prompts."},
+      {"parallel.ranks_per_group", Scope::launcher,
+       in<&Spec::parallel, &ParallelSettings::ranks_per_group>, integer(1, 1),
+       "Ranks that work on one prompt together."},
+      {"parallel.threads", Scope::launcher, in<&Spec::parallel, &ParallelSettings::threads>,
+       integer(0, 4096), "Threads per rank; 0: cores of the host divided by its ranks."},
+
+      {"profile.trace", Scope::launcher, top<&Spec::trace>, boolean({"true"}),
+       "Record a timeline."},
+      {"max_failures", Scope::launcher, top<&Spec::max_failures>, integer(0, billion),
+       "Stop after so many failed requests; 0: never."},
+
+      {"output.dir", Scope::launcher, in<&Spec::output, &OutputSettings::dir>, of(Kind::text),
+       "Where journals and results go; if not stated, `results/` and the name."},
+      {"output.durability", Scope::launcher, in<&Spec::output, &OutputSettings::durability>,
+       choice(durabilities),
+       "When a result is on disk: after each item, each group of items, or when the system likes."},
+
+      {"slurm.array", Scope::launcher, not_stored, integer(1, 100000), "Array tasks."},
+      {"slurm.time", Scope::launcher, not_stored, of(Kind::duration), "Time limit of a task."},
+      {"slurm.nodes", Scope::launcher, not_stored, integer(1, 100000), "Nodes of a task."},
+      {"slurm.tasks_per_node", Scope::launcher, not_stored, integer(1, 4096), "Ranks on a node."},
+      {"slurm.cpus_per_task", Scope::launcher, not_stored, integer(1, 4096), "Cores of a rank."},
+      {"slurm.gpus_per_node", Scope::launcher, not_stored, integer(0, 64), "GPUs on a node."},
+      {"slurm.memory", Scope::launcher, not_stored, of(Kind::size), "Memory on a node."},
+      {"slurm.signal_before_end", Scope::launcher, not_stored, of(Kind::duration),
+       "How long before the time limit a task is told to stop."},
+      {"slurm.account", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
+      {"slurm.partition", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
+      {"slurm.qos", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
+      {"slurm.constraint", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
+      {"slurm.reservation", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
+  };
+  return keys;
+}
+
+}  // namespace
+
+std::span<const Key> experiment_keys() { return table(); }
+
+const Key* find_key(std::string_view path) {
+  const auto found = std::ranges::find(table(), path, &Key::path);
+  return found == table().end() ? nullptr : &*found;
+}
+
+bool is_section(std::string_view path) {
+  return std::ranges::any_of(table(), [&](const Key& key) {
+    return key.path.size() > path.size() && key.path.starts_with(path) &&
+           key.path[path.size()] == '.';
+  });
+}
+
+std::span<const std::string_view> later_keys() {
+  static constexpr std::array<std::string_view, 2> keys = {"accuracy", "measure.until"};
+  return keys;
+}
+
+}  // namespace chunkstate
