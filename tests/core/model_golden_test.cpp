@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Against transformers (fp32): tests/golden/README.md.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/generate.hpp"
+#include "core/model.hpp"
+#include "core/open_model.hpp"
+#include "tests/catch.hpp"
+#include "tests/core/golden_file.hpp"
+
+namespace chunkstate {
+namespace {
+
+using test::golden_path;
+using test::GoldenFile;
+
+const std::string models = std::string(CHUNKSTATE_SOURCE_DIR) + "/experiments/models/";
+
+Model open(const std::string& folder, Backend backend = Backend::cpu, int threads = 2) {
+  const OpenModel files = open_model({folder});
+  ModelOptions options;
+  options.backend = backend;
+  options.threads = threads;
+  return {files.config, files.checkpoint, options};
+}
+
+SsdSettings settings(const Model& model, const std::string& variant, std::int64_t chunk_size = 0) {
+  return ssd_settings(variant, chunk_size, 1, model.config());
+}
+
+// All logits, the tokens given `step` at a time (0: at once).
+std::vector<float> all_logits(Model& model, const SsdSettings& ssd,
+                              const std::vector<std::int32_t>& tokens, std::int64_t step) {
+  std::vector<float> logits;
+  SequenceState state = model.make_state(ssd, 1, static_cast<std::int64_t>(tokens.size()));
+  model.prefill(tokens, state, 0, step, LogitsRows::all,
+                [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
+                  logits.insert(logits.end(), rows.data, rows.data + rows.extent[0] * rows.extent[1]);
+                });
+  return logits;
+}
+
+double relative_difference(const std::vector<float>& actual, const std::vector<float>& expected) {
+  REQUIRE(actual.size() == expected.size());
+  double difference = 0;
+  double largest = 0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    REQUIRE(std::isfinite(actual[i]));
+    difference = std::max(difference, std::abs(static_cast<double>(actual[i]) - expected[i]));
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+  }
+  return difference / largest;
+}
+
+double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double difference = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference = std::max(difference, std::abs(static_cast<double>(a[i]) - b[i]));
+  }
+  return difference;
+}
+
+}  // namespace
+
+TEST_CASE("logits equal transformers' for every exact variant, prefill and decode") {
+  const std::string name = GENERATE("bamba-a", "bamba-b", "bamba-e", "llama-a");
+  const Backend backend = GENERATE(Backend::reference, Backend::cpu);
+  const GoldenFile golden(golden_path(name + "/expected.safetensors"));
+  Model model = open(golden_path(name), backend);
+  for (const SsdVariant& variant : ssd_variants()) {
+    if (variant.semantics != SsdSemantics::exact) continue;
+    const SsdSettings ssd = settings(model, std::string(variant.name));
+    for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
+      const std::string prefix = "case" + std::to_string(i);
+      const auto tokens = golden.integers(prefix + ".tokens");
+      const auto expected = golden.floats(prefix + ".logits");
+      CAPTURE(name, name_of(backend), variant.name, i, tokens.size());
+      CHECK(relative_difference(all_logits(model, ssd, tokens, 0), expected) <= 1e-4);
+      CHECK(relative_difference(all_logits(model, ssd, tokens, 1), expected) <= 1e-4);
+      CHECK(relative_difference(all_logits(model, ssd, tokens, 5), expected) <= 1e-4);
+    }
+  }
+}
+
+TEST_CASE("greedy tokens equal transformers', with and without a cache") {
+  const std::string name = GENERATE("bamba-a", "bamba-b", "bamba-e", "llama-a");
+  const GoldenFile golden(golden_path(name + "/expected.safetensors"));
+  Model model = open(golden_path(name));
+  for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
+    const std::string prefix = "case" + std::to_string(i);
+    const std::vector<std::vector<std::int32_t>> prompts = {golden.integers(prefix + ".tokens")};
+    const std::vector<std::uint64_t> seeds = {1};
+    GenerateOptions options;
+    options.max_new_tokens = 12;
+    for (const bool use_cache : {true, false}) {
+      options.use_cache = use_cache;
+      CAPTURE(name, i, use_cache);
+      const auto result = generate(model, settings(model, "default_optimized"), prompts, seeds, options);
+      CHECK(result[0].tokens == golden.integers(prefix + ".greedy"));
+    }
+  }
+}
+
+TEST_CASE("the trained models score and continue text as transformers does") {
+  const GoldenFile golden(golden_path("tiny-expected.safetensors"));
+  for (const std::string family : {"bamba", "llama"}) {
+    Model model = open(models + family + "-tiny");
+    const SsdSettings ssd = settings(model, "default_optimized");
+    for (int i = 0; golden.contains("doc" + std::to_string(i) + ".tokens"); ++i) {
+      const std::string doc = "doc" + std::to_string(i);
+      const auto tokens = golden.integers(doc + ".tokens");
+      CAPTURE(family, i, tokens.size());
+      CHECK(largest_difference(score(model, ssd, tokens), golden.floats(doc + "." + family + ".nll")) <=
+            1e-4);
+      const auto logits = all_logits(model, ssd, tokens, 0);
+      const auto last = golden.floats(doc + "." + family + ".last_logits");
+      CHECK(relative_difference({logits.end() - static_cast<std::ptrdiff_t>(last.size()), logits.end()},
+                                last) <= 1e-4);
+      if (family != "bamba") continue;
+      const std::vector<std::vector<std::int32_t>> prompts = {
+          {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(tokens.size() / 2)}};
+      const std::vector<std::uint64_t> seeds = {1};
+      GenerateOptions options;
+      options.max_new_tokens = 24;
+      CHECK(generate(model, ssd, prompts, seeds, options)[0].tokens ==
+            golden.integers(doc + ".bamba.greedy24_from_half"));
+    }
+  }
+}
+
+TEST_CASE("independent and own_end_state score as their definitions do in double precision") {
+  const GoldenFile golden(golden_path("tiny-expected.safetensors"));
+  Model model = open(models + "bamba-tiny");
+  for (int i = 0; golden.contains("doc" + std::to_string(i) + ".tokens"); ++i) {
+    const std::string doc = "doc" + std::to_string(i);
+    const auto tokens = golden.integers(doc + ".tokens");
+    for (const std::string variant : {"independent", "own_end_state"}) {
+      for (const int chunk_size : {64, 128, 256}) {
+        CAPTURE(i, variant, chunk_size);
+        const auto expected =
+            golden.floats(doc + ".bamba." + variant + "." + std::to_string(chunk_size) + ".nll");
+        const auto nll = score(model, settings(model, variant, chunk_size), tokens);
+        CHECK(largest_difference(nll, expected) <= 1e-3);
+      }
+    }
+  }
+}
+
+}  // namespace chunkstate
