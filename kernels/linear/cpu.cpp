@@ -1,52 +1,162 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cblas.h>
-
 #include <algorithm>
-#include <vector>
 
+#include "kernels/base/product.hpp"
+#include "kernels/base/rows.hpp"
+#include "kernels/linear/dot.hpp"
 #include "kernels/linear/linear.hpp"
 
 namespace chunkstate::cpu {
 namespace {
 
-constexpr std::int64_t block_rows = 256;  // of the weight: fixed, so that threads change no result
+// All blocks are fixed, so that threads change no result.
+constexpr std::int64_t few_tokens_limit = 16;  // up to here dot_rows is the faster way
+constexpr std::int64_t dot_block = 32;         // its rows of the weight per unit of work
+constexpr std::int64_t block_rows = 64;        // beyond: rows of the weight per unit of work
+constexpr std::int64_t block_depth = 512;      // with panel_tokens: 64 KiB of x
+constexpr std::int64_t panel_tokens = 32;      // columns of a packed panel of x
+constexpr std::int64_t most_tokens = 1024;     // per pass over the weights: bounds the packed x
+
+constexpr std::int64_t blocks_of(std::int64_t count, std::int64_t block) {
+  return (count + block - 1) / block;
+}
+
+/// y[t, begin ...] = values + bias (+ y), rounded once. `old` is scratch.
+void finish_row(const LinearArgs& args, std::int64_t t, std::int64_t begin, std::int64_t count,
+                float* values, float* old) {
+  std::byte* row = args.y.at(t, begin);
+  if (args.bias) {
+    const float* bias = load_row(args.bias.at(begin), args.bias.dtype, count, old);
+    for (std::int64_t o = 0; o < count; ++o) values[o] += bias[o];
+  }
+  if (args.accumulate) {
+    const float* y = load_row(row, args.y.dtype, count, old);
+    for (std::int64_t o = 0; o < count; ++o) values[o] += y[o];
+  }
+  store_row(values, count, row, args.y.dtype);
+}
+
+/// Decode: bound by reading the weights, which happens once.
+void few_tokens(const Executor& exec, const LinearArgs& args) {
+  const std::int64_t tokens = args.x.extent[0];
+  const std::int64_t in_features = args.x.extent[1];
+  const std::int64_t out_features = args.weight.extent[0];
+  const bool direct = args.x.dtype == DType::fp32;
+  thread_local Scratch shared;
+  const std::int64_t x_row = direct ? args.x.stride[0] : padded(in_features);
+  float* const copy = shared.floats(direct ? 1 : tokens * x_row);
+  for (std::int64_t t = 0; t < tokens && !direct; ++t) {
+    copy_row(args.x.at(t, 0), args.x.dtype, in_features, copy + t * x_row);
+  }
+  const float* const x = direct ? reinterpret_cast<const float*>(args.x.data) : copy;
+  const std::int64_t blocks = blocks_of(out_features, dot_block);
+#pragma omp parallel for num_threads(exec.threads) if (blocks > 1)
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::int64_t begin = block * dot_block;
+    const std::int64_t count = std::min(dot_block, out_features - begin);
+    float sums[most_dot_tokens * dot_block];
+    float old[dot_block];
+    for (std::int64_t first = 0; first < tokens; first += most_dot_tokens) {
+      const std::int64_t group = std::min(most_dot_tokens, tokens - first);
+      dot_rows(args.weight, begin, count, x + first * x_row, x_row, group, sums, dot_block);
+      for (std::int64_t t = 0; t < group; ++t) {
+        finish_row(args, first + t, begin, count, sums + t * dot_block, old);
+      }
+    }
+  }
+}
+
+/// x of tokens [first, first + count) as panels [panel][in_features][panel_tokens] of fp32, so that
+/// a product's columns are tokens: the weights then need no packing. Missing tokens are zero.
+void pack_panel(const LinearArgs& args, std::int64_t first, std::int64_t count, std::int64_t begin,
+                std::int64_t depth, float* rows, float* panel) {
+  for (std::int64_t t = 0; t < count; ++t) {
+    copy_row(args.x.at(first + t, begin), args.x.dtype, depth, rows + t * block_depth);
+  }
+  std::fill(rows + count * block_depth, rows + panel_tokens * block_depth, 0.0F);
+  transpose(rows, block_depth, panel_tokens, depth, panel + begin * panel_tokens, panel_tokens);
+}
+
+/// Rows [begin, begin + rows) of the weight times the packed tokens, into sums [rows, sums_row].
+void multiply_block(const LinearArgs& args, std::int64_t begin, std::int64_t rows,
+                    const float* packed, std::int64_t tokens, float* weight_copy, float* sums,
+                    std::int64_t sums_row) {
+  static constexpr float one = 1.0F;
+  const std::int64_t in_features = args.x.extent[1];
+  const bool direct = args.weight.dtype == DType::fp32;
+  for (std::int64_t k = 0; k < in_features; k += block_depth) {
+    const std::int64_t depth = std::min(block_depth, in_features - k);
+    const std::byte* const stored = args.weight.at(begin, k);
+    for (std::int64_t o = 0; o < rows && !direct; ++o) {
+      copy_row(args.weight.at(begin + o, k), args.weight.dtype, depth,
+               weight_copy + o * block_depth);
+    }
+    for (std::int64_t t = 0; t < tokens; t += panel_tokens) {
+      multiply({.rows = rows,
+                .columns = std::min(panel_tokens, tokens - t),
+                .depth = depth,
+                .a = direct ? reinterpret_cast<const float*>(stored) : weight_copy,
+                .a_row = direct ? args.weight.stride[0] : block_depth,
+                .b = packed + (t * in_features + k * panel_tokens),
+                .b_row = panel_tokens,
+                .c = sums + t,
+                .c_row = sums_row,
+                .c_factor = k == 0 ? nullptr : &one});
+    }
+  }
+}
+
+/// One pass over the weights for tokens [first, first + tokens).
+void many_tokens(const Executor& exec, const LinearArgs& args, std::int64_t first,
+                 std::int64_t tokens) {
+  const std::int64_t in_features = args.x.extent[1];
+  const std::int64_t out_features = args.weight.extent[0];
+  const std::int64_t panels = blocks_of(tokens, panel_tokens);
+  const std::int64_t depth_blocks = blocks_of(in_features, block_depth);
+  const std::int64_t row_blocks = blocks_of(out_features, block_rows);
+  const std::int64_t sums_row = panels * panel_tokens;
+  thread_local Scratch shared;
+  float* const packed = shared.floats(sums_row * in_features);
+#pragma omp parallel num_threads(exec.threads)
+  {
+    thread_local Scratch scratch;
+    float* const copy = scratch.floats(block_rows * (block_depth + sums_row + panel_tokens + 1));
+    float* const sums = copy + block_rows * block_depth;
+    float* const turned = sums + block_rows * sums_row;
+    float* const old = turned + block_rows * panel_tokens;
+#pragma omp for collapse(2)
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      for (std::int64_t block = 0; block < depth_blocks; ++block) {
+        const std::int64_t t = panel * panel_tokens;
+        const std::int64_t k = block * block_depth;
+        pack_panel(args, first + t, std::min(panel_tokens, tokens - t), k,
+                   std::min(block_depth, in_features - k), copy, packed + t * in_features);
+      }
+    }
+#pragma omp for schedule(dynamic)
+    for (std::int64_t block = 0; block < row_blocks; ++block) {
+      const std::int64_t begin = block * block_rows;
+      const std::int64_t rows = std::min(block_rows, out_features - begin);
+      multiply_block(args, begin, rows, packed, tokens, copy, sums, sums_row);
+      for (std::int64_t t = 0; t < tokens; t += panel_tokens) {
+        const std::int64_t count = std::min(panel_tokens, tokens - t);
+        transpose(sums + t, sums_row, rows, count, turned, block_rows);
+        for (std::int64_t i = 0; i < count; ++i) {
+          finish_row(args, first + t + i, begin, rows, turned + i * block_rows, old);
+        }
+      }
+    }
+  }
+}
 
 }  // namespace
 
 void linear(const Executor& exec, const LinearArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
-  const std::int64_t in_features = args.x.extent[1];
-  const std::int64_t out_features = args.weight.extent[0];
-  openblas_set_num_threads(1);  // our own loop below is the parallel one
-  std::vector<float> x(static_cast<std::size_t>(tokens * in_features));
-#pragma omp parallel for num_threads(exec.threads)
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    for (std::int64_t i = 0; i < in_features; ++i) x[t * in_features + i] = args.x.load(t, i);
-  }
-  const std::int64_t blocks = (out_features + block_rows - 1) / block_rows;
-#pragma omp parallel for num_threads(exec.threads) schedule(dynamic)
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t begin = block * block_rows;
-    const std::int64_t rows = std::min(block_rows, out_features - begin);
-    std::vector<float> weight(static_cast<std::size_t>(rows * in_features));
-    std::vector<float> y(static_cast<std::size_t>(tokens * rows));
-    for (std::int64_t o = 0; o < rows; ++o) {
-      for (std::int64_t i = 0; i < in_features; ++i) {
-        weight[o * in_features + i] = args.weight.load(begin + o, i);
-      }
-    }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(tokens),
-                static_cast<int>(rows), static_cast<int>(in_features), 1.0F, x.data(),
-                static_cast<int>(in_features), weight.data(), static_cast<int>(in_features), 0.0F,
-                y.data(), static_cast<int>(rows));
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      for (std::int64_t o = 0; o < rows; ++o) {
-        float sum = y[t * rows + o];
-        if (args.bias) sum += args.bias.load(begin + o);
-        if (args.accumulate) sum += args.y.load(t, begin + o);
-        args.y.store(sum, t, begin + o);
-      }
-    }
+  if (tokens == 0 || args.weight.extent[0] == 0) return;
+  if (tokens <= few_tokens_limit || args.x.extent[1] == 0) return few_tokens(exec, args);
+  for (std::int64_t first = 0; first < tokens; first += most_tokens) {
+    many_tokens(exec, args, first, std::min(most_tokens, tokens - first));
   }
 }
 

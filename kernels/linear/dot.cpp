@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/linear/dot.hpp"
+
+#include "kernels/base/simd.hpp"
+
+namespace chunkstate::cpu {
+namespace {
+
+// Rows that are read side by side: enough independent sums to hide the latency of a multiply-add,
+// and few enough streams for the hardware prefetchers.
+constexpr int side_by_side = 4;
+
+struct Rows {
+  const std::byte* weight;
+  std::int64_t weight_row;
+  std::int64_t depth;
+  const float* x;
+  std::int64_t x_row;
+  float* sums;
+  std::int64_t sums_row;
+};
+
+// Vectors are handed over by reference: by value their calling convention would depend on the
+// level.
+template <class Level>
+CHUNKSTATE_ALWAYS_INLINE void load(const float* at, typename Level::Vector& vector) {
+  vector = *reinterpret_cast<const typename Level::Unaligned*>(at);
+}
+
+template <class Level>
+CHUNKSTATE_ALWAYS_INLINE void load_bits(const std::uint16_t* at, typename Level::Bits& bits) {
+  bits = __builtin_convertvector(*reinterpret_cast<const typename Level::Halves*>(at),
+                                 typename Level::Bits);
+}
+
+template <class Level>
+CHUNKSTATE_ALWAYS_INLINE void load(const bf16* at, typename Level::Vector& vector) {
+  typename Level::Bits bits;
+  load_bits<Level>(&at->bits, bits);
+  vector = reinterpret_cast<typename Level::Vector>(bits << 16);
+}
+
+// As to_float(fp16): exponent and mantissa in fp32's places are 2^112 too small.
+template <class Level>
+CHUNKSTATE_ALWAYS_INLINE void load(const fp16* at, typename Level::Vector& vector) {
+  using Bits = typename Level::Bits;
+  using Vector = typename Level::Vector;
+  Bits bits;
+  load_bits<Level>(&at->bits, bits);
+  const Bits magnitude = bits & 0x7FFFU;
+  const Vector finite = reinterpret_cast<Vector>(magnitude << 13) * 0x1p112F;
+  const Bits special = reinterpret_cast<Bits>(magnitude >= 0x7C00U) & 0x7F800000U;
+  vector =
+      reinterpret_cast<Vector>(reinterpret_cast<Bits>(finite) | special | ((bits & 0x8000U) << 16));
+}
+
+template <class Level, class T, int Tokens, int Count>
+CHUNKSTATE_ALWAYS_INLINE void dot(const Rows& rows, std::int64_t first) {
+  using Vector = typename Level::Vector;
+  const T* const weight = reinterpret_cast<const T*>(rows.weight) + first * rows.weight_row;
+  Vector sum[Count][Tokens] = {};
+  std::int64_t k = 0;
+  for (; k + Level::lanes <= rows.depth; k += Level::lanes) {
+    Vector x[Tokens];
+#pragma GCC unroll 4
+    for (int t = 0; t < Tokens; ++t) load<Level>(rows.x + t * rows.x_row + k, x[t]);
+#pragma GCC unroll 4
+    for (int r = 0; r < Count; ++r) {
+      Vector w;
+      load<Level>(weight + r * rows.weight_row + k, w);
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) sum[r][t] += w * x[t];
+    }
+  }
+  for (int r = 0; r < Count; ++r) {
+    for (int t = 0; t < Tokens; ++t) {
+      float total = 0.0F;
+      for (int lane = 0; lane < Level::lanes; ++lane) total += sum[r][t][lane];
+      for (std::int64_t rest = k; rest < rows.depth; ++rest) {
+        total += to_float(weight[r * rows.weight_row + rest]) * rows.x[t * rows.x_row + rest];
+      }
+      rows.sums[t * rows.sums_row + first + r] = total;
+    }
+  }
+}
+
+template <class Level, class T, int Tokens>
+CHUNKSTATE_ALWAYS_INLINE void dot_tokens(const Rows& rows, std::int64_t count) {
+  std::int64_t r = 0;
+  for (; r + side_by_side <= count; r += side_by_side) dot<Level, T, Tokens, side_by_side>(rows, r);
+  for (; r < count; ++r) dot<Level, T, Tokens, 1>(rows, r);
+}
+
+template <class Level, class T>
+CHUNKSTATE_ALWAYS_INLINE void dot_typed(const Rows& rows, std::int64_t count, std::int64_t tokens) {
+  switch (tokens) {
+    case 1:
+      return dot_tokens<Level, T, 1>(rows, count);
+    case 2:
+      return dot_tokens<Level, T, 2>(rows, count);
+    case 3:
+      return dot_tokens<Level, T, 3>(rows, count);
+    default:
+      return dot_tokens<Level, T, 4>(rows, count);
+  }
+}
+
+template <class Level>
+CHUNKSTATE_ALWAYS_INLINE void dot_level(DType dtype, const Rows& rows, std::int64_t count,
+                                        std::int64_t tokens) {
+  switch (dtype) {
+    case DType::fp32:
+      return dot_typed<Level, float>(rows, count, tokens);
+    case DType::bf16:
+      return dot_typed<Level, bf16>(rows, count, tokens);
+    case DType::fp16:
+      return dot_typed<Level, fp16>(rows, count, tokens);
+  }
+}
+
+CHUNKSTATE_AVX512 void dot_avx512(DType dtype, const Rows& rows, std::int64_t count,
+                                  std::int64_t tokens) {
+  dot_level<Avx512>(dtype, rows, count, tokens);
+}
+CHUNKSTATE_AVX2 void dot_avx2(DType dtype, const Rows& rows, std::int64_t count,
+                              std::int64_t tokens) {
+  dot_level<Avx2>(dtype, rows, count, tokens);
+}
+void dot_baseline(DType dtype, const Rows& rows, std::int64_t count, std::int64_t tokens) {
+  dot_level<Baseline>(dtype, rows, count, tokens);
+}
+
+}  // namespace
+
+void dot_rows(const ConstAnyView<2>& weight, std::int64_t begin, std::int64_t count, const float* x,
+              std::int64_t x_row, std::int64_t tokens, float* sums, std::int64_t sums_row) {
+  static const auto run = select_level(dot_avx512, dot_avx2, dot_baseline);
+  run(weight.dtype,
+      {.weight = weight.at(begin, 0),
+       .weight_row = weight.stride[0],
+       .depth = weight.extent[1],
+       .x = x,
+       .x_row = x_row,
+       .sums = sums,
+       .sums_row = sums_row},
+      count, tokens);
+}
+
+}  // namespace chunkstate::cpu

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/base/view.hpp"
+
+namespace chunkstate::cpu {
+
+/// Most tokens that one call of dot_rows takes: their sums fill the registers.
+constexpr std::int64_t most_dot_tokens = 4;
+
+/// sums[t * sums_row + o] = weight[begin + o] . x_t for o in [0, count), straight from the stored
+/// weights: one pass over them, converted in registers. x is [tokens, in_features], tokens at most
+/// most_dot_tokens. A row's sum does not depend on `begin` and `count`.
+void dot_rows(const ConstAnyView<2>& weight, std::int64_t begin, std::int64_t count, const float* x,
+              std::int64_t x_row, std::int64_t tokens, float* sums, std::int64_t sums_row);
+
+}  // namespace chunkstate::cpu
