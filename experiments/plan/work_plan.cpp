@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/plan/work_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+
+#include "core/errors.hpp"
+#include "experiments/spec/digest.hpp"
+
+namespace chunkstate {
+namespace {
+
+constexpr std::int64_t max_items = std::int64_t{1} << 31;
+
+std::int64_t count_items(const ExperimentSpec& spec, std::int64_t prompts) {
+  const auto points = static_cast<std::int64_t>(spec.points.size());
+  const std::int64_t repeats = spec.measure.repeats;
+  if (points < 1 || prompts < 1 || repeats < 1)
+    throw std::invalid_argument("make_work_plan: nothing to do");
+  if (points > max_items / prompts || points * prompts > max_items / repeats) {
+    throw UsageError(
+        fmt::format("{}: found {} points x {} prompts x {} repeats, expected at most {} items",
+                    spec.name, points, prompts, repeats, max_items));
+  }
+  return points * prompts * repeats;
+}
+
+/// What the id of an item takes from its prompt: equal prompts are told apart by counting them.
+std::vector<std::string> prompt_keys(const PromptSet& prompts) {
+  std::unordered_map<std::string, std::int64_t> seen;
+  std::vector<std::string> keys;
+  for (const Prompt& prompt : prompts.prompts) {
+    std::string content;
+    append_field(content, prompt.text);
+    append_field(content, token_bytes(prompt));
+    std::string key = Digest(content).hex();
+    key += fmt::format("/{}", seen[key]++);
+    keys.push_back(std::move(key));
+  }
+  return keys;
+}
+
+}  // namespace
+
+std::vector<WorkItem> make_work_plan(const ExperimentSpec& spec, const PromptSet& prompts,
+                                     const std::vector<std::string>& model_digests,
+                                     const std::vector<double>& costs_per_point_and_prompt) {
+  const auto prompt_count = static_cast<std::int64_t>(prompts.prompts.size());
+  const std::vector<double>& costs = costs_per_point_and_prompt;
+  const std::int64_t item_count = count_items(spec, prompt_count);
+  const std::size_t pairs = spec.points.size() * prompts.prompts.size();
+  const bool has_nan = std::ranges::any_of(costs, [](double cost) { return std::isnan(cost); });
+  if (model_digests.size() != spec.points.size() || (!costs.empty() && costs.size() != pairs) ||
+      has_nan) {
+    throw std::invalid_argument(fmt::format(
+        "make_work_plan: found {} digests and {} costs{}, expected {} and {}", model_digests.size(),
+        costs.size(), has_nan ? " with a NaN" : "", spec.points.size(), pairs));
+  }
+  const std::vector<std::string> keys = prompt_keys(prompts);
+  std::vector<WorkItem> items;
+  items.reserve(static_cast<std::size_t>(item_count));
+  std::int64_t pair = 0;
+  for (std::size_t point = 0; point < spec.points.size(); ++point) {
+    std::string point_key;
+    append_field(point_key, "chunkstate item 1");
+    append_field(point_key, settings_text(spec.points[point].settings));
+    append_field(point_key, model_digests[point]);
+    for (std::int64_t prompt = 0; prompt < prompt_count; ++prompt, ++pair) {
+      std::string key = point_key;
+      append_field(key, keys[static_cast<std::size_t>(prompt)]);
+      const std::size_t length = key.size();
+      for (std::int64_t repeat = 0; repeat < spec.measure.repeats; ++repeat) {
+        key.resize(length);
+        append_field(key, std::to_string(repeat));
+        const Digest digest(key);
+        items.push_back({digest.hex(), static_cast<std::int64_t>(point), prompt, repeat,
+                         costs.empty() ? 1.0 : costs[static_cast<std::size_t>(pair)], digest.low});
+      }
+    }
+  }
+  const bool blocked = spec.measure.order == "blocked";
+  std::ranges::sort(items, [blocked](const WorkItem& a, const WorkItem& b) {
+    const auto order = [blocked](const WorkItem& item) {
+      return std::tuple(blocked ? item.point : 0, item.repeat, -item.cost, item.point, item.prompt);
+    };
+    return order(a) < order(b);
+  });
+  return items;
+}
+
+}  // namespace chunkstate
