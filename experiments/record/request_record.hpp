@@ -11,36 +11,40 @@ namespace chunkstate {
 
 enum class RequestStatus : std::uint8_t { done, failed };
 
-/// Everything recorded of one request: a `result` or `failed` line of the journal, a row of /requests.
-/// Times are seconds on CLOCK_MONOTONIC. NaN and -1 mean missing. Formulas: experiments/README.md.
+/// Everything recorded of one request: a `result` or `failed` line of the journal, a row of
+/// /requests. Times are seconds on CLOCK_MONOTONIC. NaN and -1 mean missing. Formulas:
+/// experiments/README.md.
 struct RequestRecord {
   std::string item_id;
   std::int64_t point = 0;
   std::int64_t prompt = 0;
   std::int64_t repeat = 0;
   RequestStatus status = RequestStatus::done;
-  std::string error;            // failed only: "class: message"
+  std::string error;  // failed only: "class: message"
 
   // what came out: part of the content digest
   std::int64_t tokens_in = -1;
-  std::string stop_reason;      // "length" | "eos" | "" (failed)
+  std::string stop_reason;  // "length" | "eos" | "" (failed)
   std::string text;
   std::vector<std::int32_t> token_ids;
-  std::vector<float> logprobs;  // one per token_id, nats
-  double flops = std::numeric_limits<double>::quiet_NaN();        // the algorithm's, from the shapes
-  double bytes_moved = std::numeric_limits<double>::quiet_NaN();  // least bytes it must move, from the shapes
+  std::vector<float> logprobs;                              // one per token_id, nats
+  double flops = std::numeric_limits<double>::quiet_NaN();  // the algorithm's, from the shapes
+  double bytes_moved =
+      std::numeric_limits<double>::quiet_NaN();  // least bytes it must move, from the shapes
 
   // how it went: not part of the digest
   std::int64_t rank = -1;
-  double t_start = std::numeric_limits<double>::quiet_NaN();      // since the run began
-  double ttft = std::numeric_limits<double>::quiet_NaN();         // first token emitted - request start
-  double e2e = std::numeric_limits<double>::quiet_NaN();          // last token emitted - request start
-  std::vector<double> t_emit;                                     // per token, since request start
+  std::int64_t process = -1;  // row of /provenance/ranks; set by read_journals()
+  double t_start = std::numeric_limits<double>::quiet_NaN();  // since the run began
+  double ttft = std::numeric_limits<double>::quiet_NaN();     // first token emitted - request start
+  double e2e = std::numeric_limits<double>::quiet_NaN();      // last token emitted - request start
+  std::vector<double> t_emit;                                 // per token, since request start
   double peak_memory_bytes = std::numeric_limits<double>::quiet_NaN();
   double cpu_percent = std::numeric_limits<double>::quiet_NaN();  // of one core, over the request
   double gpu_percent = std::numeric_limits<double>::quiet_NaN();
-  double io_wait = std::numeric_limits<double>::quiet_NaN();      // share of the time waiting for block I/O
-  double energy = std::numeric_limits<double>::quiet_NaN();       // joules
+  double io_wait =
+      std::numeric_limits<double>::quiet_NaN();  // share of the time waiting for block I/O
+  double energy = std::numeric_limits<double>::quiet_NaN();  // joules
 
   std::int64_t tokens_out() const { return static_cast<std::int64_t>(token_ids.size()); }
   /// (e2e - ttft) / (tokens_out - 1); NaN below two tokens.

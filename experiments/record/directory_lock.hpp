@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+#include "experiments/record/file_io.hpp"
+#include "experiments/record/process_identity.hpp"
+
+namespace chunkstate {
+
+/// Another live process works in the directory: exit code 75. The message names host, pid and start
+/// time.
+class LockedError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Only one run at a time works in a directory. A kernel lock (flock) on DIR/lock that ends with
+/// the process, and in the file who holds it. Where the file system has no kernel locks, the file's
+/// content decides: a process that is dead, or of another boot, holds nothing. The file stays,
+/// empty, after release.
+class DirectoryLock {
+ public:
+  /// Creates `directory` if it is missing. Throws LockedError, FileError.
+  explicit DirectoryLock(const std::filesystem::path& directory);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+  /// Who held the lock and ended without releasing it; empty if nobody did.
+  const std::string& taken_over_from() const { return taken_over_from_; }
+
+ private:
+  FileDescriptor file_;
+  std::string taken_over_from_;
+};
+
+/// The holder of DIR/lock as text ("pid 12 on node3 since ..."), empty if it is free. For `status`.
+std::string lock_holder(const std::filesystem::path& directory);
+
+}  // namespace chunkstate

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/record/file_io.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace chunkstate {
+
+bool FileError::disk_full() const { return code().value() == ENOSPC || code().value() == EDQUOT; }
+
+FileDescriptor::FileDescriptor(const std::filesystem::path& path, int flags, unsigned mode) {
+  do {
+    fd_ = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd_ < 0 && errno == EINTR);
+  if (fd_ < 0) throw FileError(errno, path, "open");
+}
+
+FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)) {}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+FileDescriptor::~FileDescriptor() { close(); }
+
+int FileDescriptor::close() {
+  if (fd_ < 0) return 0;
+  // Never again after EINTR: Linux has released the number, another thread may own it already.
+  const int result = ::close(std::exchange(fd_, -1));
+  return result == 0 || errno == EINTR ? 0 : errno;
+}
+
+int write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return errno;
+    }
+    if (written == 0) return EIO;
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return 0;
+}
+
+int sync_data(int fd) {
+  int result = 0;
+  do {
+    result = ::fdatasync(fd);
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : errno;
+}
+
+void sync_directory(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory.empty() ? "." : directory;
+  const FileDescriptor fd(path, O_RDONLY | O_DIRECTORY);
+  // Some network file systems cannot sync a directory and say EINVAL; there is nothing better to
+  // do.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL) throw FileError(errno, path, "fsync");
+}
+
+void make_directories(const std::filesystem::path& directory) {
+  std::filesystem::path so_far;
+  for (const auto& part : directory) {
+    const std::filesystem::path parent = so_far;
+    so_far /= part;
+    if (::mkdir(so_far.c_str(), 0777) == 0) {
+      sync_directory(parent);
+    } else if (!std::filesystem::is_directory(so_far)) {
+      throw FileError(errno, so_far, "mkdir");
+    }
+  }
+}
+
+}  // namespace chunkstate

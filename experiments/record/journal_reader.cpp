@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <optional>
+
+#include "experiments/record/journal.hpp"
+#include "experiments/record/journal_line.hpp"
+#include "experiments/record/result_digest.hpp"
+
+namespace chunkstate {
+namespace {
+
+constexpr std::size_t block_bytes = std::size_t{1} << 20;
+// A million tokens with times and log-probabilities take about 60 MB.
+constexpr std::size_t longest_line = std::size_t{1} << 30;
+
+/// Calls `visit(line, offset)` for every line that ends in a newline; returns whether something
+/// follows the last one.
+bool for_each_line(const std::filesystem::path& path,
+                   const std::function<void(std::string_view, std::int64_t)>& visit) {
+  const FileDescriptor file(path, O_RDONLY | O_NONBLOCK);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) throw FileError(errno, path, "fstat");
+  if (!S_ISREG(status.st_mode)) throw FileError(EINVAL, path, "not a regular file");
+  std::string rest;
+  std::int64_t offset = 0;  // of rest
+  while (true) {
+    const std::size_t known = rest.size();
+    rest.resize(known + block_bytes);
+    const ssize_t got = ::read(file.get(), rest.data() + known, block_bytes);
+    if (got < 0 && errno != EINTR) throw FileError(errno, path, "read");
+    rest.resize(known + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (got < 0) continue;
+    if (got == 0) return !rest.empty();
+    std::size_t begin = 0;
+    for (std::size_t end = rest.find('\n', known); end != std::string::npos;
+         end = rest.find('\n', begin)) {
+      visit(std::string_view(rest).substr(begin, end - begin),
+            offset + static_cast<std::int64_t>(begin));
+      begin = end + 1;
+    }
+    rest.erase(0, begin);
+    offset += static_cast<std::int64_t>(begin);
+    if (rest.size() > longest_line) throw FileError(EFBIG, path, "a line of more than 1 GiB");
+  }
+}
+
+/// Merges the journals, one after the other.
+class Merge {
+ public:
+  void read(const std::filesystem::path& path) {
+    contents_.files.push_back({.path = path});
+    bad_at_end_.clear();
+    std::int64_t number = 0;
+    const bool torn = for_each_line(path, [&](std::string_view line, std::int64_t offset) {
+      ++number;
+      std::string reason;
+      const auto object = decode_line(line, reason);
+      if (!object || !accept(*object, reason)) {
+        bad_at_end_.push_back({path, number, offset, reason});
+        return;
+      }
+      // A good line follows: so the bad ones before it are damage, not the torn end of a crash.
+      contents_.bad_lines.insert(contents_.bad_lines.end(), bad_at_end_.begin(), bad_at_end_.end());
+      bad_at_end_.clear();
+    });
+    if (torn || !bad_at_end_.empty()) ++contents_.torn_tails;
+    const JournalFile& file = contents_.files.back();
+    if (file.ended) return;
+    for (const auto& claim : file.open_claims) ++contents_.deaths[claim.first];
+  }
+
+  JournalContents take() { return std::move(contents_); }
+
+ private:
+  bool accept(const nlohmann::json& object, std::string& reason) {
+    JournalFile& file = contents_.files.back();
+    try {
+      const std::string kind = object.at("kind");
+      const double seconds = object.at("t");
+      if (kind == "run_start") {
+        file.start = run_start_from_json(object);
+        file.has_start = true;
+      } else if (kind == "claim") {
+        file.open_claims[object.at("item")] = seconds;
+      } else if (kind == "cancelled") {
+        file.open_claims.erase(object.at("item").get<std::string>());
+        ++file.cancelled;
+      } else if (kind == "result" || kind == "failed") {
+        RequestRecord record = record_from_json(object);
+        file.open_claims.erase(record.item_id);
+        ++(record.status == RequestStatus::done ? file.done : file.failed);
+        merge(std::move(record));
+      } else if (kind == "run_end") {
+        file.ended = true;
+        file.end_reason = object.at("reason");
+      } else {
+        ++contents_.unknown_lines;
+      }
+      file.last_seconds = seconds;
+      return true;
+    } catch (const std::exception& error) {  // json's, or std::invalid_argument
+      reason = error.what();
+      return false;
+    }
+  }
+
+  void merge(RequestRecord record) {
+    record.process = static_cast<std::int64_t>(contents_.files.size()) - 1;
+    const auto [place, is_new] =
+        contents_.index.try_emplace(record.item_id, contents_.records.size());
+    if (is_new) {
+      contents_.records.push_back(std::move(record));
+      return;
+    }
+    RequestRecord& kept = contents_.records[place->second];
+    const bool kept_done = kept.status == RequestStatus::done;
+    const bool done = record.status == RequestStatus::done;
+    if (kept_done && done) {
+      const std::string kept_digest = result_digest(kept);
+      const std::string digest = result_digest(record);
+      if (kept_digest == digest) {
+        ++contents_.duplicates;
+      } else {
+        contents_.conflicts.push_back(
+            {record.item_id, kept_digest, digest, path_of(kept), path_of(record)});
+      }
+      return;
+    }
+    ++contents_.superseded;
+    // A success replaces a failure; of two failures the later attempt's is kept.
+    if (!kept_done) kept = std::move(record);
+  }
+
+  const std::filesystem::path& path_of(const RequestRecord& record) const {
+    return contents_.files[static_cast<std::size_t>(record.process)].path;
+  }
+
+  JournalContents contents_;
+  std::vector<BadLine> bad_at_end_;
+};
+
+/// The part of "<host>-<pid>-<start>.jsonl" that orders journals by time: host names may hold
+/// dashes.
+std::string start_of(const std::filesystem::path& path) {
+  const std::string stem = path.stem();
+  return stem.substr(stem.rfind('-') + 1);
+}
+
+void flatten(const YAML::Node& node, const std::string& path,
+             std::map<std::string, std::string>& values) {
+  if (node.IsMap()) {
+    for (const auto& entry : node) {
+      const std::string key = entry.first.as<std::string>();
+      flatten(entry.second, path.empty() ? key : path + "." + key, values);
+    }
+  } else {
+    YAML::Emitter text;
+    text << YAML::Flow << node;
+    values[path] = text.c_str();
+  }
+}
+
+std::optional<std::map<std::string, std::string>> flatten(const std::string& yaml) {
+  try {
+    std::map<std::string, std::string> values;
+    flatten(YAML::Load(yaml), "", values);
+    return values;
+  } catch (const YAML::Exception&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+const RequestRecord* JournalContents::find(const std::string& item_id) const {
+  const auto found = index.find(item_id);
+  return found == index.end() ? nullptr : &records[found->second];
+}
+
+JournalContents read_journals(const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> paths;
+  std::error_code missing;
+  for (const auto& entry : std::filesystem::directory_iterator(directory / "journal", missing)) {
+    if (entry.path().extension() == ".jsonl") paths.push_back(entry.path());
+  }
+  if (missing && missing != std::errc::no_such_file_or_directory) {
+    throw FileError(missing.value(), directory / "journal", "open");
+  }
+  std::sort(paths.begin(), paths.end(), [](const auto& a, const auto& b) {
+    return std::pair(start_of(a), a) < std::pair(start_of(b), b);
+  });
+  Merge merge;
+  for (const auto& path : paths) merge.read(path);
+  return merge.take();
+}
+
+std::vector<std::string> yaml_differences(const std::string& there, const std::string& here) {
+  const auto values_there = flatten(there);
+  const auto values_here = flatten(here);
+  if (!values_there || !values_here) return {"the resolved experiment"};
+  std::map<std::string, std::pair<std::string, std::string>> both;
+  for (const auto& [path, value] : *values_there) both[path] = {value, "(absent)"};
+  for (const auto& [path, value] : *values_here) {
+    both.try_emplace(path, "(absent)", "").first->second.second = value;
+  }
+  std::vector<std::string> differences;
+  for (const auto& [path, values] : both) {
+    if (values.first == values.second) continue;
+    differences.push_back(path + ": " + values.first + " there, " + values.second + " here");
+  }
+  return differences;
+}
+
+void check_same_experiment(const std::filesystem::path& directory, const JournalContents& contents,
+                           const RunStart& mine) {
+  constexpr std::size_t shown = 8;
+  for (const JournalFile& file : contents.files) {
+    if (!file.has_start) continue;  // cannot say; its items are known by their ids
+    const RunStart& other = file.start;
+    if (other.config_hash == mine.config_hash && other.plan_hash == mine.plan_hash) continue;
+    std::vector<std::string> differences =
+        yaml_differences(other.yaml_resolved, mine.yaml_resolved);
+    if (other.prompts_digest != mine.prompts_digest) {
+      differences.push_back("the prompts: " + other.prompts_digest + " there, " +
+                            mine.prompts_digest + " here");
+    }
+    if (other.model_digest != mine.model_digest) {
+      differences.push_back("the model's files: " + other.model_digest + " there, " +
+                            mine.model_digest + " here");
+    }
+    if (differences.empty()) differences.push_back("the work plan (written by another version)");
+    std::string text = directory.string() + " holds the results of another experiment (" +
+                       file.path.filename().string() + "):";
+    for (std::size_t i = 0; i < std::min(shown, differences.size()); ++i) {
+      text += (i == 0 ? " " : "; ") + differences[i];
+    }
+    if (differences.size() > shown) {
+      text += "; and " + std::to_string(differences.size() - shown) + " more";
+    }
+    throw OtherExperimentError(text);
+  }
+}
+
+}  // namespace chunkstate

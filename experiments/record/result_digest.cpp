@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/record/result_digest.hpp"
+
+#include <limits>
+
+namespace chunkstate {
+namespace {
+
+void add_result(Digest& digest, const RequestRecord& record) {
+  digest.integer(record.status == RequestStatus::done ? 0 : 1)
+      .text(canonical_text(error_class(record.error)))
+      .integer(record.tokens_in)
+      .text(canonical_text(record.stop_reason))
+      .text(canonical_text(record.text))
+      .integer(record.tokens_out());
+  for (const std::int32_t token : record.token_ids) digest.integer(token);
+  for (std::size_t i = 0; i < record.token_ids.size(); ++i) {
+    digest.real(i < record.logprobs.size() ? record.logprobs[i]
+                                           : std::numeric_limits<float>::quiet_NaN());
+  }
+  digest.real(record.flops).real(record.bytes_moved);
+}
+
+}  // namespace
+
+std::string error_class(const std::string& error) { return error.substr(0, error.find(": ")); }
+
+std::string result_digest(const RequestRecord& record) {
+  Digest digest;
+  add_result(digest, record);
+  return digest.hex();
+}
+
+ContentDigest::ContentDigest(const std::string& config_hash, const std::string& yaml_resolved,
+                             std::span<const std::string> model_digest_per_point,
+                             const PromptSet& prompts) {
+  digest_.text("chunkstate content 1").text(config_hash).text(canonical_text(yaml_resolved));
+  digest_.integer(static_cast<std::int64_t>(model_digest_per_point.size()));
+  for (const std::string& model : model_digest_per_point) digest_.text(model);
+  digest_.text(prompts.digest).integer(static_cast<std::int64_t>(prompts.prompts.size()));
+  for (const Prompt& prompt : prompts.prompts) {
+    digest_.text(canonical_text(prompt.id))
+        .text(canonical_text(prompt.text))
+        .text(canonical_text(prompt.answer));
+  }
+}
+
+void ContentDigest::add(const RequestRecord& record) {
+  digest_.text(record.item_id).integer(record.point).integer(record.prompt).integer(record.repeat);
+  add_result(digest_, record);
+}
+
+}  // namespace chunkstate

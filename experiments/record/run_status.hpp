@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "experiments/record/journal.hpp"
+
+namespace chunkstate {
+
+/// One process' journal, live or ended.
+struct ProcessStatus {
+  std::string run_id;
+  std::string host;
+  std::int64_t pid = -1;
+  std::int64_t rank = -1;
+  std::string state;  // "running" | "ended" | "died"
+  std::int64_t done = 0;
+  std::int64_t failed = 0;
+  std::string item;         // running only: the item being executed, empty between items
+  double item_seconds = 0;  // for how long
+  double elapsed = 0;       // seconds from its start to now (running) or to its last line
+  double items_per_second = 0;
+};
+
+struct RunStatus {
+  std::int64_t items = 0;  // of the experiment; 0 if no journal tells
+  std::int64_t done = 0;   // distinct items
+  std::int64_t failed = 0;
+  std::int64_t running = 0;
+  std::int64_t remaining = 0;  // items without an outcome, running ones included
+  std::int64_t live_processes = 0;
+  double items_per_second = 0;  // of the live processes together
+  double eta_seconds =
+      std::numeric_limits<double>::quiet_NaN();  // NaN: nobody works or no rate yet
+  std::vector<ProcessStatus> processes;          // by start time
+  std::int64_t slowest =
+      -1;  // index into processes: the live one with the lowest rate; -1 below two
+  std::int64_t bad_lines = 0;
+  std::int64_t conflicts = 0;
+};
+
+/// What the journals of a directory say now; may be called while runs are on, from another process
+/// or machine. A process of this machine is asked after by pid; one of another machine counts as
+/// running while its journal has no end line and was written to within the last ten minutes. Throws
+/// FileError.
+RunStatus read_status(const std::filesystem::path& directory);
+
+}  // namespace chunkstate
