@@ -3,19 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <new>
 
-#include "core/errors.hpp"
 #include "experiments/cli/verb.hpp"
-
-namespace {
-
-int fail(int code, const std::string& what) {
-  fmt::print(stderr, "chunkstate: {}\n", what);
-  return code;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   using namespace chunkstate;
@@ -33,13 +22,9 @@ int main(int argc, char** argv) {
     return action();
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? exit_ok : exit_usage;
-  } catch (const UsageError& error) {
-    return fail(exit_usage, error.what());
-  } catch (const InputError& error) {
-    return fail(exit_bad_input, error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(exit_error, "out of memory");
-  } catch (const std::exception& error) {
-    return fail(exit_error, error.what());
+  } catch (...) {
+    const Ending ending = ending_of(std::current_exception());
+    fmt::print(stderr, "chunkstate: {}\n", ending.message);
+    return ending.code;
   }
 }

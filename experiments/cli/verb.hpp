@@ -9,20 +9,9 @@
 
 #include "core/model.hpp"
 #include "core/open_model.hpp"
+#include "experiments/run/exit_code.hpp"
 
 namespace chunkstate {
-
-/// Exit codes that users and scripts rely on.
-enum ExitCode : int {
-  exit_ok = 0,
-  exit_error = 1,
-  exit_items_failed = 2,
-  exit_other_experiment = 3,
-  exit_conflict = 4,
-  exit_usage = 64,
-  exit_bad_input = 65,
-  exit_stopped_early = 75,
-};
 
 /// What the verb that was named on the command line does; returns the exit code.
 using VerbAction = std::function<int()>;

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include "experiments/cli/verb.hpp"
+#include "experiments/run/run_experiment.hpp"
+
+namespace chunkstate {
+namespace {
+
+int run_verb(const RunOptions& options) {
+  const auto world = make_world();
+  try {
+    return run_experiment(*world, options);
+  } catch (const AgreedError& error) {  // every rank is here, one speaks
+    if (world->rank() == 0) fmt::print(stderr, "chunkstate: {}\n", error.what());
+    return error.code();
+  } catch (...) {  // this rank alone: the others would wait for it
+    const Ending ending = ending_of(std::current_exception());
+    fmt::print(stderr, "chunkstate: rank {}: {}\n", world->rank(), ending.message);
+    std::fflush(stderr);
+    if (world->size() > 1) world->abort(ending.code);
+    return ending.code;
+  }
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, VerbAction& action) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* verb = app.add_subcommand(
+      "run", "Run what is not done yet of an experiment; write DIR/results.h5. Also under mpirun, srun");
+  verb->add_option("experiment", options->file, "experiment file (YAML)")->required();
+  verb->add_option("-s,--set", options->overrides, "key.path=value, in place of the file's value");
+  verb->add_option("--out", options->out, "results directory, in place of output.dir");
+  verb->add_flag("--retry-failed", options->retry_failed, "run failed items again");
+  verb->add_flag("-q,--quiet", options->quiet, "no rank table, progress or summary");
+  verb->callback([options, &app, &action] {
+    options->argv = app.remaining();
+    action = [options] { return run_verb(*options); };
+  });
+}
+
+}  // namespace chunkstate

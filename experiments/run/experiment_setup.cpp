@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/run/experiment_setup.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "core/engine_names.hpp"
+#include "core/errors.hpp"
+#include "experiments/record/checksum.hpp"
+#include "experiments/record/provenance.hpp"
+#include "experiments/run/exit_code.hpp"
+#include "experiments/run/request_runner.hpp"
+
+namespace chunkstate {
+namespace {
+
+// What every rank must have found alike; otherwise files changed between ranks, or differ between hosts.
+void check_same_everywhere(Communicator& world, const std::string& what, const std::string& digest) {
+  const std::vector<std::string> all = world.all_gather(digest);
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank] != all[0]) {
+      throw AgreedError({exit_bad_input, what + " differ between rank 0 and rank " +
+                                             std::to_string(rank) + " (digests " + all[0] + ", " +
+                                             all[rank] + ")"});
+    }
+  }
+}
+
+PromptSet open_prompts(const ExperimentSpec& spec, EnginePool& engines) {
+  const PromptSettings& prompts = spec.prompts;
+  if (prompts.synthetic_tokens == 0) return load_prompts(prompts.file, prompts.limit);
+  // Synthetic prompts must be valid ids for every point's model.
+  std::int64_t vocab_size = INT32_MAX;
+  for (const SweepPoint& point : spec.points) {
+    vocab_size = std::min(vocab_size, engines.files(point.settings).config.vocab_size);
+  }
+  return synthetic_prompts(prompts.synthetic_tokens, prompts.synthetic_count, vocab_size,
+                           spec.base.seed);
+}
+
+std::vector<double> estimated_costs(const ExperimentSetup& setup, EnginePool& engines) {
+  std::vector<double> costs;
+  costs.reserve(setup.spec.points.size() * setup.prompts.prompts.size());
+  for (const SweepPoint& point : setup.spec.points) {
+    const OpenModel& files = engines.files(point.settings);
+    for (const Prompt& prompt : setup.prompts.prompts) {
+      costs.push_back(estimated_cost(point.settings, prompt, files));
+    }
+  }
+  return costs;
+}
+
+}  // namespace
+
+void agree(Communicator& world, const std::function<void()>& body) {
+  nlohmann::json mine;
+  try {
+    body();
+  } catch (...) {
+    const Ending ending = ending_of(std::current_exception());
+    mine = {{"code", ending.code}, {"message", ending.message}};
+  }
+  const std::vector<std::string> endings = world.all_gather(
+      mine.is_null() ? "" : mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  for (const std::string& ending : endings) {
+    if (ending.empty()) continue;
+    const auto json = nlohmann::json::parse(ending);
+    throw AgreedError({json["code"].get<int>(), json["message"].get<std::string>()});
+  }
+}
+
+ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, const std::string& file,
+                                  const std::vector<std::string>& overrides) {
+  ExperimentSetup setup;
+  std::string yaml;
+  agree(world, [&] {
+    if (world.rank() == 0) yaml = load_experiment(file, overrides).yaml_source;
+  });
+  world.broadcast(yaml, 0);
+  agree(world, [&] {
+    setup.spec = parse_experiment(yaml, file, overrides);
+    for (const SweepPoint& point : setup.spec.points) {
+      // Every point's model, device and scan are checked before the first item runs.
+      const OpenModel& files = engines.files(point.settings);
+      setup.model_digests.push_back(files.digest);
+      backend_from_name(point.settings.backend);
+      ssd_settings(point.settings.variant, point.settings.chunk_size, point.settings.lookback,
+                   files.config);
+    }
+    setup.prompts = open_prompts(setup.spec, engines);
+    setup.plan = make_work_plan(setup.spec, setup.prompts, setup.model_digests,
+                                estimated_costs(setup, engines));
+    Digest digest;
+    for (const WorkItem& item : setup.plan) digest.text(item.id);
+    setup.plan_hash = digest.hex();
+  });
+  check_same_everywhere(world, "prompts", setup.prompts.digest);
+  check_same_everywhere(world, "models or prompts", setup.plan_hash);
+  return setup;
+}
+
+int threads_per_rank(Communicator& world, std::int64_t wanted) {
+  if (wanted > 0) return static_cast<int>(wanted);
+  const RankProvenance mine = collect_rank_provenance();
+  // A launcher may have bound each rank to CPUs of its own, or all of them to the same ones.
+  int sharers = 0;
+  for (const std::string& other : world.all_gather(mine.host + " " + mine.cpus)) {
+    if (other == mine.host + " " + mine.cpus) ++sharers;
+  }
+  return resolve_threads(0, sharers);
+}
+
+}  // namespace chunkstate

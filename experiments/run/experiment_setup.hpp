@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "experiments/plan/work_plan.hpp"
+#include "experiments/run/engine_pool.hpp"
+#include "experiments/spec/experiment_spec.hpp"
+#include "experiments/spec/prompt_set.hpp"
+#include "parallel/communicator.hpp"
+
+namespace chunkstate {
+
+/// Calls `body` on every rank. If it throws on some rank, all ranks throw AgreedError with the lowest such
+/// rank's message: nobody is left waiting, and the message appears once.
+void agree(Communicator& world, const std::function<void()>& body);
+
+/// An experiment with everything it needs opened and its work listed: the same on every rank.
+struct ExperimentSetup {
+  ExperimentSpec spec;
+  PromptSet prompts;
+  std::vector<std::string> model_digests;  // per point
+  std::vector<WorkItem> plan;
+  std::string plan_hash;                   // over all item ids
+};
+
+/// Rank 0 reads the experiment file and sends its bytes to the others; prompts and models are opened by every
+/// rank and must be the same everywhere. Opens through `engines`. Collective. Throws AgreedError.
+ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, const std::string& file,
+                                  const std::vector<std::string>& overrides);
+
+/// CPUs this rank may use, divided by the ranks of the host that share them. Collective.
+int threads_per_rank(Communicator& world, std::int64_t wanted);
+
+}  // namespace chunkstate

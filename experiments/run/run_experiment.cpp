@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/run/run_experiment.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "core/engine_names.hpp"
+#include "experiments/analysis/table.hpp"
+#include "experiments/record/directory_lock.hpp"
+#include "experiments/record/journal.hpp"
+#include "experiments/record/provenance.hpp"
+#include "experiments/run/clock.hpp"
+#include "experiments/run/exit_code.hpp"
+#include "experiments/run/experiment_setup.hpp"
+#include "experiments/run/finalise.hpp"
+#include "experiments/run/progress.hpp"
+#include "experiments/run/request_runner.hpp"
+#include "experiments/run/stop_signal.hpp"
+#include "parallel/partition.hpp"
+
+namespace chunkstate {
+namespace {
+
+/// One job's run of an experiment.
+class Run {
+ public:
+  Run(Communicator& world, const RunOptions& options)
+      : world_(world), options_(options), run_start_(monotonic_seconds()) {}
+
+  int execute() {
+    prepare();
+    const int mine = work();
+    const int code = agree_on_code(mine);
+    return finish(code);
+  }
+
+ private:
+  bool first() const { return world_.rank() == 0; }
+
+  void prepare();
+  void open_directory();
+  void show_ranks(const RankProvenance& mine) const;
+  std::vector<std::int64_t> items_of_this_host() const;
+  int work();
+  void run_item(const WorkItem& item, RequestRunner& runner);
+  int agree_on_code(int mine);
+  int finish(int code);
+
+  Communicator& world_;
+  const RunOptions& options_;
+  double run_start_;
+  std::optional<EnginePool> engines_;
+  ExperimentSetup setup_;
+  RankProvenance provenance_;
+  RunProvenance run_provenance_;  // rank 0
+  std::string directory_;
+  std::unique_ptr<DirectoryLock> lock_;  // rank 0
+  std::string todo_;                     // per item of the plan: '1' to run, 'p' to fail as poison, '0' done
+  std::unique_ptr<JournalWriter> journal_;
+  std::set<std::int64_t> warm_points_;
+  std::int64_t failures_ = 0;
+};
+
+void Run::prepare() {
+  int threads = 1;
+  agree(world_, [&] {  // fails early on one clear message if the file is unusable
+    if (first()) threads = static_cast<int>(load_experiment(options_.file, options_.overrides).parallel.threads);
+  });
+  std::string wanted = std::to_string(threads);
+  world_.broadcast(wanted, 0);
+  engines_.emplace(threads_per_rank(world_, std::stol(wanted)));
+  setup_ = set_up_experiment(world_, *engines_, options_.file, options_.overrides);
+  directory_ = options_.out.empty() ? setup_.spec.output.dir : options_.out;
+
+  provenance_ = collect_rank_provenance();
+  provenance_.rank = world_.rank();
+  provenance_.ranks = world_.size();
+  provenance_.local_rank = world_.local_rank();
+  provenance_.threads = engines_->threads();
+  provenance_.backend = name_of(backend_from_name(setup_.spec.points[0].settings.backend));
+  run_provenance_ = collect_run_provenance(options_.argv, mpi_library_version());
+  world_.broadcast(run_provenance_.run_id, 0);
+  open_directory();
+  show_ranks(provenance_);
+}
+
+void Run::open_directory() {
+  Digest models;
+  for (const std::string& digest : setup_.model_digests) models.text(digest);
+  RunStart start;
+  start.run_id = run_provenance_.run_id;
+  start.items = static_cast<std::int64_t>(setup_.plan.size());
+  start.config_hash = setup_.spec.config_hash;
+  start.plan_hash = setup_.plan_hash;
+  start.prompts_digest = setup_.prompts.digest;
+  start.model_digest = models.hex();
+  start.yaml_resolved = setup_.spec.yaml_resolved;
+  start.provenance = provenance_;
+
+  agree(world_, [&] {
+    if (!first()) return;
+    lock_ = std::make_unique<DirectoryLock>(directory_);
+    const JournalContents journals = read_journals(directory_);
+    check_same_experiment(directory_, journals, start);
+    for (const WorkItem& item : setup_.plan) {
+      const RequestRecord* record = journals.find(item.id);
+      const auto deaths = journals.deaths.find(item.id);
+      const bool poison =
+          deaths != journals.deaths.end() && deaths->second >= deaths_of_a_poisonous_item;
+      const bool finished = record != nullptr && !(options_.retry_failed &&
+                                                   record->status == RequestStatus::failed);
+      todo_ += finished ? '0' : poison ? 'p' : '1';
+    }
+    if (!lock_->taken_over_from().empty() && !options_.quiet) {
+      fmt::print(stderr, "{}: taking over from {}\n", directory_, lock_->taken_over_from());
+    }
+  });
+  world_.broadcast(todo_, 0);
+  agree(world_, [&] {
+    if (todo_.find_first_not_of('0') == std::string::npos) return;
+    journal_ = std::make_unique<JournalWriter>(directory_, start,
+                                               durability_named(setup_.spec.output.durability));
+  });
+}
+
+void Run::show_ranks(const RankProvenance& mine) const {
+  const std::vector<std::string> all = world_.all_gather(to_json(mine));
+  if (!first() || options_.quiet) return;
+  const auto open = std::count_if(todo_.begin(), todo_.end(), [](char c) { return c != '0'; });
+  fmt::print("{}: {} points x {} prompts x {} repeats = {} items, {} to run\n", setup_.spec.name,
+             setup_.spec.points.size(), setup_.prompts.prompts.size(), setup_.spec.measure.repeats,
+             todo_.size(), open);
+  Table table({"rank", "host", "pid", "CPUs", "threads", "backend"});
+  for (const std::string& json : all) {
+    const RankProvenance rank = rank_provenance_from_json(json);
+    table.add({std::to_string(rank.rank), rank.host, std::to_string(rank.pid), rank.cpus,
+               std::to_string(rank.threads), rank.backend});
+  }
+  fmt::print("{}\n", table.text());
+  std::fflush(stdout);
+}
+
+// Between hosts the work is dealt by cost before the run: a claim must not wait until a rank of another host
+// enters MPI. Within a host ranks draw the next item from a shared counter.
+std::vector<std::int64_t> Run::items_of_this_host() const {
+  std::vector<std::int64_t> open;
+  std::vector<double> costs;
+  for (std::size_t i = 0; i < todo_.size(); ++i) {
+    if (todo_[i] == '0') continue;
+    open.push_back(static_cast<std::int64_t>(i));
+    costs.push_back(std::max(setup_.plan[i].cost, 1.0));
+  }
+  std::vector<std::int64_t> mine;
+  for (const std::int64_t index :
+       balance(costs, world_.hosts())[static_cast<std::size_t>(world_.host())]) {
+    mine.push_back(open[static_cast<std::size_t>(index)]);
+  }
+  std::sort(mine.begin(), mine.end());  // the plan's order: interleaved or blocked, longest first
+  return mine;
+}
+
+int Run::work() {
+  const std::vector<std::int64_t> items = items_of_this_host();
+  const auto counter = make_shared_counter(world_);
+  install_stop_signals();
+  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_);
+  Progress progress(static_cast<std::int64_t>(items.size()), first() && !options_.quiet);
+  try {
+    while (stop_signal() == 0) {
+      if (setup_.spec.max_failures > 0 && failures_ >= setup_.spec.max_failures) {
+        if (journal_) journal_->end("max_failures");
+        return exit_items_failed;
+      }
+      const std::int64_t turn = counter->next();
+      if (turn >= static_cast<std::int64_t>(items.size())) break;
+      const std::int64_t index = items[static_cast<std::size_t>(turn)];
+      const WorkItem& item = setup_.plan[static_cast<std::size_t>(index)];
+      if (todo_[static_cast<std::size_t>(index)] == 'p') {
+        RequestRecord record;
+        record.item_id = item.id;
+        record.point = item.point;
+        record.prompt = item.prompt;
+        record.repeat = item.repeat;
+        record.rank = world_.rank();
+        record.status = RequestStatus::failed;
+        record.error = "poison: " + std::to_string(deaths_of_a_poisonous_item) +
+                       " processes died while they ran this item";
+        journal_->append(record);
+        ++failures_;
+      } else {
+        run_item(item, runner);
+      }
+      progress.update(turn + 1, failures_);
+    }
+    if (journal_) journal_->end(stop_signal() != 0 ? "signal" : "done");
+    return stop_signal() != 0 ? exit_stopped_early : exit_ok;
+  } catch (...) {  // the journal's file system failed: what is acknowledged is safe
+    const Ending ending = ending_of(std::current_exception());
+    progress.finish();
+    fmt::print(stderr, "chunkstate: rank {}: {}\n", world_.rank(), ending.message);
+    return ending.code;
+  }
+}
+
+void Run::run_item(const WorkItem& item, RequestRunner& runner) {
+  if (setup_.spec.measure.warmup > 0 && warm_points_.insert(item.point).second) {
+    for (std::int64_t i = 0; i < setup_.spec.measure.warmup; ++i) runner.warm_up(item);
+  }
+  journal_->claim(item.id);
+  const RequestRecord record = runner.run(item);
+  journal_->append(record);
+  if (record.status == RequestStatus::failed) ++failures_;
+}
+
+// The most serious of what the ranks ended with.
+int Run::agree_on_code(int mine) {
+  int worst = exit_ok;
+  for (const std::string& code : world_.all_gather(std::to_string(mine))) {
+    const int value = std::stoi(code);
+    if (value == exit_error || worst == exit_ok) worst = value == exit_ok ? worst : value;
+  }
+  return worst;
+}
+
+int Run::finish(int code) {
+  if (code == exit_error) return code;
+  agree(world_, [&] {
+    if (!first()) return;
+    const JournalContents journals = read_journals(directory_);
+    const Outcome outcome = count_outcomes(setup_.plan, journals);
+    if (outcome.missing > 0) {
+      if (code == exit_ok) code = exit_stopped_early;
+      fmt::print(stderr, "{}: {} of {} items done, {} failed, {} left; run again to resume\n",
+                 directory_, outcome.done, setup_.plan.size(), outcome.failed, outcome.missing);
+      return;
+    }
+    code = outcome.failed > 0 ? exit_items_failed : exit_ok;
+    const std::string file =
+        write_results(directory_, setup_, *engines_, journals, run_provenance_);
+    if (!options_.quiet) print_summary(setup_, journals, file);
+  });
+  std::string agreed = std::to_string(code);
+  world_.broadcast(agreed, 0);
+  return std::stoi(agreed);
+}
+
+}  // namespace
+
+int run_experiment(Communicator& world, const RunOptions& options) {
+  return Run(world, options).execute();
+}
+
+}  // namespace chunkstate
