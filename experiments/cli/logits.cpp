@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <numeric>
+
+#include "core/errors.hpp"
+#include "core/generate.hpp"
+#include "experiments/cli/verb.hpp"
+#include "experiments/record/hdf5.hpp"
+
+namespace chunkstate {
+namespace {
+
+struct SequenceFlags {
+  ModelFlags model;
+  std::string tokens;
+  std::string text;
+  std::string out;
+  std::int64_t prefill_tokens = 0;
+  bool decode = false;
+};
+
+// One group per sequence, written to a name of its own and renamed, so that OUT is complete or absent.
+class SequenceFile {
+ public:
+  explicit SequenceFile(const std::string& path)
+      : path_(path),
+        part_(path + ".tmp." + std::to_string(::getpid())),
+        file_(h5::create_file(part_)),
+        sequences_(h5::root_group(file_, part_).create_group("sequences")) {}
+
+  h5::Group add() { return sequences_.create_group(std::to_string(count_++)); }
+
+  void finish() {
+    sequences_ = h5::Group({}, "");
+    file_ = h5::Handle();
+    std::filesystem::rename(part_, path_);
+  }
+  ~SequenceFile() {
+    std::error_code ignored;
+    std::filesystem::remove(part_, ignored);
+  }
+
+ private:
+  std::string path_;
+  std::string part_;
+  h5::Handle file_;
+  h5::Group sequences_;
+  int count_ = 0;
+};
+
+std::vector<std::vector<std::int32_t>> input_sequences(const SequenceFlags& flags,
+                                                       const LoadedModel& loaded) {
+  if (flags.tokens.empty() == flags.text.empty()) {
+    throw UsageError("expected one of --tokens and --text");
+  }
+  if (!flags.tokens.empty()) return read_id_lists(flags.tokens);
+  std::vector<std::vector<std::int32_t>> sequences;
+  for (const std::string& text : read_text_list(flags.text)) {
+    sequences.push_back(loaded.files.encode_prompt(text, -1));
+  }
+  return sequences;
+}
+
+void write_tokens(const h5::Group& group, const std::vector<std::int32_t>& tokens) {
+  group.write_dimension({"token", "1", "position in the sequence"},
+                        static_cast<std::int64_t>(tokens.size()));
+  group.write<std::int32_t>({"tokens", "1", "token ids"}, tokens, {"token"});
+}
+
+std::vector<float> logits_of(LoadedModel& loaded, const SequenceFlags& flags,
+                             const std::vector<std::int32_t>& tokens) {
+  std::vector<float> all;
+  SequenceState state =
+      loaded.model.make_state(loaded.ssd, 1, static_cast<std::int64_t>(tokens.size()));
+  const std::int64_t piece = flags.decode ? 1 : flags.prefill_tokens;
+  if (flags.decode && !loaded.ssd.variant->causal()) {
+    throw UsageError("--decode: variant " + std::string(loaded.ssd.variant->name) +
+                     " has no decode form");
+  }
+  loaded.model.prefill(tokens, state, 0, piece, LogitsRows::all,
+                       [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
+                         all.insert(all.end(), rows.data,
+                                    rows.data + rows.extent[0] * rows.extent[1]);
+                       });
+  return all;
+}
+
+int logits_verb(const SequenceFlags& flags) {
+  LoadedModel loaded(flags.model);
+  const auto sequences = input_sequences(flags, loaded);
+  SequenceFile file(flags.out);
+  for (const auto& tokens : sequences) {
+    if (tokens.empty()) throw UsageError("a sequence has no tokens");
+    const h5::Group group = file.add();
+    write_tokens(group, tokens);
+    group.write_dimension({"vocab", "1", "token id"}, loaded.files.config.vocab_size);
+    group.write<float>({"logits", "1", "logits after each token"},
+                       logits_of(loaded, flags, tokens), {"token", "vocab"});
+  }
+  file.finish();
+  fmt::print("{}: logits of {} sequences\n", flags.out, sequences.size());
+  return exit_ok;
+}
+
+int score_verb(const SequenceFlags& flags) {
+  LoadedModel loaded(flags.model);
+  const auto sequences = input_sequences(flags, loaded);
+  SequenceFile file(flags.out);
+  double total = 0;
+  std::size_t count = 0;
+  for (const auto& tokens : sequences) {
+    const auto nll = score(loaded.model, loaded.ssd, tokens, flags.prefill_tokens);
+    const h5::Group group = file.add();
+    write_tokens(group, tokens);
+    group.write_dimension({"prediction", "1", "predicts the token at this index + 1"},
+                          static_cast<std::int64_t>(nll.size()));
+    group.write<float>({"nll", "nat", "negative log-likelihood of the next token"}, nll,
+                       {"prediction"});
+    total += std::accumulate(nll.begin(), nll.end(), 0.0);
+    count += nll.size();
+  }
+  file.finish();
+  fmt::print("{}: {} sequences, {:.4f} nats per token over {} predictions\n", flags.out,
+             sequences.size(), count == 0 ? 0.0 : total / static_cast<double>(count), count);
+  return exit_ok;
+}
+
+void add_common(CLI::App& verb, SequenceFlags& flags) {
+  flags.model.add_to(verb);
+  verb.add_option("--tokens", flags.tokens, "JSON file: list of id lists");
+  verb.add_option("--text", flags.text, "JSON file: list of strings (begin_of_text is added)");
+  verb.add_option("-o,--out", flags.out, "HDF5 file to write")->required();
+  verb.add_option("--prefill-tokens", flags.prefill_tokens,
+                  "longest piece per forward pass; 0: whole sequences")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_logits(CLI::App& app, VerbAction& action) {
+  auto flags = std::make_shared<SequenceFlags>();
+  CLI::App* verb = app.add_subcommand("logits", "Logits after every token, to an HDF5 file");
+  add_common(*verb, *flags);
+  verb->add_flag("--decode", flags->decode, "one token at a time through the cache");
+  verb->callback([flags, &action] { action = [flags] { return logits_verb(*flags); }; });
+}
+
+void add_score(CLI::App& app, VerbAction& action) {
+  auto flags = std::make_shared<SequenceFlags>();
+  CLI::App* verb =
+      app.add_subcommand("score", "Negative log-likelihood of every token, to an HDF5 file");
+  add_common(*verb, *flags);
+  verb->callback([flags, &action] { action = [flags] { return score_verb(*flags); }; });
+}
+
+}  // namespace chunkstate
