@@ -10,7 +10,8 @@
 
 namespace chunkstate {
 
-/// A byte-level BPE tokenizer as described by a Hugging Face tokenizer.json.
+/// A byte-level BPE tokenizer as described by a Hugging Face tokenizer.json. Its functions may be
+/// called by several threads.
 class Tokenizer {
  public:
   /// `json` is the file's content, `file` its name for messages. `vocab_size`, if not 0, bounds the
@@ -26,14 +27,17 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens) const;
 
   /// The text of the ids: the bytes of all tokens joined, invalid UTF-8 replaced by U+FFFD (maximal
-  /// subparts, as Python's errors="replace"). Throws InputError for an id outside the vocabulary.
+  /// subparts, as Python's errors="replace"). An id below `vocab_size` that no token has is no
+  /// text. Throws InputError for a negative id and for one that is neither below `vocab_size` nor
+  /// below size().
   std::string decode(std::span<const std::int32_t> ids) const;
 
-  /// The bytes of one token, not checked to be UTF-8: what streaming output joins.
+  /// The bytes of one token, not checked to be UTF-8: what streaming output joins. Errors as for
+  /// decode().
   std::string_view token_bytes(std::int32_t id) const;
 
-  /// Ids that end a text (<|end_of_text|>, <|eot_id|>, </s>), found by content, not from
-  /// config.json.
+  /// Ids that end a text: the added tokens <|end_of_text|>, <|eot_id|>, <|endoftext|>, </s>, found
+  /// by content, not from config.json. Ascending.
   const std::vector<std::int32_t>& end_of_text() const;
 
   /// Largest id + 1.

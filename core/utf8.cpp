@@ -109,4 +109,10 @@ std::string printable(std::string_view text, std::size_t limit) {
   return result;
 }
 
+std::string in_quotes(std::string_view text, std::size_t limit) {
+  std::string result = "'";
+  result += printable(text, limit);
+  return result += '\'';
+}
+
 }  // namespace chunkstate

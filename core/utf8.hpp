@@ -25,4 +25,7 @@ char32_t next_code_point(std::string_view text, std::size_t& position);
 /// bytes as '?'.
 std::string printable(std::string_view text, std::size_t limit = 80);
 
+/// The same between apostrophes.
+std::string in_quotes(std::string_view text, std::size_t limit = 80);
+
 }  // namespace chunkstate

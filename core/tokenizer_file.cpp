@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/tokenizer_file.hpp"
+
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+
+#include "core/errors.hpp"
+#include "core/json_input.hpp"
+#include "core/utf8.hpp"
+
+namespace chunkstate {
+namespace {
+
+using nlohmann::json;
+
+constexpr JsonLimits tokenizer_limits{std::size_t{64} << 20, std::size_t{8} << 20, 32};
+constexpr std::int64_t max_ids = std::int64_t{1} << 21;
+constexpr std::size_t max_added_tokens = 65536;
+constexpr std::size_t max_added_bytes = 1024;
+constexpr std::size_t max_split_patterns = 16;
+constexpr const char* gpt2_pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+/// Bytes 33-126, 161-172 and 174-255 are written as the character of that number, the other 68 in
+/// order from U+0100.
+struct ByteCharacters {
+  std::array<char32_t, 256> character{};
+  std::array<std::int16_t, 0x144> byte{};
+
+  ByteCharacters() {
+    byte.fill(-1);
+    char32_t next = 0x100;
+    for (unsigned b = 0; b < 256; ++b) {
+      const bool printable_byte = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+      character[b] = printable_byte ? b : next++;
+      byte[character[b]] = static_cast<std::int16_t>(b);
+    }
+  }
+};
+
+const ByteCharacters& byte_characters() {
+  static const ByteCharacters table;
+  return table;
+}
+
+class Reader {
+ public:
+  Reader(const JsonObject& root, const std::string& file, std::int64_t vocab_size)
+      : root_(root), file_(file), id_limit_(vocab_size > 0 ? vocab_size : max_ids) {}
+
+  TokenizerFile run() {
+    for (const char* key : {"truncation", "padding"}) {
+      if (root_.find(key) != nullptr)
+        root_.fail(key, *root_.find(key), "null: it is not supported");
+    }
+    read_normalizer(root_.find("normalizer"));
+    read_pre_tokenizer(root_.at("pre_tokenizer"));
+    if (!byte_level_)
+      root_.fail("pre_tokenizer has no ByteLevel: only byte-level BPE is supported");
+    read_decoder(root_.at("decoder"));
+    read_model(JsonObject(root_.at("model"), file_ + ": model"));
+    read_added_tokens();
+    if (const json* processor = root_.find("post_processor")) read_post_processor(*processor);
+    return std::move(result_);
+  }
+
+ private:
+  /// The elements of a Sequence, which names its list after its kind.
+  template <class Visit>
+  void for_each_element(const JsonObject& sequence, const char* list, Visit&& visit) {
+    for (const json& element : sequence.array(list, 64)) visit(element);
+  }
+
+  [[noreturn]] void refuse_type(const JsonObject& object, const std::string& supported) const {
+    object.fail("type '" + printable(object.string("type")) + "' is not supported, expected " +
+                supported);
+  }
+
+  void read_normalizer(const json* value) {
+    if (value == nullptr) return;
+    const JsonObject object(*value, file_ + ": normalizer");
+    if (object.string("type") != "Sequence") refuse_type(object, "null");
+    for_each_element(object, "normalizers", [&](const json& e) { read_normalizer(&e); });
+  }
+
+  void read_pre_tokenizer(const json& value) {
+    const JsonObject object(value, file_ + ": pre_tokenizer");
+    const std::string& type = object.string("type");
+    if (type == "Sequence") {
+      for_each_element(object, "pretokenizers", [&](const json& e) { read_pre_tokenizer(e); });
+      return;
+    }
+    if (type != "Split" && type != "ByteLevel") {
+      refuse_type(object, "Sequence, Split or ByteLevel");
+    }
+    if (byte_level_) object.fail("ByteLevel is followed by " + type + ", expected to be the last");
+    if (type == "ByteLevel") {
+      byte_level_ = true;
+      if (object.boolean_or("add_prefix_space", true)) {
+        object.fail("ByteLevel with add_prefix_space true is not supported, expected false");
+      }
+      if (object.boolean_or("use_regex", true)) result_.split_patterns.emplace_back(gpt2_pattern);
+      return;
+    }
+    if (object.string("behavior") != "Isolated" || object.boolean_or("invert", false)) {
+      object.fail("Split with behavior '" + printable(object.string("behavior")) +
+                  "' or invert is not supported, expected 'Isolated' and false");
+    }
+    const JsonObject pattern(object.at("pattern"), object.where() + ": pattern");
+    result_.split_patterns.push_back(pattern.string("Regex"));
+    if (result_.split_patterns.size() > max_split_patterns) {
+      object.fail("has more than " + std::to_string(max_split_patterns) + " Splits");
+    }
+  }
+
+  void read_decoder(const json& value) {
+    const JsonObject object(value, file_ + ": decoder");
+    if (object.string("type") == "Sequence") {
+      for_each_element(object, "decoders", [&](const json& e) { read_decoder(e); });
+    } else if (object.string("type") != "ByteLevel") {
+      refuse_type(object, "ByteLevel");
+    }
+  }
+
+  void read_model(const JsonObject& model) {
+    if (model.string_or("type", "BPE") != "BPE") refuse_type(model, "BPE");
+    for (const char* key : {"byte_fallback", "fuse_unk"}) {
+      if (model.boolean_or(key, false)) {
+        model.fail(std::string(key) + " true is not supported, expected false");
+      }
+    }
+    if (model.number_or("dropout", 0.0) != 0.0) model.fail("dropout is not supported");
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      if (!model.string_or(key, "").empty()) model.fail(std::string(key) + " is not supported");
+    }
+    result_.ignore_merges = model.boolean_or("ignore_merges", false);
+    read_vocabulary(JsonObject(model.at("vocab"), model.where() + ": vocab"), model.at("vocab"));
+    read_merges(model);
+  }
+
+  std::int32_t checked_id(const json& value, const std::string& what) const {
+    return static_cast<std::int32_t>(checked_integer(value, what, 0, id_limit_ - 1));
+  }
+
+  void reserve_id(std::int32_t id) {
+    if (static_cast<std::size_t>(id) >= result_.tokens.size()) {
+      result_.tokens.resize(static_cast<std::size_t>(id) + 1);
+    }
+  }
+
+  void read_vocabulary(const JsonObject& checked, const json& vocabulary) {
+    std::vector<const std::string*> text_of_id;
+    result_.byte_tokens.fill(-1);
+    ids_.reserve(vocabulary.size());
+    for (const auto& [text, value] : vocabulary.get_ref<const json::object_t&>()) {
+      const std::int32_t id =
+          checked_id(value, checked.where() + ": id of '" + printable(text) + "'");
+      reserve_id(id);
+      text_of_id.resize(result_.tokens.size(), nullptr);
+      const std::string*& owner = text_of_id[static_cast<std::size_t>(id)];
+      if (owner != nullptr) {
+        checked.fail("id " + std::to_string(id) + " belongs to '" + printable(*owner) +
+                     "' and to '" + printable(text) + "'");
+      }
+      owner = &text;
+      ids_.emplace(text, id);
+      TokenizerFile::Token& token = result_.tokens[static_cast<std::size_t>(id)];
+      token.bytes = bytes_of_token_text(text, token.in_vocabulary);
+      if (token.in_vocabulary && token.bytes.size() == 1) {
+        result_.byte_tokens[static_cast<unsigned char>(token.bytes[0])] = id;
+      }
+    }
+  }
+
+  std::int32_t merge_token(std::string_view text, std::size_t rank, const char* role) const {
+    const auto found = ids_.find(text);
+    if (found == ids_.end()) {
+      throw InputError(file_ + ": model: merges: merge " + std::to_string(rank) + ": " + role +
+                       " '" + printable(text) + "' is not in vocab");
+    }
+    return found->second;
+  }
+
+  void read_merges(const JsonObject& model) {
+    const json& merges = model.array("merges", std::size_t{1} << 22);
+    result_.merges.reserve(merges.size());
+    for (const json& merge : merges) {
+      const std::size_t rank = result_.merges.size();
+      std::string_view left, right;
+      if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+        left = merge[0].get_ref<const std::string&>();
+        right = merge[1].get_ref<const std::string&>();
+      } else if (merge.is_string()) {
+        const std::string_view text = merge.get_ref<const std::string&>();
+        const std::size_t space = text.find(' ');
+        if (space != std::string_view::npos) {
+          left = text.substr(0, space);
+          right = text.substr(space + 1);
+        }
+      }
+      if (left.empty() || right.empty()) {
+        model.fail("merges: merge " + std::to_string(rank) + " is " + describe(merge) +
+                   ", expected [\"a\", \"b\"] or \"a b\"");
+      }
+      const std::string joined = std::string(left) + std::string(right);
+      result_.merges.push_back({merge_token(left, rank, "token"), merge_token(right, rank, "token"),
+                                merge_token(joined, rank, "the merged token")});
+    }
+  }
+
+  void read_added_tokens() {
+    if (root_.find("added_tokens") == nullptr) return;
+    std::vector<char> taken(result_.tokens.size(), 0);
+    for (const auto& [text, id] : ids_) taken[static_cast<std::size_t>(id)] = 1;
+    for (const json& element : root_.array("added_tokens", max_added_tokens)) {
+      const JsonObject object(element, file_ + ": added_tokens");
+      AddedToken token;
+      token.content = object.string("content");
+      const std::string name = in_quotes(token.content);
+      if (token.content.empty()) object.fail("content is empty, expected some text");
+      if (token.content.size() > max_added_bytes) {
+        object.fail(name + " has " + std::to_string(token.content.size()) +
+                    " bytes, expected at most " + std::to_string(max_added_bytes));
+      }
+      token.id = checked_id(object.at("id"), object.where() + ": id of " + name);
+      token.special = object.boolean_or("special", false);
+      token.normalized = object.boolean_or("normalized", !token.special);
+      for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
+        if (object.boolean_or(flag, false)) {
+          object.fail(name + ": " + flag + " true is not supported, expected false");
+        }
+      }
+      add(object, name, std::move(token), taken);
+    }
+  }
+
+  void add(const JsonObject& object, const std::string& name, AddedToken token,
+           std::vector<char>& taken) {
+    reserve_id(token.id);
+    taken.resize(result_.tokens.size(), 0);
+    const auto same = ids_.find(token.content);
+    const bool is_new = same == ids_.end();
+    if (!is_new && same->second != token.id) {
+      object.fail("id of " + name + " is " + std::to_string(token.id) +
+                  ", but vocab or an earlier entry says " + std::to_string(same->second));
+    }
+    char& is_taken = taken[static_cast<std::size_t>(token.id)];
+    if (is_new && is_taken != 0) {
+      object.fail("id " + std::to_string(token.id) + " of " + name + " belongs to another token");
+    }
+    is_taken = 1;
+    if (is_new) {
+      result_.tokens[static_cast<std::size_t>(token.id)].bytes = token.content;
+      ids_.emplace(object.string("content"), token.id);
+    }
+    result_.added.push_back(std::move(token));
+  }
+
+  void read_post_processor(const json& value) {
+    const JsonObject object(value, file_ + ": post_processor");
+    const std::string& type = object.string("type");
+    if (type == "Sequence") {
+      for_each_element(object, "processors", [&](const json& e) { read_post_processor(e); });
+    } else if (type == "TemplateProcessing") {
+      read_template(object);
+    } else if (type != "ByteLevel") {  // ByteLevel moves offsets only
+      refuse_type(object, "Sequence, ByteLevel or TemplateProcessing");
+    }
+  }
+
+  void read_template(const JsonObject& object) {
+    std::vector<std::int32_t> before, after;
+    bool text_seen = false;
+    const json no_tokens = json::object();
+    const json* special = object.find("special_tokens");
+    const JsonObject special_tokens(special == nullptr ? no_tokens : *special,
+                                    object.where() + ": special_tokens");
+    for (const json& element : object.array("single", 64)) {
+      const JsonObject part(element, object.where() + ": single");
+      if (part.find("Sequence") != nullptr) {
+        if (text_seen) part.fail("holds two Sequences, expected one");
+        text_seen = true;
+        continue;
+      }
+      const JsonObject token(part.at("SpecialToken"), part.where() + ": SpecialToken");
+      const std::string& name = token.string("id");
+      const JsonObject entry(special_tokens.at(name.c_str()),
+                             special_tokens.where() + ": '" + printable(name) + "'");
+      for (const json& id : entry.array("ids", 64)) {
+        (text_seen ? after : before).push_back(known_id(id, entry.where() + ": id"));
+      }
+    }
+    if (!text_seen) object.fail("single has no Sequence, expected one");
+    result_.prefix.insert(result_.prefix.begin(), before.begin(), before.end());
+    result_.suffix.insert(result_.suffix.end(), after.begin(), after.end());
+  }
+
+  std::int32_t known_id(const json& value, const std::string& what) const {
+    return static_cast<std::int32_t>(
+        checked_integer(value, what, 0, static_cast<std::int64_t>(result_.tokens.size()) - 1));
+  }
+
+  const JsonObject& root_;
+  const std::string& file_;
+  std::int64_t id_limit_;
+  bool byte_level_ = false;
+  std::unordered_map<std::string_view, std::int32_t> ids_;  // by text; views into the JSON
+  TokenizerFile result_;
+};
+
+}  // namespace
+
+std::string bytes_of_token_text(std::string_view text, bool& in_table) {
+  std::string bytes;
+  in_table = true;
+  for (std::size_t position = 0; position < text.size();) {
+    const char32_t character = next_code_point(text, position);
+    const auto& table = byte_characters().byte;
+    if (character >= table.size() || table[character] < 0) {
+      in_table = false;
+      return std::string(text);
+    }
+    bytes += static_cast<char>(table[character]);
+  }
+  return bytes;
+}
+
+TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& file,
+                                   std::int64_t vocab_size) {
+  const json document = parse_json(text, file, tokenizer_limits);
+  return Reader(JsonObject(document, file), file, vocab_size).run();
+}
+
+}  // namespace chunkstate
