@@ -40,7 +40,7 @@ void remove(YamlNode& node, const std::vector<std::string>& keys, std::size_t de
   if (value == nullptr) return;
   const bool is_last = depth + 1 == keys.size();
   if (!is_last) remove(*value, keys, depth + 1);
-  if (!is_last && !value->entries.empty()) return;
+  if (!is_last && (value->kind != YamlNode::Kind::map || !value->entries.empty())) return;
   std::erase_if(node.entries,
                 [&](const YamlNode::Entry& entry) { return entry.key == keys[depth]; });
 }
