@@ -161,8 +161,8 @@ std::string Domain::expected() const {
 }
 
 bool means_text(std::string_view plain) {
-  static constexpr std::array<std::string_view, 11> words = {
-      "true", "false", "yes", "no", "on", "off", "y", "n", "null", "none", "~"};
+  static constexpr std::array<std::string_view, 8> words = {"true", "false", "yes",  "no",
+                                                            "on",   "off",   "null", "~"};
   std::string lower(plain);
   std::ranges::transform(lower, lower.begin(), [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;

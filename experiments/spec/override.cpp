@@ -34,13 +34,26 @@ YamlNode& child(YamlNode& parent, const std::string& key, const Place& place) {
   return parent.entries.back().value;
 }
 
-void remove(YamlNode& root, const std::vector<std::string>& keys) {
-  YamlNode* parent = &root;
-  for (std::size_t i = 0; i + 1 < keys.size() && parent != nullptr; ++i)
-    parent = parent->find(keys[i]);
-  if (parent == nullptr) return;
-  std::erase_if(parent->entries,
-                [&](const YamlNode::Entry& entry) { return entry.key == keys.back(); });
+/// Takes the key out, and the maps around it that are left empty.
+void remove(YamlNode& node, const std::vector<std::string>& keys, std::size_t depth = 0) {
+  YamlNode* value = node.find(keys[depth]);
+  if (value == nullptr) return;
+  const bool is_last = depth + 1 == keys.size();
+  if (!is_last) remove(*value, keys, depth + 1);
+  if (!is_last && (value->kind != YamlNode::Kind::map || !value->entries.empty())) return;
+  std::erase_if(node.entries,
+                [&](const YamlNode::Entry& entry) { return entry.key == keys[depth]; });
+}
+
+/// For messages: one line of moderate length.
+std::string shown(const std::string& text) {
+  YamlNode node;
+  node.kind = YamlNode::Kind::scalar;
+  node.text = text;
+  std::ranges::replace_if(
+      node.text, [](char c) { return c >= 0 && (c < 0x20 || c == 0x7F); }, ' ');
+  const std::string quoted = node.described();
+  return quoted.substr(1, quoted.size() - 2);
 }
 
 void refuse_swept(const YamlNode& root, const std::string& path, const Place& place) {
@@ -58,7 +71,7 @@ void refuse_swept(const YamlNode& root, const std::string& path, const Place& pl
 
 void apply_overrides(YamlNode& root, const std::vector<std::string>& overrides) {
   for (const std::string& text : overrides) {
-    const Place place{std::make_shared<const std::string>("-s " + text), 0, 0};
+    const Place place{std::make_shared<const std::string>("-s " + shown(text)), 0, 0};
     const std::size_t equals = text.find('=');
     const std::string path = text.substr(0, equals);
     const std::vector<std::string> keys = keys_of(path);

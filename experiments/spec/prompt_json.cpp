@@ -25,10 +25,8 @@ constexpr std::size_t max_extra_names = 256;
 /// nlohmann's sentence without its prefix and without the text it read last, which can be 16 MiB
 /// long.
 std::string reason_of(std::string text) {
-  if (const std::size_t colon = text.find(": ");
-      text.starts_with("[json.") && colon != std::string::npos) {
-    text.erase(0, colon + 2);
-  }
+  if (text.starts_with("[json.")) text.erase(0, text.find("] ") + 2);
+  if (text.starts_with("parse error at ")) text.erase(0, text.find(": ") + 2);
   const std::size_t begin = text.find("; last read: '");
   const std::size_t end = text.rfind('\'');
   if (begin != std::string::npos && end > begin) text.erase(begin, end + 1 - begin);

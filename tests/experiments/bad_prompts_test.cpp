@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "experiments/spec/prompt_set.hpp"
+#include "tests/experiments/bad_input.hpp"
+#include "tests/experiments/temporary_folder.hpp"
+
+namespace chunkstate {
+namespace {
+
+using namespace std::string_literals;
+
+std::string repeated(const std::string& text, int times) {
+  std::string result;
+  for (int i = 0; i < times; ++i) result += text;
+  return result;
+}
+
+std::string many_fields() {
+  std::string text = "{\"prompt\": \"a\"";
+  for (int i = 0; i < 300; ++i) text += ", \"field" + std::to_string(i) + "\": 1";
+  return text + "}";
+}
+
+struct Row {
+  int number;
+  std::string bytes;
+  std::string expected;
+};
+
+const std::vector<Row>& rows() {
+  const std::string good = "{\"prompt\": \"a\"}\n";
+  static const std::vector<Row> table = {
+      {29, "", "p.jsonl: found no prompt, expected one at least"},
+      {29, "\n\n", "found no prompt"},
+      {29, "[]", "found no prompt"},
+      {29, " [ ]\n", "found no prompt"},
+      {32, good + "{\"prompt\": \"b", "p.jsonl:2: item 2: not valid JSON"},
+      {32, "[{\"prompt\": \"a\"},\n {\"prompt\": \"b\"", "p.jsonl:2: item 2: not valid JSON"},
+      {32, "[{\"prompt\": \"a\"}",
+       "not valid JSON: syntax error while parsing array - unexpected end of input"},
+      {32, "[{\"prompt\": \"a\"}] []", "not valid JSON"},
+      {32, good + "{\"prompt\": \"b\"} {}\n", "p.jsonl:2: item 3: not valid JSON"},
+      {33, good + "\n" + good, "p.jsonl:2: item 2: found a blank line, expected a prompt"},
+      {33, "\r\n" + good, "p.jsonl:1: item 1: found a blank line"},
+      {34, "{\"prompt\": \"" + repeated("x", 17 << 20) + "\"}",
+       "p.jsonl:1: item 1: found more than 16 MiB"},
+      {34, "[{\"prompt\": \"" + repeated("x", 17 << 20) + "\"}]",
+       "p.jsonl:1: item 1: found more than 16 MiB"},
+      {34, repeated(" ", 17 << 20), "found more than 16 MiB"},
+      {35, "{\"prompt\": \"a\", \"id\": \"x\"}\n{\"prompt\": \"b\", \"id\": \"x\"}\n",
+       "p.jsonl:2: item 2: duplicate id \"x\" (first at item 1)"},
+      {35, "{\"prompt\": \"a\"}\n{\"prompt\": \"b\", \"id\": \"item-1\"}\n",
+       "duplicate id \"item-1\""},
+      {36, good + "{\"answer\": \"b\"}\n",
+       "p.jsonl:2: item 2: found no key 'prompt', expected one"},
+      {36, "{}", "p.jsonl:1: item 1: found no key 'prompt'"},
+      {36, "[{\"prompt\": \"a\"},\n{\"promt\": \"b\"}]",
+       "p.jsonl:2: item 2: found no key 'prompt'"},
+      {36, "{\"prompt\": null}", "prompt: found null, expected text"},
+      {36, "{\"prompt\": [\"a\"]}", "prompt: found a list, expected text"},
+      {36, "{\"prompt\": 3}", "prompt: found an integer, expected text"},
+      {36, "\"a\"\n", "found text, expected an object with the key 'prompt'"},
+      {36, "[[{\"prompt\": \"a\"}]]", "found a list, expected an object"},
+      {36, "prompt,answer\na,b\n", "p.jsonl:1: item 1: not valid JSON"},
+      {37, "{\"prompt\": \"a\", \"id\": 7}", "id: found an integer, expected text"},
+      {37, "{\"prompt\": \"a\", \"id\": \"\"}", "id: found an empty text"},
+      {37, "{\"prompt\": \"a\", \"answer\": {}}", "answer: found an object, expected text"},
+      {37, "{\"prompt\": \"a\", \"token_len\": \"7\"}",
+       "token_len: found text, expected an integer"},
+      {37, "{\"prompt\": \"a\", \"num_chunks\": -1}",
+       "num_chunks: found -1, expected an integer of at least 0"},
+      {37, "{\"prompt\": \"a\", \"num_chunks\": 1.5}",
+       "num_chunks: found a number, expected an integer"},
+      {38, "{\"prompt\": \"\\ud800\"}",
+       "not valid JSON: syntax error while parsing value - invalid string: surrogate"},
+      {38, "{\"prompt\": \"\\udc00x\"}", "surrogate"},
+      {39, "{\"prompt\": \"a\\u0000b\"}", "found a NUL character in a text, expected none"},
+      {39, "{\"prompt\": \"a\0b\"}"s, "not valid JSON"},
+      {39, "{\"prompt\": \"a\", \"x\\u0000\": 1}", "found a NUL character"},
+      {40, "{\"prompt\": \"a\xFF\"}", "ill-formed UTF-8 byte"},
+      {40, "{\"prompt\": \"\xED\xA0\x80\"}", "ill-formed UTF-8 byte"},
+      {40, "[{\"prompt\":\n\"\xC0\xAF\"}]", "p.jsonl:2: item 1: not valid JSON"},
+      {41, repeated("[", 10000), "found a list, expected an object"},
+      {41, "{\"prompt\": \"a\", \"x\": " + repeated("[", 10000) + "}",
+       "found nesting deeper than 64 levels"},
+      {41, "[{\"prompt\": \"a\", \"x\": " + repeated("{\"y\":", 10000),
+       "found nesting deeper than 64 levels"},
+      {42, "{\"prompt\": \"a\", \"x\": 1e9999}", "number overflow parsing '1e9999'"},
+      {42, "{\"prompt\": \"a\", \"x\": NaN}", "not valid JSON"},
+      {42, "{\"prompt\": \"a\", \"token_len\": 9223372036854775808}",
+       "token_len: found a number, expected an integer"},
+      {43, "{\"prompt\": \"a\", \"prompt\": \"b\"}", "p.jsonl:1: item 1: duplicate key \"prompt\""},
+      {43, "{\"prompt\": \"a\", \"x\": {\"y\": 1, \"y\": 2}}", "duplicate key \"y\""},
+      {44, good + "{\"prompt\": \"\"}", "p.jsonl:2: item 2: prompt: found an empty text"},
+      {46, many_fields(), "found more than 256 kinds of fields"},
+      {47, "\x1F\x8B\x08\0\0\0\0\0"s, "p.jsonl: found gzip data, expected JSON (gunzip it first)"},
+      {47, "\x28\xB5\x2F\xFD\x24", "found zstd data"},
+      {47, "PK\x03\x04", "found a zip archive"},
+      {21, "\xFF\xFE{\0"s, "found UTF-16 text, expected UTF-8"},
+  };
+  return table;
+}
+
+TEST_CASE("Every bad prompt file ends with one clear line") {
+  for (const Row& row : rows()) {
+    check_bad_input({row.number, [&] { parse_prompts(row.bytes, "p.jsonl"); }, row.expected}, 65);
+  }
+}
+
+TEST_CASE("Prompts are read from regular files only, within limits") {
+  const TemporaryFolder folder;
+  const std::string fifo = folder.path("fifo");
+  REQUIRE(mkfifo(fifo.c_str(), 0644) == 0);
+  const std::string one_line = folder.write("line.jsonl", "{\"prompt\": \"");
+  REQUIRE(truncate(one_line.c_str(), 1LL << 30) == 0);
+  const std::string list = folder.write("list.json", "[" + repeated(" ", 1000));
+  REQUIRE(truncate(list.c_str(), 1LL << 30) == 0);
+  const std::vector<Row> table = {
+      {26, folder.path(""), "found a directory, expected a regular file"},
+      {26, fifo, "found a FIFO, expected a regular file"},
+      {26, "/dev/zero", "found a device, expected a regular file"},
+      {26, folder.path("absent"), "absent: cannot be opened: No such file or directory"},
+      {34, one_line, "line.jsonl:1: item 1: found more than 16 MiB"},
+      {34, list, "list.json:1: item 1: not valid JSON"},
+  };
+  for (const Row& row : table) {
+    check_bad_input({row.number, [&] { load_prompts(row.bytes); }, row.expected}, 65);
+  }
+}
+
+TEST_CASE("A prompt file that may not be read is named") {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("secret.json", "[]");
+  REQUIRE(chmod(path.c_str(), 0) == 0);
+  // Root may read everything, so it becomes somebody else for a moment.
+  const bool is_root = geteuid() == 0;
+  if (is_root) REQUIRE(seteuid(65534) == 0);
+  std::string message;
+  const int code = exit_code_of([&] { load_prompts(path); }, message);
+  if (is_root) REQUIRE(seteuid(0) == 0);
+  CHECK(code == 65);
+  CHECK(message == path + ": cannot be opened: Permission denied");
+}
+
+TEST_CASE("A long file is read piece by piece and only as far as needed") {
+  const TemporaryFolder folder;
+  std::ofstream file(folder.path("long.jsonl"));
+  const std::string line = "{\"prompt\": \"" + repeated("word ", 40) + "\", \"n\": 1}\n";
+  for (int i = 0; i < 500000; ++i) file << line;  // 112 MB
+  file << "not JSON\n";
+  file.close();
+  const std::int64_t before = peak_memory_bytes();
+  const auto start = std::chrono::steady_clock::now();
+  const PromptSet set = load_prompts(folder.path("long.jsonl"), 1000);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  CHECK(set.prompts.size() == 1000);
+  CHECK(seconds.count() < 1.0);
+  if (counts_memory) CHECK(peak_memory_bytes() - before < 8 << 20);
+}
+
+TEST_CASE("No change of bytes makes the prompt reader fail in another way") {
+  const std::string lines =
+      "{\"prompt\": \"a\\u00e4\\ud83d\\ude00\", \"answer\": \"b\", \"id\": \"x\", \"token_len\": "
+      "3}\r\n"
+      "{\"prompt\": \"c\", \"more\": {\"list\": [1, -2.5e3, true, null, {\"k\": \"v\"}]}}\n";
+  const std::string list =
+      "[{\"prompt\": \"a\", \"answer\": null},\n {\"prompt\": \"\xC3\xA4\", \"num_chunks\": 2}]\n";
+  const std::string pieces[] = {"{",
+                                "}",
+                                "[",
+                                "]",
+                                ",",
+                                ":",
+                                "\"",
+                                "\\",
+                                "\\u",
+                                "\n",
+                                "null",
+                                "1e",
+                                "-",
+                                "\xEF\xBB\xBF",
+                                std::string(1, '\0')};
+  std::mt19937 random(20240608);
+  int accepted = 0;
+  for (int round = 0; round < 4000; ++round) {
+    std::string text = round % 2 == 0 ? lines : list;
+    for (unsigned change = 0; change <= random() % 4; ++change) {
+      const std::size_t at = random() % text.size();
+      switch (random() % 4) {
+        case 0:
+          text.erase(at, 1 + random() % 20);
+          break;
+        case 1:
+          text[at] = static_cast<char>(random());
+          break;
+        case 2:
+          text.insert(at, text.substr(random() % text.size(), random() % 30));
+          break;
+        default:
+          text.insert(at, pieces[random() % std::size(pieces)]);
+          break;
+      }
+      if (text.empty()) text = "{";
+    }
+    INFO("round " << round << ":\n" << text);
+    try {
+      parse_prompts(text, "p.jsonl");
+      ++accepted;
+    } catch (const InputError&) {
+    }
+  }
+  CHECK(accepted > 0);
+  CHECK(accepted < 4000);
+}
+
+}  // namespace
+}  // namespace chunkstate
