@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include "core/cost.hpp"
+#include "core/errors.hpp"
+#include "experiments/analysis/table.hpp"
+#include "experiments/cli/bench.hpp"
+#include "experiments/run/clock.hpp"
+
+namespace chunkstate {
+namespace {
+
+struct EngineFlags {
+  ModelFlags model;
+  std::vector<std::int64_t> tokens;
+  std::vector<std::int64_t> batches = {1};
+  int repeats = 5;
+  bool json = false;
+};
+
+struct EngineRow {
+  std::int64_t tokens = 0;  // prompt (prefill), context (decode)
+  std::int64_t batch = 1;
+  Timing timing;
+  Cost cost;
+};
+
+std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab_size, std::uint64_t seed) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  std::uint64_t x = seed;
+  for (std::int32_t& id : ids) {
+    x = x * 6364136223846793005ULL + 1442695040888963407ULL;
+    id = static_cast<std::int32_t>((x >> 33) % static_cast<std::uint64_t>(vocab_size));
+  }
+  return ids;
+}
+
+EngineRow time_prefill(LoadedModel& loaded, const CostSizes& sizes, std::int64_t tokens, int repeats) {
+  EngineRow row;
+  row.tokens = tokens;
+  row.cost = forward_cost(loaded.model.config(), sizes, loaded.ssd, 0, tokens, 1);
+  SequenceState state = loaded.model.make_state(loaded.ssd, 1, tokens);
+  const auto ids = random_ids(tokens, loaded.files.config.vocab_size, 1);
+  const LogitsSink ignore = [](std::int64_t, std::int64_t, View<const float, 2>) {};
+  for (int repeat = -1; repeat < repeats; ++repeat) {  // -1: warm-up
+    loaded.model.reset(state);
+    const double start = monotonic_seconds();
+    loaded.model.prefill(ids, state, 0, 0, LogitsRows::last, ignore);
+    if (repeat >= 0) row.timing.seconds.push_back(monotonic_seconds() - start);
+  }
+  return row;
+}
+
+EngineRow time_decode(LoadedModel& loaded, const CostSizes& sizes, std::int64_t context,
+                      std::int64_t batch, int repeats) {
+  EngineRow row;
+  row.tokens = context;
+  row.batch = batch;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    Cost one = forward_cost(loaded.model.config(), sizes, loaded.ssd, context, 1, 1);
+    if (b > 0) one.bytes -= sizes.weight_bytes_per_pass;  // the batch reads the weights once
+    row.cost += one;
+  }
+  constexpr std::int64_t warm_up = 3;
+  SequenceState state = loaded.model.make_state(loaded.ssd, batch, context + warm_up + repeats);
+  const auto ids = random_ids(context + 1, loaded.files.config.vocab_size, 2);
+  const std::span<const std::int32_t> prompt(ids.data(), static_cast<std::size_t>(context));
+  for (std::int64_t b = 0; b < batch && context > 0; ++b) {
+    loaded.model.prefill(prompt, state, b, 0, LogitsRows::none);
+  }
+  const std::vector<std::span<const std::int32_t>> step(static_cast<std::size_t>(batch),
+                                                        std::span(ids).last(1));
+  const LogitsSink ignore = [](std::int64_t, std::int64_t, View<const float, 2>) {};
+  for (std::int64_t repeat = -warm_up; repeat < repeats; ++repeat) {
+    const double start = monotonic_seconds();
+    loaded.model.forward(step, state, LogitsRows::last, ignore);
+    if (repeat >= 0) row.timing.seconds.push_back(monotonic_seconds() - start);
+  }
+  return row;
+}
+
+void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
+                  const MachinePeaks& peaks, bool decode) {
+  print_peaks(peaks);
+  Table table({decode ? "context" : "tokens", "batch", "median", "fastest", "tokens/s", "GFLOP/s",
+               "of peak", "GB/s", "of read"});
+  for (const EngineRow& row : rows) {
+    const double seconds = row.timing.median();
+    const double tokens = static_cast<double>(decode ? row.batch : row.tokens);
+    table.add({std::to_string(row.tokens), std::to_string(row.batch), format_seconds(seconds),
+               format_seconds(row.timing.fastest()), format_number(tokens / seconds),
+               format_number(row.cost.flops / seconds / 1e9),
+               share_of_peak(row.cost.flops / seconds, peaks.gemm_flops),
+               format_number(row.cost.bytes / seconds / 1e9),
+               share_of_peak(row.cost.bytes / seconds, peaks.read_bytes)});
+  }
+  fmt::print("{} {}, {}, variant {}\n{}", flags.model.model, decode ? "decode step" : "prefill",
+             flags.model.dtype, flags.model.variant, table.text());
+}
+
+int bench_engine_verb(EngineFlags flags, bool decode) {
+  if (flags.tokens.empty()) flags.tokens = {decode ? 256 : 1024};
+  if (flags.repeats < 1) throw UsageError("bench: --repeats must be at least 1");
+  for (const std::int64_t tokens : flags.tokens) {
+    if (tokens < (decode ? 0 : 1)) throw UsageError("bench: --tokens must be positive");
+  }
+  for (const std::int64_t batch : flags.batches) {
+    if (batch < 1) throw UsageError("bench: --batch must be at least 1");
+  }
+  LoadedModel loaded(flags.model);
+  const ModelOptions& options = loaded.model.options();
+  const MachinePeaks peaks = measure_peaks({options.backend, options.threads}, options.dtype);
+  CostSizes sizes;
+  sizes.weight_bytes_per_pass = loaded.model.weights().streamed_bytes();
+  sizes.activation = static_cast<std::int64_t>(bytes_of(options.dtype));
+  std::vector<EngineRow> rows;
+  for (const std::int64_t tokens : flags.tokens) {
+    if (!decode) {
+      rows.push_back(time_prefill(loaded, sizes, tokens, flags.repeats));
+      continue;
+    }
+    for (const std::int64_t batch : flags.batches) {
+      rows.push_back(time_decode(loaded, sizes, tokens, batch, flags.repeats));
+    }
+  }
+  if (!flags.json) {
+    print_engine(flags, rows, peaks, decode);
+    return exit_ok;
+  }
+  nlohmann::json list = nlohmann::json::array();
+  for (const EngineRow& row : rows) {
+    list.push_back({{decode ? "context" : "tokens", row.tokens},
+                    {"batch", row.batch},
+                    {"timing", to_json(row.timing)},
+                    {"flops", row.cost.flops},
+                    {"bytes", row.cost.bytes}});
+  }
+  fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"rows", list}}.dump(2));
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode) {
+  auto flags = std::make_shared<EngineFlags>();
+  CLI::App* verb = decode ? bench.add_subcommand("decode", "One new token of each of a batch of sequences")
+                          : bench.add_subcommand("prefill", "A whole prompt to its last logits");
+  flags->model.add_to(*verb);
+  verb->add_option("--tokens", flags->tokens,
+                   decode ? "tokens before the step; several make rows" : "prompt lengths")
+      ->delimiter(',');
+  if (decode) {
+    flags->repeats = 20;
+    verb->add_option("--batch", flags->batches, "sequences per step; several make rows")->delimiter(',');
+  }
+  verb->add_option("--repeats", flags->repeats)->capture_default_str();
+  verb->add_flag("--json", flags->json);
+  verb->callback([flags, decode, &action] {
+    action = [flags, decode] { return bench_engine_verb(*flags, decode); };
+  });
+}
+
+}  // namespace chunkstate

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/engine_names.hpp"
+#include "core/errors.hpp"
+#include "experiments/analysis/table.hpp"
+#include "experiments/cli/bench.hpp"
+
+namespace chunkstate {
+namespace {
+
+struct SsdFlags {
+  SsdBenchCase shape;
+  std::vector<std::string> variants;
+  std::string backend = "auto";
+  std::string dtype = "fp32";
+  int threads = 0;
+  int repeats = 7;
+  bool json = false;
+};
+
+void check(const SsdFlags& flags) {
+  const SsdBenchCase& c = flags.shape;
+  for (const std::int64_t size : {c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size}) {
+    if (size < 1 || size > (std::int64_t{1} << 24)) throw UsageError("bench ssd: sizes must be 1 to 2^24");
+  }
+  if (c.lookback < 0) throw UsageError("bench ssd: --lookback must be 0 or more");
+  if (c.heads % c.groups != 0) throw UsageError("bench ssd: --heads must be a multiple of --groups");
+  if (flags.repeats < 1) throw UsageError("bench ssd: --repeats must be at least 1");
+}
+
+void print_ssd(const SsdFlags& flags, const std::vector<SsdBenchResult>& results,
+               const MachinePeaks& peaks, int threads) {
+  const SsdBenchCase& c = flags.shape;
+  fmt::print("SSD: {} tokens, {} heads x {}, state {}, groups {}, chunk {}, {}, {} threads\n",
+             c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size, flags.dtype, threads);
+  print_peaks(peaks);
+  const auto baseline = std::find_if(results.begin(), results.end(),
+                                     [](const auto& r) { return r.variant == "default"; });
+  Table table({"variant", "median", "fastest", "GFLOP/s", "of peak", "GB/s", "of copy", "vs default",
+               "error"});
+  for (const SsdBenchResult& r : results) {
+    const double seconds = r.timing.median();
+    table.add({r.variant, format_seconds(seconds), format_seconds(r.timing.fastest()),
+               format_number(r.flops / seconds / 1e9), share_of_peak(r.flops / seconds, peaks.gemm_flops),
+               format_number(r.bytes / seconds / 1e9), share_of_peak(r.bytes / seconds, peaks.copy_bytes),
+               baseline == results.end()
+                   ? "-"
+                   : fmt::format("{}x", format_number(baseline->timing.median() / seconds)),
+               format_number(r.relative_error)});
+  }
+  fmt::print("{}", table.text());
+}
+
+int bench_ssd_verb(SsdFlags flags) {
+  check(flags);
+  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads)};
+  flags.shape.dtype = dtype_from_name(flags.dtype);
+  if (flags.variants.empty()) {
+    for (const SsdVariant& row : ssd_variants()) flags.variants.emplace_back(row.name);
+  }
+  const MachinePeaks peaks = measure_peaks(exec, flags.shape.dtype);
+  const auto results = bench_ssd(exec, flags.variants, flags.shape, flags.repeats);
+  if (!flags.json) {
+    print_ssd(flags, results, peaks, exec.threads);
+    return exit_ok;
+  }
+  nlohmann::json rows = nlohmann::json::array();
+  for (const SsdBenchResult& r : results) {
+    rows.push_back({{"variant", r.variant},
+                    {"timing", to_json(r.timing)},
+                    {"flops", r.flops},
+                    {"bytes", r.bytes},
+                    {"flops_per_second", r.flops / r.timing.median()},
+                    {"bytes_per_second", r.bytes / r.timing.median()},
+                    {"relative_error", r.relative_error}});
+  }
+  fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"variants", rows}}.dump(2));
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_bench_ssd(CLI::App& bench, VerbAction& action) {
+  auto flags = std::make_shared<SsdFlags>();
+  CLI::App* verb = bench.add_subcommand("ssd", "The state-space scan, every variant in turn");
+  SsdBenchCase& c = flags->shape;
+  verb->add_option("--tokens", c.tokens)->capture_default_str();
+  verb->add_option("--heads", c.heads)->capture_default_str();
+  verb->add_option("--head-dim", c.head_dim)->capture_default_str();
+  verb->add_option("--state-dim", c.state_dim)->capture_default_str();
+  verb->add_option("--groups", c.groups)->capture_default_str();
+  verb->add_option("--chunk-size", c.chunk_size)->capture_default_str();
+  verb->add_option("--lookback", c.lookback)->capture_default_str();
+  verb->add_option("--variant", flags->variants, "variants to run; default: all");
+  verb->add_option("--backend", flags->backend)->capture_default_str();
+  verb->add_option("--dtype", flags->dtype)->capture_default_str();
+  verb->add_option("--threads", flags->threads, "0: all")->capture_default_str();
+  verb->add_option("--repeats", flags->repeats)->capture_default_str();
+  verb->add_flag("--json", flags->json);
+  verb->callback([flags, &action] { action = [flags] { return bench_ssd_verb(*flags); }; });
+}
+
+}  // namespace chunkstate

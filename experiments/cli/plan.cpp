@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/engine_names.hpp"
+#include "core/errors.hpp"
+#include "core/operator_bench.hpp"
+#include "experiments/analysis/table.hpp"
+#include "experiments/cli/verb.hpp"
+#include "experiments/record/journal.hpp"
+#include "experiments/run/experiment_setup.hpp"
+#include "parallel/partition.hpp"
+
+namespace chunkstate {
+namespace {
+
+struct PlanFlags {
+  std::string file;
+  std::vector<std::string> overrides;
+  std::string out;
+  int ranks = 1;
+};
+
+// Whole-model rates stay below the matrix product's: attention, norms and decode are in the way. The estimate
+// says "about" for that reason.
+double estimated_seconds(const ExperimentSetup& setup, const std::vector<bool>& open, int ranks,
+                         const MachinePeaks& peaks) {
+  std::vector<double> costs;
+  for (std::size_t i = 0; i < setup.plan.size(); ++i) {
+    if (open[i]) costs.push_back(std::max(setup.plan[i].cost, 1.0));
+  }
+  double longest = 0;
+  const auto parts = balance(costs, ranks);
+  for (const auto& part : parts) {
+    double flops = 0;
+    for (const std::int64_t i : part) flops += costs[static_cast<std::size_t>(i)];
+    longest = std::max(longest, flops);
+  }
+  return longest * ranks / peaks.gemm_flops;
+}
+
+// Weights count once per host, everything else once per rank.
+struct Memory {
+  double shared = 0;
+  double per_rank = 0;
+};
+
+Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
+  Memory memory;
+  for (const SweepPoint& point : setup.spec.points) {
+    const OpenModel& files = engines.files(point.settings);
+    Model& model = engines.model(point.settings);
+    const SsdSettings ssd = ssd_settings(point.settings.variant, point.settings.chunk_size,
+                                         point.settings.lookback, model.config());
+    std::int64_t longest = 0;
+    for (const Prompt& prompt : setup.prompts.prompts) {
+      const std::int64_t tokens =
+          !prompt.tokens.empty()
+              ? static_cast<std::int64_t>(prompt.tokens.size())
+              : static_cast<std::int64_t>(files.encode_prompt(prompt.text, prompt.token_len).size());
+      longest = std::max(longest, tokens);
+    }
+    const std::int64_t total = longest + point.settings.max_new_tokens;
+    const std::int64_t piece = point.settings.use_cache ? longest : total;
+    const SequenceStateBytes state =
+        sequence_state_bytes(model.config(), model.options().dtype, model.options().state_dtype, ssd);
+    const double rank_bytes =
+        static_cast<double>(model.weights().owned_bytes() + model.arena_bytes(piece, 1)) +
+        static_cast<double>(state.fixed + state.per_token * total);
+    memory.per_rank = std::max(memory.per_rank, rank_bytes);
+    memory.shared = std::max(memory.shared, static_cast<double>(files.checkpoint->bytes()));
+  }
+  return memory;
+}
+
+std::vector<bool> open_items(const ExperimentSetup& setup, const std::string& directory) {
+  const JournalContents journals = read_journals(directory);
+  std::vector<bool> open;
+  for (const WorkItem& item : setup.plan) open.push_back(journals.find(item.id) == nullptr);
+  return open;
+}
+
+int plan_verb(const PlanFlags& flags) {
+  if (flags.ranks < 1) throw UsageError("plan: --ranks must be at least 1");
+  const auto world = make_local_communicator();
+  const int threads = std::max(1, resolve_threads(0) / flags.ranks);
+  EnginePool engines(threads);
+  const ExperimentSetup setup = set_up_experiment(*world, engines, flags.file, flags.overrides);
+  const std::string directory = flags.out.empty() ? setup.spec.output.dir : flags.out;
+  const std::vector<bool> open = open_items(setup, directory);
+
+  Table table({"point", "settings", "items", "to run", "share of work"});
+  double total_cost = 0;
+  for (const WorkItem& item : setup.plan) total_cost += item.cost;
+  for (const SweepPoint& point : setup.spec.points) {
+    std::string settings;
+    for (const AxisValue& axis : point.axes) {
+      settings += (settings.empty() ? "" : ", ") + axis.path + "=" + axis.value;
+    }
+    std::int64_t items = 0, to_run = 0;
+    double cost = 0;
+    for (std::size_t i = 0; i < setup.plan.size(); ++i) {
+      if (setup.plan[i].point != point.index) continue;
+      ++items;
+      to_run += open[i] ? 1 : 0;
+      cost += setup.plan[i].cost;
+    }
+    table.add({std::to_string(point.index), settings.empty() ? "-" : settings, std::to_string(items),
+               std::to_string(to_run), fmt::format("{:.1f} %", 100 * cost / total_cost)});
+  }
+  fmt::print("{}", table.text());
+
+  const auto left = std::count(open.begin(), open.end(), true);
+  const Memory memory = estimated_memory(setup, engines);
+  const PointSettings& base = setup.spec.points[0].settings;
+  const MachinePeaks peaks = measure_peaks(
+      {backend_from_name(base.backend), resolve_threads(0)}, dtype_from_name(base.model_dtype));
+  fmt::print("\n{} items, {} done already in {}, about {} per rank on {} ranks\n", setup.plan.size(),
+             setup.plan.size() - static_cast<std::size_t>(left), directory,
+             (left + flags.ranks - 1) / flags.ranks, flags.ranks);
+  fmt::print("memory: {} of weights once per host, {} more per rank\n", format_bytes(memory.shared),
+             format_bytes(memory.per_rank));
+  fmt::print("time: at least {} at this machine's matrix rate\n",
+             format_seconds(estimated_seconds(setup, open, flags.ranks, peaks)));
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, VerbAction& action) {
+  auto flags = std::make_shared<PlanFlags>();
+  CLI::App* verb = app.add_subcommand(
+      "plan", "What `run` would do: points, items per rank, memory, least time, what is done; runs nothing");
+  verb->add_option("experiment", flags->file, "experiment file (YAML)")->required();
+  verb->add_option("-s,--set", flags->overrides, "key.path=value, in place of the file's value");
+  verb->add_option("--out", flags->out, "results directory, in place of output.dir");
+  verb->add_option("--ranks", flags->ranks, "ranks to plan for")->capture_default_str();
+  verb->callback([flags, &action] { action = [flags] { return plan_verb(*flags); }; });
+}
+
+}  // namespace chunkstate
