@@ -4,28 +4,57 @@
 #include "kernels/ssd/ssd.hpp"
 
 namespace chunkstate {
+
+// Each in variants/<name>.cpp.
+namespace cpu {
+void sequential(const Executor& exec, const SsdArgs& args);
+void default_scan(const Executor& exec, const SsdArgs& args);
+void default_optimized(const Executor& exec, const SsdArgs& args);
+void independent(const Executor& exec, const SsdArgs& args);
+void lookback(const Executor& exec, const SsdArgs& args);
+void own_end_state(const Executor& exec, const SsdArgs& args);
+}  // namespace cpu
+
 namespace {
 
-template <SsdSemantics semantics>
-void by_definition(const Executor&, const SsdArgs& args) {
-  reference::ssd_scan(semantics, args);
-}
-
 constexpr SsdVariant variants[] = {
-    {"sequential", "Token by token: the definition.", SsdSemantics::exact, 1e-5F,
-     by_definition<SsdSemantics::exact>, nullptr},
-    {"default", "Stage by stage with materialised intermediates: the baseline.",
-     SsdSemantics::exact, 2e-5F, by_definition<SsdSemantics::exact>, nullptr},
-    {"default_optimized", "Fused, blocked and vectorised; exact for every chunk size.",
-     SsdSemantics::exact, 2e-5F, by_definition<SsdSemantics::exact>, nullptr},
-    {"independent", "Every chunk starts from a zero state.", SsdSemantics::independent, 2e-5F,
-     by_definition<SsdSemantics::independent>, nullptr},
-    {"lookback", "The state of the current and at most k previous chunks.", SsdSemantics::lookback,
-     2e-5F, by_definition<SsdSemantics::lookback>, nullptr},
-    {"own_end_state",
-     "Every token also reads its own chunk's end state, as the seed project's code does; not "
-     "causal.",
-     SsdSemantics::own_end_state, 2e-5F, by_definition<SsdSemantics::own_end_state>, nullptr},
+    {.name = "sequential",
+     .summary = "Token by token: the definition.",
+     .semantics = SsdSemantics::exact,
+     .tolerance = 1e-5F,
+     .cpu = cpu::sequential,
+     .cuda = nullptr},
+    {.name = "default",
+     .summary = "Stage by stage with all intermediates in memory: the baseline.",
+     .semantics = SsdSemantics::exact,
+     .tolerance = 1e-5F,
+     .cpu = cpu::default_scan,
+     .cuda = nullptr},
+    {.name = "default_optimized",
+     .summary = "Fused, blocked and vectorised; exact for every chunk size.",
+     .semantics = SsdSemantics::exact,
+     .tolerance = 1e-5F,
+     .cpu = cpu::default_optimized,
+     .cuda = nullptr},
+    {.name = "independent",
+     .summary = "Every chunk starts from a zero state.",
+     .semantics = SsdSemantics::independent,
+     .tolerance = 1e-5F,
+     .cpu = cpu::independent,
+     .cuda = nullptr},
+    {.name = "lookback",
+     .summary = "The state of the current and of at most k previous chunks.",
+     .semantics = SsdSemantics::lookback,
+     .tolerance = 1e-5F,
+     .cpu = cpu::lookback,
+     .cuda = nullptr},
+    {.name = "own_end_state",
+     .summary =
+         "Every token also reads its own chunk's end state, as the seed project's code does.",
+     .semantics = SsdSemantics::own_end_state,
+     .tolerance = 1e-5F,
+     .cpu = cpu::own_end_state,
+     .cuda = nullptr},
 };
 
 }  // namespace
