@@ -86,7 +86,8 @@ int plan_verb(const PlanFlags& flags) {
   const auto world = make_local_communicator();
   const int threads = std::max(1, resolve_threads(0) / flags.ranks);
   EnginePool engines(threads);
-  const ExperimentSetup setup = set_up_experiment(*world, engines, flags.file, flags.overrides);
+  const ExperimentSetup setup =
+      set_up_experiment(*world, engines, read_experiment(*world, flags.file, flags.overrides));
   const std::string directory = flags.out.empty() ? setup.spec.output.dir : flags.out;
   const std::vector<bool> open = open_items(setup, directory);
 

@@ -68,21 +68,32 @@ void agree(Communicator& world, const std::function<void()>& body) {
   }
 }
 
-ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, const std::string& file,
-                                  const std::vector<std::string>& overrides) {
-  ExperimentSetup setup;
+ExperimentSpec read_experiment(Communicator& world, const std::string& file,
+                               const std::vector<std::string>& overrides) {
   std::string yaml;
   agree(world, [&] {
-    if (world.rank() == 0) yaml = load_experiment(file, overrides).yaml_source;
+    if (world.rank() == 0) yaml = read_experiment_file(file);
   });
   world.broadcast(yaml, 0);
+  ExperimentSpec spec;
+  agree(world, [&] { spec = parse_experiment(yaml, file, overrides); });
+  return spec;
+}
+
+ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec) {
+  ExperimentSetup setup;
+  setup.spec = std::move(spec);
   agree(world, [&] {
-    setup.spec = parse_experiment(yaml, file, overrides);
     for (const SweepPoint& point : setup.spec.points) {
       // Every point's model, device and scan are checked before the first item runs.
       const OpenModel& files = engines.files(point.settings);
       setup.model_digests.push_back(files.digest);
       backend_from_name(point.settings.backend);
+      const auto layers = static_cast<std::int64_t>(files.config.layers.size());
+      if (point.settings.model_layers > layers) {
+        throw UsageError("model.layers: found " + std::to_string(point.settings.model_layers) + ", " +
+                         files.name + " has " + std::to_string(layers));
+      }
       ssd_settings(point.settings.variant, point.settings.chunk_size, point.settings.lookback,
                    files.config);
     }

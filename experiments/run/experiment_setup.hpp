@@ -26,10 +26,14 @@ struct ExperimentSetup {
   std::string plan_hash;                   // over all item ids
 };
 
-/// Rank 0 reads the experiment file and sends its bytes to the others; prompts and models are opened by every
-/// rank and must be the same everywhere. Opens through `engines`. Collective. Throws AgreedError.
-ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, const std::string& file,
-                                  const std::vector<std::string>& overrides);
+/// Rank 0 reads the file and sends its bytes to the others, who all parse the same text. Collective. Throws
+/// AgreedError.
+ExperimentSpec read_experiment(Communicator& world, const std::string& file,
+                               const std::vector<std::string>& overrides);
+
+/// Prompts and models are opened by every rank, models through `engines`, and must be the same everywhere.
+/// Collective. Throws AgreedError.
+ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec);
 
 /// CPUs this rank may use, divided by the ranks of the host that share them. Collective.
 int threads_per_rank(Communicator& world, std::int64_t wanted);

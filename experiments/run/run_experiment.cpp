@@ -12,7 +12,9 @@
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
+#include "experiments/record/checksum.hpp"
 #include "experiments/record/provenance.hpp"
+#include "experiments/record/results_file.hpp"
 #include "experiments/run/clock.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/experiment_setup.hpp"
@@ -24,6 +26,21 @@
 
 namespace chunkstate {
 namespace {
+
+// What a reader of the journals should know of.
+std::vector<std::string> journal_notes(const JournalContents& journals) {
+  std::vector<std::string> notes;
+  for (const BadLine& bad : journals.bad_lines) {
+    notes.push_back(fmt::format("{}:{}: {}: the line is left out, its item ran again",
+                                bad.path.string(), bad.line, bad.reason));
+  }
+  for (const Conflict& conflict : journals.conflicts) {
+    notes.push_back(fmt::format("item {} has two different results ({} in {}, {} in {}); the first is kept",
+                                conflict.item_id, conflict.kept_digest, conflict.kept_path.string(),
+                                conflict.other_digest, conflict.other_path.string()));
+  }
+  return notes;
+}
 
 /// One job's run of an experiment.
 class Run {
@@ -66,14 +83,9 @@ class Run {
 };
 
 void Run::prepare() {
-  int threads = 1;
-  agree(world_, [&] {  // fails early on one clear message if the file is unusable
-    if (first()) threads = static_cast<int>(load_experiment(options_.file, options_.overrides).parallel.threads);
-  });
-  std::string wanted = std::to_string(threads);
-  world_.broadcast(wanted, 0);
-  engines_.emplace(threads_per_rank(world_, std::stol(wanted)));
-  setup_ = set_up_experiment(world_, *engines_, options_.file, options_.overrides);
+  const ExperimentSpec spec = read_experiment(world_, options_.file, options_.overrides);
+  engines_.emplace(threads_per_rank(world_, spec.parallel.threads));
+  setup_ = set_up_experiment(world_, *engines_, spec);
   directory_ = options_.out.empty() ? setup_.spec.output.dir : options_.out;
 
   provenance_ = collect_rank_provenance();
@@ -239,9 +251,12 @@ int Run::finish(int code) {
       return;
     }
     code = outcome.failed > 0 ? exit_items_failed : exit_ok;
-    const std::string file =
-        write_results(directory_, setup_, *engines_, journals, run_provenance_);
-    if (!options_.quiet) print_summary(setup_, journals, file);
+    const ResultsContent content = gather_results(setup_, *engines_, journals, run_provenance_);
+    const std::string file = directory_ + "/results.h5";
+    const std::string digest = write_results(file, content);
+    if (options_.quiet) return;
+    for (const std::string& line : journal_notes(journals)) fmt::print(stderr, "{}\n", line);
+    fmt::print("{}\nresults: {}\ndigest:  {}\n", summary_table(content), file, digest);
   });
   std::string agreed = std::to_string(code);
   world_.broadcast(agreed, 0);

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what Chunkstate needs on Debian 12 or Ubuntu 24.04 and is not there yet.
+#   bash cmake/install_packages.sh build   to build and run
+#   bash cmake/install_packages.sh test    also what the tests need
+# Does nothing (and needs no network and no root) if everything is installed.
+set -euo pipefail
+
+build_packages=(
+  ccache cmake g++ git make ninja-build pkg-config
+  libcli11-dev libfmt-dev libhdf5-dev libopenmpi-dev libpcre2-dev libxxhash-dev libyaml-cpp-dev
+  nlohmann-json3-dev openmpi-bin
+)
+test_packages=(catch2 hdf5-tools netcdf-bin python3-venv)
+
+wanted=("${build_packages[@]}")
+[ "${1:-build}" = test ] && wanted+=("${test_packages[@]}")
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "install_packages.sh: not a Debian or Ubuntu system; install by hand: ${wanted[*]}" >&2
+  exit 0
+fi
+
+missing=()
+for package in "${wanted[@]}"; do
+  state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+  [ "$state" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+echo "installing: ${missing[*]}"
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "install_packages.sh: not root and no sudo; ask an administrator for: ${missing[*]}" >&2
+    exit 1
+  }
+  as_root=(sudo)
+fi
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { "${as_root[@]}" apt-get update -q &&
+       "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  exit 1
+fi

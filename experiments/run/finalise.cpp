@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/run/finalise.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/cost.hpp"
+#include "experiments/analysis/summary.hpp"
+#include "experiments/analysis/table.hpp"
+
+namespace chunkstate {
+namespace {
+
+ModelFacts facts_of(const PointSettings& settings, EnginePool& engines) {
+  const OpenModel& files = engines.files(settings);
+  const Model& model = engines.model(settings);
+  const SsdSettings ssd =
+      ssd_settings(settings.variant, settings.chunk_size, settings.lookback, model.config());
+  const SequenceStateBytes state =
+      sequence_state_bytes(model.config(), model.options().dtype, model.options().state_dtype, ssd);
+  CostSizes sizes;
+  sizes.weight_bytes_per_pass = model.weights().streamed_bytes();
+  sizes.activation = static_cast<std::int64_t>(bytes_of(model.options().dtype));
+  const Cost token = forward_cost(model.config(), sizes, ssd, 0, 1, 1);
+  ModelFacts facts;
+  facts.name = files.name;
+  facts.architecture = model.config().family;
+  facts.dtype = settings.model_dtype;
+  facts.digest = files.digest;
+  facts.parameters = model.config().parameters();
+  facts.weight_bytes = files.checkpoint->bytes();
+  facts.state_bytes = state.fixed;
+  facts.kv_bytes_per_token = state.per_token;
+  facts.flops_per_token = token.flops;
+  facts.bytes_per_token = token.bytes;
+  return facts;
+}
+
+bool same_model(const ModelFacts& a, const ModelFacts& b) {
+  return a.digest == b.digest && a.dtype == b.dtype && a.parameters == b.parameters &&
+         a.state_bytes == b.state_bytes;
+}
+
+// The statistics of one metric over a point's requests.
+struct PointSamples {
+  std::vector<double> ttft, tpot, throughput, memory;
+  std::vector<std::int64_t> repeats;
+  std::int64_t failed = 0;
+};
+
+std::string median_text(const std::vector<double>& values, const std::vector<std::int64_t>& repeats,
+                        const std::function<std::string(double)>& format) {
+  return values.empty() ? "-" : format(summarize(values, repeats, 0).median);
+}
+
+}  // namespace
+
+Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals) {
+  Outcome outcome;
+  for (const WorkItem& item : plan) {
+    const RequestRecord* record = journals.find(item.id);
+    if (record == nullptr) {
+      ++outcome.missing;
+    } else if (record->status == RequestStatus::failed) {
+      ++outcome.failed;
+    } else {
+      ++outcome.done;
+    }
+  }
+  return outcome;
+}
+
+ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
+                              const JournalContents& journals, const RunProvenance& provenance) {
+  ResultsContent content{setup.spec, setup.prompts};
+  content.run = provenance;
+  for (const SweepPoint& point : setup.spec.points) {
+    const ModelFacts facts = facts_of(point.settings, engines);
+    const auto found = std::find_if(content.models.begin(), content.models.end(),
+                                    [&](const ModelFacts& m) { return same_model(m, facts); });
+    content.model_of_point.push_back(found - content.models.begin());
+    if (found == content.models.end()) content.models.push_back(facts);
+  }
+  for (const JournalFile& file : journals.files) content.processes.push_back(file.start.provenance);
+  for (const WorkItem& item : setup.plan) {
+    if (const RequestRecord* record = journals.find(item.id)) content.requests.push_back(*record);
+  }
+  return content;
+}
+
+std::string summary_table(const ResultsContent& content) {
+  std::map<std::int64_t, PointSamples> samples;
+  for (const RequestRecord& request : content.requests) {
+    PointSamples& point = samples[request.point];
+    if (request.status == RequestStatus::failed) {
+      ++point.failed;
+      continue;
+    }
+    point.ttft.push_back(request.ttft);
+    point.tpot.push_back(request.tpot());
+    point.throughput.push_back(request.throughput());
+    point.memory.push_back(request.peak_memory_bytes);
+    point.repeats.push_back(request.repeat);
+  }
+
+  std::vector<std::string> header = content.spec.axis_paths;
+  if (header.empty()) header.push_back("point");
+  header.insert(header.end(), {"requests", "failed", "first token", "per token", "tokens/s", "memory"});
+  Table table(header);
+  for (const SweepPoint& point : content.spec.points) {
+    const PointSamples& s = samples[point.index];
+    std::vector<std::string> cells;
+    for (const AxisValue& axis : point.axes) cells.push_back(axis.value);
+    if (cells.empty()) cells.push_back(std::to_string(point.index));
+    cells.insert(cells.end(),
+                 {std::to_string(s.repeats.size()), std::to_string(s.failed),
+                  median_text(s.ttft, s.repeats, format_seconds),
+                  median_text(s.tpot, s.repeats, format_seconds),
+                  median_text(s.throughput, s.repeats, format_number),
+                  median_text(s.memory, s.repeats, format_bytes)});
+    table.add(cells);
+  }
+  return "medians over prompts and repeats\n" + table.text();
+}
+
+}  // namespace chunkstate
