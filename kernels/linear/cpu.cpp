@@ -3,7 +3,7 @@
 
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
-#include "kernels/linear/dot.hpp"
+#include "kernels/base/dot.hpp"
 #include "kernels/linear/linear.hpp"
 
 namespace chunkstate::cpu {

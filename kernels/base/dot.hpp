@@ -5,7 +5,7 @@
 
 #include "kernels/base/view.hpp"
 
-namespace chunkstate::cpu {
+namespace chunkstate {
 
 /// Most tokens that one call of dot_rows takes: their sums fill the registers.
 constexpr std::int64_t most_dot_tokens = 4;
@@ -16,4 +16,4 @@ constexpr std::int64_t most_dot_tokens = 4;
 void dot_rows(const ConstAnyView<2>& weight, std::int64_t begin, std::int64_t count, const float* x,
               std::int64_t x_row, std::int64_t tokens, float* sums, std::int64_t sums_row);
 
-}  // namespace chunkstate::cpu
+}  // namespace chunkstate

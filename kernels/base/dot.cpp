@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/linear/dot.hpp"
+#include "kernels/base/dot.hpp"
 
 #include "kernels/base/simd.hpp"
 
-namespace chunkstate::cpu {
+namespace chunkstate {
 namespace {
 
 // Rows that are read side by side: enough independent sums to hide the latency of a multiply-add,
@@ -146,4 +146,4 @@ void dot_rows(const ConstAnyView<2>& weight, std::int64_t begin, std::int64_t co
       count, tokens);
 }
 
-}  // namespace chunkstate::cpu
+}  // namespace chunkstate
