@@ -88,29 +88,33 @@ class SafetensorsCheckpoint final : public Checkpoint {
   }
 
   bool contains(const std::string& name) const override { return tensors_.count(name) > 0; }
+  bool made_in_memory() const override { return false; }
   std::int64_t bytes() const override { return bytes_; }
+
+  DType dtype(const std::string& name) const override {
+    const Stored& stored = find(name);
+    const std::optional<DType> dtype = engine_dtype(stored.entry.dtype);
+    if (!dtype) {
+      throw InputError(place_of(stored) + "has dtype " + stored.entry.dtype +
+                       ", expected F32, F16 or BF16");
+    }
+    return *dtype;
+  }
 
   CheckpointTensor tensor(const std::string& name,
                           const std::vector<std::int64_t>& extents) const override {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) {
-      throw InputError(files_.front()->name() + (files_.size() > 1 ? " and its shards" : "") +
-                       ": tensor '" + printable(name) + "' is missing");
-    }
-    const MappedFile& file = *files_[found->second.file];
-    const SafetensorsEntry& entry = found->second.entry;
-    const std::string place = file.name() + ": tensor '" + printable(name) + "': ";
+    const Stored& stored = find(name);
+    const MappedFile& file = *files_[stored.file];
+    const SafetensorsEntry& entry = stored.entry;
+    const std::string place = place_of(stored);
     file.check_size();
     if (entry.extents != extents) {
       throw InputError(place + "has shape " + shape_text(entry.extents) + ", expected " +
                        shape_text(extents) + " from config.json");
     }
-    const std::optional<DType> dtype = engine_dtype(entry.dtype);
-    if (!dtype)
-      throw InputError(place + "has dtype " + entry.dtype + ", expected F32, F16 or BF16");
-
-    CheckpointTensor result{name, *dtype, entry.extents, data_of(file, entry, *dtype)};
-    if (all_nan(*dtype, result.data, (entry.end - entry.begin) / bytes_of(*dtype))) {
+    const DType stored_dtype = dtype(name);
+    CheckpointTensor result{name, stored_dtype, entry.extents, data_of(file, entry, stored_dtype)};
+    if (all_nan(stored_dtype, result.data, (entry.end - entry.begin) / bytes_of(stored_dtype))) {
       throw InputError(place + "all of its elements are NaN");
     }
     return result;
@@ -137,6 +141,18 @@ class SafetensorsCheckpoint final : public Checkpoint {
     SafetensorsEntry entry;
     std::size_t file = 0;
   };
+
+  const Stored& find(const std::string& name) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) {
+      throw InputError(files_.front()->name() + (files_.size() > 1 ? " and its shards" : "") +
+                       ": tensor '" + printable(name) + "' is missing");
+    }
+    return found->second;
+  }
+  std::string place_of(const Stored& stored) const {
+    return files_[stored.file]->name() + ": tensor '" + printable(stored.entry.name) + "': ";
+  }
 
   const std::byte* data_of(const MappedFile& file, const SafetensorsEntry& entry,
                            DType dtype) const {

@@ -30,6 +30,10 @@ class Checkpoint {
   virtual CheckpointTensor tensor(const std::string& name,
                                   const std::vector<std::int64_t>& extents) const = 0;
   virtual bool contains(const std::string& name) const = 0;
+  /// Storage type of a tensor, without touching its data. Throws InputError.
+  virtual DType dtype(const std::string& name) const = 0;
+  /// Whether the tensors are made in this process's memory, not mapped from files.
+  virtual bool made_in_memory() const = 0;
   /// 32 hex digits that change when any weight does: xxh3-128 of all bytes, computed once on first
   /// use.
   virtual std::string digest() const = 0;

@@ -159,7 +159,13 @@ class SyntheticCheckpoint final : public Checkpoint {
   }
 
   bool contains(const std::string& name) const override { return extents_.count(name) > 0; }
+  bool made_in_memory() const override { return true; }
   std::int64_t bytes() const override { return bytes_; }
+
+  DType dtype(const std::string& name) const override {
+    if (!contains(name)) throw InputError("synthetic model: has no tensor '" + name + "'");
+    return dtype_;
+  }
 
   CheckpointTensor tensor(const std::string& name,
                           const std::vector<std::int64_t>& extents) const override {

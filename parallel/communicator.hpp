@@ -26,6 +26,7 @@ class Communicator {
   virtual int host() const = 0;
   virtual int hosts() const = 0;
 
+  /// Waits without using the CPU that slower ranks of the host may be computing on.
   virtual void barrier() = 0;
   /// Sum over ranks in place, in rank order with double accumulators, so that a group of a given
   /// size repeats bit for bit. All ranks must give the same number of values.
@@ -36,6 +37,11 @@ class Communicator {
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
   virtual void send(std::span<const std::byte> bytes, int to) = 0;
   virtual void receive(std::span<std::byte> bytes, int from) = 0;
+
+  /// Memory that all ranks of this host see, the same bytes for each; every rank of the group names
+  /// the same size. Contents start undefined; freed with the communicator. Collective. Throws
+  /// std::bad_alloc, std::runtime_error.
+  virtual std::span<std::byte> host_memory(std::size_t bytes) = 0;
 
   /// Ends every rank of the group now, with this exit code. For errors that only some ranks saw:
   /// the others would wait for ever in their next collective.

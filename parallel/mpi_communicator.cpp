@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <mpi.h>
+#include <time.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -68,7 +68,18 @@ class MpiCommunicator final : public Communicator {
   int host() const override { return host_; }
   int hosts() const override { return hosts_; }
 
-  void barrier() override { check(MPI_Barrier(world_), "MPI_Barrier"); }
+  void barrier() override {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ibarrier(world_, &request), "MPI_Ibarrier");
+    // MPI's own waits spin. Ranks that wait for the last one would take its memory bandwidth, and its
+    // core where there are more ranks than cores.
+    constexpr timespec pause{0, 200'000};
+    int done = 0;
+    for (int tries = 0; done == 0; ++tries) {
+      check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done == 0 && tries > 100) nanosleep(&pause, nullptr);
+    }
+  }
 
   void all_reduce_sum(std::span<float> values) override {
     if (size_ == 1) return;
@@ -153,25 +164,21 @@ class MpiCommunicator final : public Communicator {
     std::_Exit(exit_code);
   }
 
-  /// Memory of one std::int64_t, zeroed, that all ranks of this host see. Freed with the
-  /// communicator.
-  std::int64_t* shared_integer() {
-    std::int64_t* own = nullptr;
+  std::span<std::byte> host_memory(std::size_t bytes) override {
+    void* own = nullptr;
     MPI_Win window = MPI_WIN_NULL;
-    // Only the first rank gives memory: one whole cache line, so that nothing else shares it.
-    const MPI_Aint bytes = local_rank_ == 0 ? 64 : 0;
-    check(MPI_Win_allocate_shared(bytes, 1, MPI_INFO_NULL, host_world_, static_cast<void*>(&own),
-                                  &window),
+    // Only the host's first rank gives memory, in whole cache lines, so that nothing else shares one.
+    const auto lines = static_cast<MPI_Aint>((bytes + 63) / 64 * 64);
+    check(MPI_Win_allocate_shared(local_rank_ == 0 ? lines : 0, 1, MPI_INFO_NULL, host_world_,
+                                  static_cast<void*>(&own), &window),
           "MPI_Win_allocate_shared");
     windows_.push_back(window);
     MPI_Aint found_bytes = 0;
     int unit = 0;
-    std::int64_t* shared = nullptr;
+    std::byte* shared = nullptr;
     check(MPI_Win_shared_query(window, 0, &found_bytes, &unit, static_cast<void*>(&shared)),
           "MPI_Win_shared_query");
-    if (local_rank_ == 0) std::atomic_ref<std::int64_t>(*shared).store(0);
-    check(MPI_Barrier(host_world_), "MPI_Barrier");
-    return shared;
+    return {shared, bytes};
   }
 
  private:
@@ -207,29 +214,10 @@ class MpiCommunicator final : public Communicator {
   int hosts_ = 1;
 };
 
-/// Draws by an atomic instruction on memory, without an MPI call: MPI's own Fetch_and_op across a
-/// network waits until the target rank enters MPI (measured: the whole 2 s of its computation).
-class AtomicCounter final : public SharedCounter {
- public:
-  explicit AtomicCounter(std::int64_t* shared) : value_(shared != nullptr ? shared : &own_) {}
-  AtomicCounter(const AtomicCounter&) = delete;
-  AtomicCounter& operator=(const AtomicCounter&) = delete;
-  std::int64_t next() override { return std::atomic_ref<std::int64_t>(*value_).fetch_add(1); }
-
- private:
-  alignas(8) std::int64_t own_ = 0;
-  std::int64_t* value_;
-};
-
 }  // namespace
 
 std::unique_ptr<Communicator> make_mpi_communicator(std::size_t message_bytes) {
   return std::make_unique<MpiCommunicator>(message_bytes);
-}
-
-std::unique_ptr<SharedCounter> make_shared_counter(Communicator& world) {
-  auto* mpi = dynamic_cast<MpiCommunicator*>(&world);
-  return std::make_unique<AtomicCounter>(mpi != nullptr ? mpi->shared_integer() : nullptr);
 }
 
 std::string mpi_library_version() {

@@ -2,6 +2,7 @@
 #include "experiments/run/engine_pool.hpp"
 
 #include "core/engine_names.hpp"
+#include "core/shared_checkpoint.hpp"
 
 namespace chunkstate {
 
@@ -25,6 +26,19 @@ const OpenModel& EnginePool::files(const PointSettings& settings) {
   return files_.emplace(key, open_model(source)).first->second;
 }
 
+void EnginePool::share_weights(const PointSettings& settings, Communicator& world) {
+  const WeightKey key{file_key(settings), settings.model_dtype};
+  if (world.local_size() == 1 || shared_.count(key) > 0 ||
+      backend_from_name(settings.backend) == Backend::cuda) {
+    return;
+  }
+  const OpenModel& opened = files(settings);
+  const DType dtype = dtype_from_name(settings.model_dtype);
+  if (!needs_copies(*opened.checkpoint, opened.config, dtype)) return;
+  shared_[key] = share_checkpoint(opened.checkpoint, opened.config, dtype, world);
+  if (opened.checkpoint->made_in_memory()) files_.at(key.first).checkpoint = shared_[key];
+}
+
 Model& EnginePool::model(const PointSettings& settings) {
   const ModelKey key{file_key(settings), settings.model_dtype, settings.backend,
                      settings.model_layers};
@@ -37,7 +51,9 @@ Model& EnginePool::model(const PointSettings& settings) {
     options.dtype = dtype_from_name(settings.model_dtype);
     options.residual_dtype = options.dtype;
     options.layers = settings.model_layers;
-    model = std::make_unique<Model>(opened.config, opened.checkpoint, options);
+    const auto shared = shared_.find({std::get<0>(key), settings.model_dtype});
+    model = std::make_unique<Model>(
+        opened.config, shared != shared_.end() ? shared->second : opened.checkpoint, options);
   }
   return *model;
 }

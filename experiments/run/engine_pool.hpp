@@ -5,10 +5,12 @@
 #include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "core/model.hpp"
 #include "core/open_model.hpp"
 #include "experiments/spec/experiment_spec.hpp"
+#include "parallel/communicator.hpp"
 
 namespace chunkstate {
 
@@ -20,6 +22,9 @@ class EnginePool {
 
   /// Files only: config, tokenizer, mapped weights. Throws InputError, UsageError.
   const OpenModel& files(const PointSettings& settings);
+  /// Puts weights that would be copied per process (synthetic or converted ones) into memory that the ranks of a
+  /// host share. Collective; before the first model() of these settings. Throws as model() does.
+  void share_weights(const PointSettings& settings, Communicator& world);
   /// Ready to run. Throws also std::bad_alloc.
   Model& model(const PointSettings& settings);
   /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
@@ -29,10 +34,12 @@ class EnginePool {
  private:
   using FileKey = std::tuple<std::string, std::string, std::string, std::uint64_t>;
   using ModelKey = std::tuple<FileKey, std::string, std::string, std::int64_t>;
+  using WeightKey = std::pair<FileKey, std::string>;  // and model.dtype
   static FileKey file_key(const PointSettings& settings);
 
   int threads_;
   std::map<FileKey, OpenModel> files_;
+  std::map<WeightKey, std::shared_ptr<const Checkpoint>> shared_;
   std::map<ModelKey, std::unique_ptr<Model>> models_;
 };
 

@@ -106,6 +106,9 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
   });
   check_same_everywhere(world, "prompts", setup.prompts.digest);
   check_same_everywhere(world, "models or prompts", setup.plan_hash);
+  for (const SweepPoint& point : setup.spec.points) {
+    agree(world, [&] { engines.share_weights(point.settings, world); });
+  }
   return setup;
 }
 
