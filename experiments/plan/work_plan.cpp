@@ -11,7 +11,7 @@
 #include <unordered_map>
 
 #include "core/errors.hpp"
-#include "experiments/spec/content_hash.hpp"
+#include "experiments/spec/digest.hpp"
 
 namespace chunkstate {
 namespace {

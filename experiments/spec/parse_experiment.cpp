@@ -6,7 +6,7 @@
 
 #include "core/errors.hpp"
 #include "core/variant_names.hpp"
-#include "experiments/spec/content_hash.hpp"
+#include "experiments/spec/digest.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/input_file.hpp"
 #include "experiments/spec/key_table.hpp"

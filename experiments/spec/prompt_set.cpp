@@ -9,7 +9,7 @@
 
 #include "core/errors.hpp"
 #include "experiments/spec/byte_reader.hpp"
-#include "experiments/spec/content_hash.hpp"
+#include "experiments/spec/digest.hpp"
 #include "experiments/spec/input_file.hpp"
 #include "experiments/spec/prompt_json.hpp"
 

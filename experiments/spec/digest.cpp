@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "experiments/spec/content_hash.hpp"
+#include "experiments/spec/digest.hpp"
 
 #include <fmt/format.h>
 #include <xxhash.h>
