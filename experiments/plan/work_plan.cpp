@@ -39,7 +39,7 @@ std::vector<std::string> prompt_keys(const PromptSet& prompts) {
     std::string content;
     append_field(content, prompt.text);
     append_field(content, token_bytes(prompt));
-    std::string key = Digest(content).hex();
+    std::string key = ContentHash(content).hex();
     key += fmt::format("/{}", seen[key]++);
     keys.push_back(std::move(key));
   }
@@ -78,7 +78,7 @@ std::vector<WorkItem> make_work_plan(const ExperimentSpec& spec, const PromptSet
       for (std::int64_t repeat = 0; repeat < spec.measure.repeats; ++repeat) {
         key.resize(length);
         append_field(key, std::to_string(repeat));
-        const Digest digest(key);
+        const ContentHash digest(key);
         items.push_back({digest.hex(), static_cast<std::int64_t>(point), prompt, repeat,
                          costs.empty() ? 1.0 : costs[static_cast<std::size_t>(pair)], digest.low});
       }

@@ -6,13 +6,13 @@
 
 namespace chunkstate {
 
-Digest::Digest(std::string_view bytes) {
+ContentHash::ContentHash(std::string_view bytes) {
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   high = hash.high64;
   low = hash.low64;
 }
 
-std::string Digest::hex() const { return fmt::format("{:016x}{:016x}", high, low); }
+std::string ContentHash::hex() const { return fmt::format("{:016x}{:016x}", high, low); }
 
 void append_field(std::string& bytes, std::string_view field) {
   bytes += fmt::format("{}:", field.size());

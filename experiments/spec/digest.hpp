@@ -8,11 +8,11 @@
 namespace chunkstate {
 
 /// xxh3-128 of `bytes`: the same on every machine.
-struct Digest {
+struct ContentHash {
   std::uint64_t high = 0;
   std::uint64_t low = 0;
 
-  explicit Digest(std::string_view bytes);
+  explicit ContentHash(std::string_view bytes);
   std::string hex() const;  // 32 digits
 };
 

@@ -75,7 +75,7 @@ class Reader {
     }
     for (const SweepPoint& point : spec_.points) check_point(point);
     spec_.yaml_resolved = resolved_yaml(spec_, sweep_);
-    spec_.config_hash = Digest(spec_.yaml_resolved).hex();
+    spec_.config_hash = ContentHash(spec_.yaml_resolved).hex();
   }
 
  private:

@@ -32,7 +32,7 @@ std::string digest_of(const std::vector<Prompt>& prompts) {
       append_field(chain, name);
       append_field(chain, value);
     }
-    chain = Digest(chain).hex();
+    chain = ContentHash(chain).hex();
   }
   return chain;
 }

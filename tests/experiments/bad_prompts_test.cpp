@@ -154,11 +154,11 @@ TEST_CASE("A long file is read piece by piece and only as far as needed") {
   file << "not JSON\n";
   file.close();
   const std::int64_t before = peak_memory_bytes();
-  const auto start = std::chrono::steady_clock::now();
+  const double start = cpu_seconds();
   const PromptSet set = load_prompts(folder.path("long.jsonl"), 1000);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const double seconds = cpu_seconds() - start;
   CHECK(set.prompts.size() == 1000);
-  CHECK(seconds.count() < 1.0);
+  CHECK(seconds < most_seconds);
   if (counts_memory) CHECK(peak_memory_bytes() - before < 8 << 20);
 }
 
