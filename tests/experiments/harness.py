@@ -1,0 +1,91 @@
+"""What the tests of the built binary share: running it, small models and experiments."""
+import json
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ["CHUNKSTATE_BINARY"]
+MPIEXEC = os.environ.get("CHUNKSTATE_MPIEXEC", "mpirun")
+MODEL = ROOT / "experiments/models/bamba-tiny"
+PROMPTS = ROOT / "experiments/prompts/performance_by_chunks.json"
+
+ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
+def command(arguments, ranks=0):
+    """The argument list of a run; ranks 0 means without a launcher."""
+    launcher = [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"] if ranks else []
+    return launcher + [BINARY] + [str(a) for a in arguments]
+
+
+def run(arguments, ranks=0, timeout=300, **options):
+    return subprocess.run(command(arguments, ranks), capture_output=True, text=True, timeout=timeout,
+                          env=ENVIRONMENT, cwd=ROOT, **options)
+
+
+def digest_of(results):
+    """The content digest that `verify` recomputes; fails if the file is not sound and complete."""
+    done = run(["verify", results, "--json"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)["digest"]
+
+
+def experiment(path, **sections):
+    """Writes an experiment file (JSON is YAML) with small defaults for the sections not given."""
+    content = {
+        "schema": 1,
+        "name": "test",
+        "model": {"path": str(MODEL), "dtype": "fp32"},
+        "prompts": {"file": str(PROMPTS), "limit": 3},
+        "generation": {"max_new_tokens": 4},
+        "measure": {"warmup": 0, "repeats": 1},
+    }
+    content.update(sections)
+    content = {key: value for key, value in content.items() if value is not None}
+    pathlib.Path(path).write_text(json.dumps(content, indent=1))
+    return path
+
+
+def safetensors(tensors, metadata=None):
+    """The bytes of a container; tensors: name -> (dtype, shape, bytes)."""
+    header, data = {}, b""
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(shape),
+                        "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def read_safetensors(path):
+    """name -> (dtype, shape, bytes)"""
+    content = pathlib.Path(path).read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + size])
+    data = content[8 + size:]
+    return {name: (e["dtype"], e["shape"], data[slice(*e["data_offsets"])])
+            for name, e in header.items() if name != "__metadata__"}
+
+
+def copy_golden_model(name, target):
+    shutil.copytree(ROOT / "tests/golden" / name, target)
+    return pathlib.Path(target)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def main():
+    import unittest
+    unittest.main(argv=[sys.argv[0], "-v"] + sys.argv[1:])
