@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/record/metrics.hpp"
+
+#include <limits>
+
+namespace chunkstate {
+namespace {
+
+constexpr double missing = std::numeric_limits<double>::quiet_NaN();
+
+double count_of(std::int64_t count) { return count < 0 ? missing : static_cast<double>(count); }
+
+bool done(const RequestRecord& r) { return r.status == RequestStatus::done; }
+
+constexpr Metric metrics[] = {
+    {"ttft", "s", "time to first token: first token emitted - request start",
+     [](const RequestRecord& r) { return r.ttft; }},
+    {"tpot", "s", "time per output token: (e2e - ttft) / (tokens_out - 1)",
+     [](const RequestRecord& r) { return r.tpot(); }},
+    {"e2e", "s", "latency: last token emitted - request start",
+     [](const RequestRecord& r) { return r.e2e; }},
+    {"tokens_in", "1", "tokens of the prompt",
+     [](const RequestRecord& r) { return count_of(r.tokens_in); }, true},
+    {"tokens_out", "1", "tokens generated",
+     [](const RequestRecord& r) { return done(r) ? count_of(r.tokens_out()) : missing; }, true},
+    {"throughput", "1/s", "tokens_out / e2e",
+     [](const RequestRecord& r) { return done(r) ? r.throughput() : missing; }},
+    {"peak_memory_bytes", "byte", "largest resident memory of the rank so far",
+     [](const RequestRecord& r) { return r.peak_memory_bytes; }},
+    {"bytes_moved", "byte", "least bytes that the algorithm must move, from the shapes",
+     [](const RequestRecord& r) { return r.bytes_moved; }},
+    {"bandwidth", "byte/s", "bytes_moved / e2e",
+     [](const RequestRecord& r) { return r.bandwidth(); }},
+    {"peak_memory_per_second", "byte/s",
+     "peak_memory_bytes / e2e: what the seed project plotted as bandwidth; not one",
+     [](const RequestRecord& r) { return r.peak_memory_bytes / r.e2e; }},
+    {"flops", "1", "floating-point operations of the algorithm, from the shapes",
+     [](const RequestRecord& r) { return r.flops; }},
+    {"cpu_percent", "percent", "processor time / e2e, of one core",
+     [](const RequestRecord& r) { return r.cpu_percent; }},
+    {"gpu_percent", "percent", "share of e2e in which the GPU was busy",
+     [](const RequestRecord& r) { return r.gpu_percent; }},
+    {"io_wait", "1", "share of e2e spent waiting for block I/O",
+     [](const RequestRecord& r) { return r.io_wait; }},
+    {"energy", "J", "energy of the device over the request",
+     [](const RequestRecord& r) { return r.energy; }},
+};
+
+}  // namespace
+
+std::span<const Metric> request_metrics() { return metrics; }
+
+}  // namespace chunkstate
