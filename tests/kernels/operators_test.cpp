@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/base/check.hpp"
+#include "kernels/conv1d/conv1d.hpp"
+#include "kernels/embedding/embedding.hpp"
+#include "kernels/gated_rms_norm/gated_rms_norm.hpp"
+#include "kernels/linear/linear.hpp"
+#include "kernels/rms_norm/rms_norm.hpp"
+#include "kernels/rope/rope.hpp"
+#include "kernels/silu_mul/silu_mul.hpp"
+#include "tests/kernels/numbers.hpp"
+
+using namespace chunkstate;
+using namespace chunkstate::test;
+
+namespace {
+
+using Outputs = std::vector<const Numbers*>;
+
+struct LinearCase {
+  Numbers x, weight, bias, y;
+  bool with_bias = false;
+  bool accumulate = false;
+
+  void run(const Executor& exec) {
+    linear(exec, {.x = x.view<2>(),
+                  .weight = weight.view<2>(),
+                  .bias = with_bias ? bias.view<1>() : AnyView<1>(),
+                  .y = y.view<2>(),
+                  .accumulate = accumulate});
+  }
+  Outputs outputs() const { return {&y}; }
+};
+
+struct ConvCase {
+  Numbers x, weight, bias, window, y;
+  bool with_bias = true;
+  bool with_window = true;
+
+  void run(const Executor& exec) {
+    conv1d(exec, {.x = x.view<2>(),
+                  .weight = weight.view<2>(),
+                  .bias = with_bias ? bias.view<1>() : AnyView<1>(),
+                  .window = with_window ? window.view<2>() : AnyView<2>(),
+                  .y = y.view<2>()});
+  }
+  Outputs outputs() const { return {&y, &window}; }
+};
+
+struct ConvStepCase {
+  Numbers x, weight, bias, window, y;
+
+  void run(const Executor& exec) {
+    conv1d_step(exec, {.x = x.view<2>(),
+                       .weight = weight.view<2>(),
+                       .bias = bias.view<1>(),
+                       .window = window.view<3>(),
+                       .y = y.view<2>()});
+  }
+  Outputs outputs() const { return {&y, &window}; }
+};
+
+struct NormCase {
+  Numbers x, z, weight, y;
+  bool gated = false;
+
+  void run(const Executor& exec) {
+    if (gated) {
+      gated_rms_norm(exec, {.x = x.view<2>(),
+                            .z = z.view<2>(),
+                            .weight = weight.view<1>(),
+                            .epsilon = 1e-5F,
+                            .y = y.view<2>()});
+    } else {
+      rms_norm(exec,
+               {.x = x.view<2>(), .weight = weight.view<1>(), .epsilon = 1e-5F, .y = y.view<2>()});
+    }
+  }
+  Outputs outputs() const { return {&y}; }
+};
+
+struct SiluMulCase {
+  Numbers gate, up, y;
+
+  void run(const Executor& exec) {
+    silu_mul(exec, {.gate = gate.view<2>(), .up = up.view<2>(), .y = y.view<2>()});
+  }
+  Outputs outputs() const { return {&y}; }
+};
+
+struct RopeCase {
+  Numbers x;
+  std::vector<std::int64_t> positions;
+  std::vector<float> inverse_frequency;
+
+  void run(const Executor& exec) {
+    rope(exec, {.x = x.view<3>(),
+                .positions = {positions.data(), {static_cast<std::int64_t>(positions.size())}},
+                .inverse_frequency = {inverse_frequency.data(),
+                                      {static_cast<std::int64_t>(inverse_frequency.size())}}});
+  }
+  Outputs outputs() const { return {&x}; }
+};
+
+}  // namespace
+
+TEST_CASE("The reference linear multiplies, adds the bias and accumulates") {
+  LinearCase c{.x = Numbers::of({1, 2}, {1, 2}),
+               .weight = Numbers::of({3, 2}, {1, 0, 0, 1, 3, -1}, DType::bf16),
+               .bias = Numbers::of({3}, {10, 20, 30}),
+               .y = Numbers::of({1, 3}, {100, 100, 100}),
+               .with_bias = true};
+  LinearCase accumulated = c;
+  accumulated.accumulate = true;
+  c.run(reference_executor());
+  CHECK(c.y.values() == std::vector<float>{11, 22, 31});
+  accumulated.run(reference_executor());
+  CHECK(accumulated.y.values() == std::vector<float>{111, 122, 131});
+}
+
+TEST_CASE("linear on the CPU equals the reference for every storage type and number of tokens") {
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 20) : dice.between(17, 70);
+    const std::int64_t in_features = dice.coin() ? dice.between(1, 100) : dice.between(500, 1100);
+    const std::int64_t out_features = dice.between(1, 150);
+    const DType dtypes[] = {dice.dtype(), dice.dtype(), dice.dtype(), dice.dtype()};
+    CAPTURE(seed, tokens, in_features, out_features, name_of(dtypes[0]), name_of(dtypes[1]));
+    compare_backends(LinearCase{
+        .x = Numbers::random(dice.rng, dtypes[0], {tokens, in_features}, 1, 0, dice.gap()),
+        .weight =
+            Numbers::random(dice.rng, dtypes[1], {out_features, in_features}, 1, 0, dice.gap()),
+        .bias = Numbers::random(dice.rng, dtypes[2], {out_features}, 10),
+        .y = Numbers::random(dice.rng, dtypes[3], {tokens, out_features}, 10, 0, dice.gap()),
+        .with_bias = dice.coin(),
+        .accumulate = dice.coin()});
+  }
+}
+
+TEST_CASE("linear takes more tokens than it packs at once, and none") {
+  Dice dice(1);
+  compare_backends(LinearCase{.x = Numbers::random(dice.rng, DType::fp32, {1100, 9}),
+                              .weight = Numbers::random(dice.rng, DType::bf16, {5, 9}),
+                              .y = Numbers(DType::fp32, {1100, 5})});
+  LinearCase none{.x = Numbers(DType::fp32, {0, 9}),
+                  .weight = Numbers::random(dice.rng, DType::bf16, {5, 9}),
+                  .y = Numbers(DType::fp32, {0, 5})};
+  CHECK_NOTHROW(none.run(cpu_executor(2)));
+}
+
+TEST_CASE("linear rejects a weight of another width") {
+  LinearCase c{.x = Numbers(DType::fp32, {2, 4}),
+               .weight = Numbers(DType::fp32, {3, 5}),
+               .y = Numbers(DType::fp32, {2, 3})};
+  CHECK_THROWS_WITH(c.run(cpu_executor(1)),
+                    "linear: x has shape [2, 4], expected [2, 5] (tokens x in_features)");
+}
+
+TEST_CASE("The reference convolution reads its window and leaves the newest inputs in it") {
+  // y = silu(x_{t-2} + 10 x_{t-1} + 100 x_t), large enough that silu(v) = v.
+  ConvCase c{.x = Numbers::of({2, 1}, {3, 4}),
+             .weight = Numbers::of({1, 3}, {1, 10, 100}),
+             .window = Numbers::of({2, 1}, {1, 2}),
+             .y = Numbers(DType::fp32, {2, 1}),
+             .with_bias = false};
+  c.run(reference_executor());
+  CHECK(c.y.values() == std::vector<float>{321, 432});
+  CHECK(c.window.values() == std::vector<float>{3, 4});
+}
+
+TEST_CASE("A convolution of fewer tokens than taps keeps the rest of its window") {
+  ConvCase c{.x = Numbers::of({1, 1}, {4}),
+             .weight = Numbers::of({1, 4}, {1, 10, 100, 1000}),
+             .window = Numbers::of({3, 1}, {1, 2, 3}),
+             .y = Numbers(DType::fp32, {1, 1}),
+             .with_bias = false};
+  for (const Executor& exec : {reference_executor(), cpu_executor(2)}) {
+    ConvCase run = c;
+    run.run(exec);
+    CHECK(run.y.values() == std::vector<float>{4321});
+    CHECK(run.window.values() == std::vector<float>{2, 3, 4});
+  }
+}
+
+TEST_CASE("conv1d on the CPU equals the reference") {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 5) : dice.between(100, 300);
+    const std::int64_t channels = dice.coin() ? dice.between(1, 40) : dice.between(500, 600);
+    const std::int64_t taps = dice.between(1, 5);
+    const DType in = dice.dtype();
+    CAPTURE(seed, tokens, channels, taps, name_of(in));
+    compare_backends(
+        ConvCase{.x = Numbers::random(dice.rng, in, {tokens, channels}, 1, 0, dice.gap()),
+                 .weight = Numbers::random(dice.rng, dice.dtype(), {channels, taps}),
+                 .bias = Numbers::random(dice.rng, dice.dtype(), {channels}),
+                 .window = Numbers::random(dice.rng, dice.dtype(), {taps - 1, channels}),
+                 .y = Numbers(dice.dtype(), {tokens, channels}, dice.gap()),
+                 .with_bias = dice.coin(),
+                 .with_window = dice.coin()});
+  }
+}
+
+TEST_CASE("conv1d with more taps than fit its ring still equals the reference") {
+  Dice dice(3);
+  compare_backends(ConvCase{.x = Numbers::random(dice.rng, DType::fp32, {40, 3}),
+                            .weight = Numbers::random(dice.rng, DType::fp32, {3, 20}),
+                            .bias = Numbers::random(dice.rng, DType::fp32, {3}),
+                            .window = Numbers::random(dice.rng, DType::fp32, {19, 3}),
+                            .y = Numbers(DType::fp32, {40, 3})});
+}
+
+TEST_CASE("A convolution cut anywhere continues exactly") {
+  Dice dice(11);
+  const std::int64_t tokens = 9;
+  const std::int64_t channels = 5;
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
+    for (const Executor& exec : {reference_executor(), cpu_executor(2)}) {
+      const ConvCase start{.x = Numbers::random(dice.rng, dtype, {tokens, channels}),
+                           .weight = Numbers::random(dice.rng, dtype, {channels, 4}),
+                           .bias = Numbers::random(dice.rng, dtype, {channels}),
+                           .window = Numbers::random(dice.rng, dtype, {3, channels}),
+                           .y = Numbers(dtype, {tokens, channels})};
+      ConvCase whole = start;
+      whole.run(exec);
+      for (std::int64_t cut = 0; cut <= tokens; ++cut) {
+        ConvCase parts = start;
+        for (const auto& [begin, end] : {std::pair{std::int64_t{0}, cut}, {cut, tokens}}) {
+          conv1d(exec, {.x = parts.x.view<2>().slice(0, begin, end),
+                        .weight = parts.weight.view<2>(),
+                        .bias = parts.bias.view<1>(),
+                        .window = parts.window.view<2>(),
+                        .y = parts.y.view<2>().slice(0, begin, end)});
+        }
+        CAPTURE(cut, name_of(dtype), name_of(exec.backend));
+        CHECK((parts.y.bytes() == whole.y.bytes()));
+        CHECK((parts.window.bytes() == whole.window.bytes()));
+      }
+    }
+  }
+}
+
+TEST_CASE("conv1d_step equals the reference and conv1d of one token") {
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    Dice dice(seed);
+    const std::int64_t batch = dice.between(1, 4);
+    const std::int64_t channels = dice.coin() ? dice.between(1, 40) : dice.between(5000, 5100);
+    const std::int64_t taps = dice.between(2, 4);
+    const DType dtype = dice.dtype();
+    CAPTURE(seed, batch, channels, taps, name_of(dtype));
+    const ConvStepCase step{
+        .x = Numbers::random(dice.rng, dtype, {batch, channels}, 1, 0, dice.gap()),
+        .weight = Numbers::random(dice.rng, dice.dtype(), {channels, taps}),
+        .bias = Numbers::random(dice.rng, dice.dtype(), {channels}),
+        .window = Numbers::random(dice.rng, dtype, {batch, taps - 1, channels}, 1, 0, dice.gap()),
+        .y = Numbers(dice.dtype(), {batch, channels})};
+    compare_backends(step);
+    ConvStepCase stepped = step;
+    ConvStepCase scanned = step;
+    stepped.run(cpu_executor(2));
+    for (std::int64_t b = 0; b < batch; ++b) {
+      conv1d(cpu_executor(2), {.x = scanned.x.view<2>().slice(0, b, b + 1),
+                               .weight = scanned.weight.view<2>(),
+                               .bias = scanned.bias.view<1>(),
+                               .window = scanned.window.view<3>()[b],
+                               .y = scanned.y.view<2>().slice(0, b, b + 1)});
+    }
+    CHECK((stepped.y.bytes() == scanned.y.bytes()));
+    CHECK((stepped.window.bytes() == scanned.window.bytes()));
+  }
+}
+
+TEST_CASE("The reference norms follow their formulas by hand") {
+  NormCase plain{.x = Numbers::of({1, 2}, {3, 4}),
+                 .weight = Numbers::of({2}, {1, 2}),
+                 .y = Numbers(DType::fp32, {1, 2})};
+  plain.run(reference_executor());  // root of the mean square: sqrt(12.5)
+  CHECK(plain.y.values()[0] == Approx(3 / std::sqrt(12.5 + 1e-5)));
+  CHECK(plain.y.values()[1] == Approx(8 / std::sqrt(12.5 + 1e-5)));
+  NormCase gated{.x = Numbers::of({1, 2}, {1, 2}),
+                 .z = Numbers::of({1, 2}, {30, 40}),  // silu(z) = z here
+                 .weight = Numbers::of({2}, {1, 1}),
+                 .y = Numbers(DType::fp32, {1, 2}),
+                 .gated = true};
+  gated.run(reference_executor());
+  CHECK(gated.y.values()[0] == Approx(30 / std::sqrt((900.0 + 6400.0) / 2)));
+  CHECK(gated.y.values()[1] == Approx(80 / std::sqrt((900.0 + 6400.0) / 2)));
+}
+
+TEST_CASE("The norms on the CPU equal the reference, in place as well") {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.between(1, 9);
+    const std::int64_t channels = dice.between(1, 300);
+    CAPTURE(seed, tokens, channels);
+    const NormCase c{
+        .x = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 2, 0, dice.gap()),
+        .z = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 3, 0, dice.gap()),
+        .weight = Numbers::random(dice.rng, dice.dtype(), {channels}),
+        .y = Numbers(dice.dtype(), {tokens, channels}, dice.gap()),
+        .gated = dice.coin()};
+    compare_backends(c);
+  }
+  Dice dice(99);
+  NormCase apart{.x = Numbers::random(dice.rng, DType::fp32, {3, 50}),
+                 .z = Numbers::random(dice.rng, DType::fp32, {3, 50}),
+                 .weight = Numbers::random(dice.rng, DType::fp32, {50}),
+                 .y = Numbers(DType::fp32, {3, 50})};
+  NormCase in_place = apart;
+  apart.gated = true;
+  apart.run(cpu_executor(1));
+  gated_rms_norm(cpu_executor(1), {.x = in_place.x.view<2>(),
+                                   .z = in_place.z.view<2>(),
+                                   .weight = in_place.weight.view<1>(),
+                                   .epsilon = 1e-5F,
+                                   .y = in_place.x.view<2>()});
+  CHECK((in_place.x.bytes() == apart.y.bytes()));
+}
+
+TEST_CASE("silu_mul on the CPU equals the reference, and the reference its formula") {
+  SiluMulCase by_hand{.gate = Numbers::of({1, 2}, {0, 50}),
+                      .up = Numbers::of({1, 2}, {7, 2}),
+                      .y = Numbers(DType::fp32, {1, 2})};
+  by_hand.run(reference_executor());
+  CHECK(by_hand.y.values() == std::vector<float>{0, 100});
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.between(1, 9);
+    const std::int64_t channels = dice.coin() ? dice.between(1, 300) : dice.between(2000, 4200);
+    CAPTURE(seed, tokens, channels);
+    compare_backends(SiluMulCase{
+        .gate = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 4, 0, dice.gap()),
+        .up = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 1, 0, dice.gap()),
+        .y = Numbers(dice.dtype(), {tokens, channels}, dice.gap())});
+  }
+}
+
+TEST_CASE("The reference rope turns pairs half a rotation apart and leaves the rest") {
+  const float quarter = std::acos(0.0F);
+  RopeCase c{.x = Numbers::of({1, 1, 5}, {1, 2, 3, 4, 5}),
+             .positions = {1},
+             .inverse_frequency = {quarter, 0.0F}};
+  c.run(reference_executor());  // (1, 3) by 90 degrees, (2, 4) not at all
+  const std::vector<float> expected{-3, 2, 1, 4, 5};
+  CHECK(relative_error(expected, c.x.values()) < 1e-6);
+}
+
+TEST_CASE("rope on the CPU equals the reference") {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.between(1, 6);
+    const std::int64_t heads = dice.between(1, 4);
+    const std::int64_t pairs = dice.between(0, 20);
+    const std::int64_t head_dim = 2 * pairs + dice.between(1, 9);
+    CAPTURE(seed, tokens, heads, pairs, head_dim);
+    RopeCase c{
+        .x = Numbers::random(dice.rng, dice.dtype(), {tokens, heads, head_dim}, 1, 0, dice.gap())};
+    for (std::int64_t t = 0; t < tokens; ++t) c.positions.push_back(dice.between(0, 100000));
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      c.inverse_frequency.push_back(
+          static_cast<float>(std::pow(1e4, -static_cast<double>(i) / pairs)));
+    }
+    compare_backends(c);
+  }
+}
+
+TEST_CASE("embedding copies and converts the rows it is asked for") {
+  Numbers table = Numbers::of({3, 2}, {1, 2, 3, 4, 5, 6}, DType::bf16);
+  Numbers y(DType::fp32, {2, 2});
+  const std::vector<std::int32_t> tokens{2, 0};
+  for (const Executor& exec : {reference_executor(), cpu_executor(1)}) {
+    embedding(exec, {.tokens = {tokens.data(), {2}}, .table = table.view<2>(), .y = y.view<2>()});
+    CHECK(y.values() == std::vector<float>{5, 6, 1, 2});
+  }
+}
+
+TEST_CASE("An operator that this build lacks on a backend says so") {
+  if constexpr (!CHUNKSTATE_HAS_CUDA) {
+    SiluMulCase c{.gate = Numbers(DType::fp32, {1, 2}),
+                  .up = Numbers(DType::fp32, {1, 2}),
+                  .y = Numbers(DType::fp32, {1, 2})};
+    CHECK_THROWS_AS(c.run({.backend = Backend::cuda}), BackendError);
+  }
+}
