@@ -4,17 +4,23 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <new>
+#include <utility>
 
 #include "core/errors.hpp"
+#include "core/unicode_additions.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
 namespace {
 
 constexpr std::size_t max_pattern_bytes = 16384;
-// Counts backtracking points, not characters: a sane expression needs a handful per piece.
-constexpr std::uint32_t match_limit = 1'000'000;
+// Backtracking steps that one match may take. `\s*[\r\n]` needs one per space of a run; a
+// catastrophic expression doubles them with every character.
+constexpr std::size_t match_limit = 1'000'000;
+constexpr std::size_t match_limit_per_byte = 16;
 constexpr std::size_t max_jit_stack = std::size_t{8} << 20;
 
 // PCRE2's own \s adds U+180E, which has not been White_Space since Unicode 6.3.
@@ -59,12 +65,27 @@ class Translator {
     position_ += count;
   }
 
+  const UnicodeAddition* addition_here() const {
+    for (const UnicodeAddition& addition : unicode_additions) {
+      if (next_is(addition.property)) return &addition;
+    }
+    return nullptr;
+  }
+
+  void put_set(std::string_view property, std::string_view ranges) {
+    if (!in_class_) result_ += '[';
+    result_.append(property).append(ranges);
+    if (!in_class_) result_ += ']';
+  }
+
   void escape() {
     const char letter = position_ + 1 < pattern_.size() ? pattern_[position_ + 1] : '\0';
     if (letter == 's' || letter == 'S') {
-      const std::string_view set = letter == 's' ? white_space : not_white_space;
-      result_ += in_class_ ? std::string(set) : "[" + std::string(set) + "]";
+      put_set("", letter == 's' ? white_space : not_white_space);
       position_ += 2;
+    } else if (const UnicodeAddition* addition = addition_here()) {
+      put_set(addition->property, addition->ranges);
+      position_ += addition->property.size();
     } else if (letter != '\0' &&
                std::string_view("wWbBhHGKRXQECgk").find(letter) != std::string_view::npos) {
       refuse(std::string("\\") + letter);
@@ -146,10 +167,7 @@ struct SplitScratch::Impl {
   Handle<pcre2_jit_stack> stack{checked(pcre2_jit_stack_create(32768, max_jit_stack, nullptr))};
   Handle<pcre2_match_context> context{checked(pcre2_match_context_create(nullptr))};
 
-  Impl() {
-    pcre2_set_match_limit(context.get(), match_limit);
-    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
-  }
+  Impl() { pcre2_jit_stack_assign(context.get(), nullptr, stack.get()); }
 };
 
 SplitScratch::SplitScratch() : impl_(std::make_unique<Impl>()) {}
@@ -190,6 +208,9 @@ SplitExpression& SplitExpression::operator=(SplitExpression&&) noexcept = defaul
 
 void SplitExpression::split(std::string_view text, SplitScratch& scratch,
                             std::vector<std::size_t>& ends) const {
+  const std::size_t limit = match_limit + match_limit_per_byte * text.size();
+  pcre2_set_match_limit(scratch.impl_->context.get(),
+                        static_cast<std::uint32_t>(std::min<std::size_t>(limit, UINT32_MAX)));
   std::size_t position = 0;  // of the next search
   std::size_t done = 0;      // end of the last piece
   const auto end_piece = [&](std::size_t end) {
