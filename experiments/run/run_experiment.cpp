@@ -167,8 +167,8 @@ std::vector<std::int64_t> Run::items_of_this_host() const {
     costs.push_back(std::max(setup_.plan[i].cost, 1.0));
   }
   std::vector<std::int64_t> mine;
-  for (const std::int64_t index :
-       balance(costs, world_.hosts())[static_cast<std::size_t>(world_.host())]) {
+  const auto parts = balance(costs, world_.hosts());
+  for (const std::int64_t index : parts[static_cast<std::size_t>(world_.host())]) {
     mine.push_back(open[static_cast<std::size_t>(index)]);
   }
   std::sort(mine.begin(), mine.end());  // the plan's order: interleaved or blocked, longest first

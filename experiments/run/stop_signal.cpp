@@ -2,6 +2,7 @@
 #include "experiments/run/stop_signal.hpp"
 
 #include <csignal>
+#include <initializer_list>
 
 namespace chunkstate {
 namespace {
