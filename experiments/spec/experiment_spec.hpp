@@ -8,52 +8,54 @@
 
 namespace chunkstate {
 
-/// Settings that decide what one sweep point computes. Every field is a possible sweep axis, named by its
-/// dotted YAML path ("ssm.chunk_size").
+/// Settings that decide what one sweep point computes. Every field is a possible sweep axis, named
+/// by its dotted YAML path ("ssm.chunk_size").
 struct PointSettings {
   // model
-  std::string model_path;                 // a Hugging Face folder, or "synthetic:NAME"
-  std::string model_dtype = "bf16";       // fp32 | bf16 | fp16: of activations
-  std::int64_t model_layers = 0;          // first N layers; 0 means all
+  std::string model_path;                    // a Hugging Face folder, or "synthetic:NAME"
+  std::string model_dtype = "bf16";          // fp32 | bf16 | fp16: of activations
+  std::int64_t model_layers = 0;             // first N layers; 0 means all
   std::string model_weights = "checkpoint";  // checkpoint | synthetic
   // generation
   std::int64_t max_new_tokens = 100;
   bool use_cache = true;
-  std::string sampling = "greedy";        // greedy | sample
-  double temperature = 1.0;               // the rest: sampling == sample only
+  std::string sampling = "greedy";  // greedy | sample
+  double temperature = 1.0;         // the rest: sampling == sample only
   std::int64_t top_k = 0;
   double top_p = 1.0;
   bool stop_at_eos = false;
   std::uint64_t seed = 42;
   // ssm
   std::string variant = "default_optimized";
-  std::int64_t chunk_size = 0;            // 0: the model's own
-  std::int64_t lookback = 1;              // variant lookback only
+  std::int64_t chunk_size = 0;  // 0: the model's own
+  std::int64_t lookback = 1;    // variant lookback only
   // execution
-  std::string backend = "auto";           // auto | cpu | cuda | reference
-  std::int64_t prefill_tokens = 0;        // longest piece of a prompt per forward pass; 0: whole prompts
+  std::string backend = "auto";     // auto | cpu | cuda | reference
+  std::int64_t prefill_tokens = 0;  // longest piece of a prompt per forward pass; 0: whole prompts
 };
 
 struct PromptSettings {
-  std::string file;                // JSON list or JSON Lines; empty if synthetic
-  std::int64_t limit = 0;          // first N prompts; 0: all
-  std::int64_t synthetic_tokens = 0;  // > 0: prompts of this many seeded random tokens instead of a file
+  std::string file;        // JSON list or JSON Lines; empty if synthetic
+  std::int64_t limit = 0;  // first N prompts; 0: all
+  std::int64_t synthetic_tokens =
+      0;  // > 0: prompts of this many seeded random tokens instead of a file
   std::int64_t synthetic_count = 0;
 };
 
 struct MeasureSettings {
-  std::int64_t warmup = 1;         // unrecorded requests per rank and point before its first recorded one
+  std::int64_t warmup = 1;  // unrecorded requests per rank and point before its first recorded one
   std::int64_t repeats = 1;
   std::string order = "interleaved";  // interleaved | blocked
 };
 
 struct OutputSettings {
-  std::string dir;                 // default: results/<name>
+  std::string dir;                   // default: results/<name>
   std::string durability = "group";  // item | group | none
 };
 
-struct SlurmSettings {             // read by `submit`; no effect on results
-  std::vector<std::pair<std::string, std::string>> values;  // key and value as written, keys checked
+struct SlurmSettings {  // read by `submit`; no effect on results
+  std::vector<std::pair<std::string, std::string>>
+      values;  // key and value as written, keys checked
 };
 
 /// One value of one axis at one point, as written in YAML.
@@ -76,8 +78,8 @@ struct ExperimentSpec {
   MeasureSettings measure;
   OutputSettings output;
   SlurmSettings slurm;
-  std::int64_t threads = 0;        // per rank; 0: cores of the host divided by its ranks
-  std::int64_t max_failures = 0;   // stop claiming after so many failed items; 0: never
+  std::int64_t threads = 0;       // per rank; 0: cores of the host divided by its ranks
+  std::int64_t max_failures = 0;  // stop claiming after so many failed items; 0: never
   std::vector<std::string> axis_paths;
   std::vector<SweepPoint> points;  // at least one
   std::string yaml_source;         // the file as read
@@ -85,9 +87,9 @@ struct ExperimentSpec {
   std::string config_hash;         // 32 hex digits of yaml_resolved
 };
 
-/// Parses and validates. `file` names the source in messages (`exp.yaml:12:5: unknown key 'promts' (did you
-/// mean 'prompts'?)`). `overrides` are `key.path=value` texts (`-s`). Relative paths stay relative to the
-/// working directory. Touches no file. Throws UsageError.
+/// Parses and validates. `file` names the source in messages (`exp.yaml:12:5: unknown key 'promts'
+/// (did you mean 'prompts'?)`). `overrides` are `key.path=value` texts (`-s`). Relative paths stay
+/// relative to the working directory. Touches no file. Throws UsageError.
 ExperimentSpec parse_experiment(const std::string& yaml, const std::string& file,
                                 const std::vector<std::string>& overrides = {});
 

@@ -9,22 +9,23 @@
 namespace chunkstate {
 
 struct Prompt {
-  std::string id;        // given, or derived from the position
+  std::string id;  // given, or derived from the position
   std::string text;
-  std::string answer;    // empty if the file has none
-  std::int64_t token_len = -1;   // as stated by the file; -1: not stated
+  std::string answer;           // empty if the file has none
+  std::int64_t token_len = -1;  // as stated by the file; -1: not stated
   std::int64_t num_chunks = -1;
   std::vector<std::int32_t> tokens;  // synthetic prompts only: ids instead of text
-  std::vector<std::pair<std::string, std::string>> extra;  // the file's other fields, values as JSON text
+  std::vector<std::pair<std::string, std::string>>
+      extra;  // the file's other fields, values as JSON text
 };
 
 struct PromptSet {
   std::vector<Prompt> prompts;
-  std::string digest;    // 32 hex digits of the prompts' content
+  std::string digest;  // 32 hex digits of the prompts' content
 };
 
-/// A JSON list or JSON Lines of {"prompt", "answer"?, "id"?, "token_len"?, "num_chunks"?, ...}. Throws
-/// InputError with file:line (or file: item n).
+/// A JSON list or JSON Lines of {"prompt", "answer"?, "id"?, "token_len"?, "num_chunks"?, ...}.
+/// Throws InputError with file:line (or file: item n).
 PromptSet parse_prompts(const std::string& bytes, const std::string& file, std::int64_t limit = 0);
 
 /// Reads a regular file, then parse_prompts.
