@@ -13,6 +13,7 @@ namespace {
 // 256 KiB of doubles: large enough to compress, small enough for HDF5's 1 MiB chunk cache.
 constexpr hsize_t chunk_elements = 32768;
 constexpr unsigned gzip_level = 4;
+constexpr std::size_t memory_increment = std::size_t{16} << 20;
 
 Handle space_of(const std::vector<hsize_t>& extents) {
   if (extents.empty()) return {check(H5Screate(H5S_SCALAR), "H5Screate"), H5Sclose};
@@ -78,11 +79,20 @@ void throw_error(const std::string& where) {
 
 Handle create_file(const std::string& path) {
   const Handle access = access_properties();
+  check(H5Pset_fapl_core(access.get(), memory_increment, false), path);
   const Handle creation(check(H5Pcreate(H5P_FILE_CREATE), path), H5Pclose);
   check(H5Pset_link_creation_order(creation.get(), creation_order), path);
   check(H5Pset_attr_creation_order(creation.get(), creation_order), path);
   return {check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), path),
           H5Fclose};
+}
+
+std::string file_image(const Handle& file, const std::string& path) {
+  check(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), path);
+  const ssize_t bytes = check(H5Fget_file_image(file.get(), nullptr, 0), path);
+  std::string image(static_cast<std::size_t>(bytes), '\0');
+  check(H5Fget_file_image(file.get(), image.data(), image.size()), path);
+  return image;
 }
 
 Handle open_file(const std::string& path) {
@@ -259,21 +269,6 @@ void Group::write_texts(const Label& label, std::span<const std::string> values,
                         const std::string& dimension) const {
   const Handle dataset = create_dataset(label, text_type().get(), {values.size()}, nullptr, false);
   write_vlen(dataset, label.name, values);
-  attach(dataset, label.name, {dimension});
-}
-
-void Group::write_ids(const Label& label, std::span<const std::string> values,
-                      const std::string& dimension) const {
-  std::size_t width = 1;
-  for (const std::string& value : values) width = std::max(width, value.size());
-  std::string padded(width * values.size(), '\0');
-  for (std::size_t i = 0; i < values.size(); ++i) values[i].copy(padded.data() + i * width, width);
-  const Handle type(check(H5Tcopy(H5T_C_S1), where(label.name)), H5Tclose);
-  check(H5Tset_size(type.get(), width), where(label.name));
-  check(H5Tset_strpad(type.get(), H5T_STR_NULLPAD), where(label.name));
-  const Handle dataset = create_dataset(label, type.get(), {values.size()}, nullptr, true);
-  check(H5Dwrite(dataset.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, padded.data()),
-        where(label.name));
   attach(dataset, label.name, {dimension});
 }
 

@@ -109,12 +109,10 @@ class Group {
   /// Small codes with the CF attributes that explain them; meanings are single words.
   void write_flags(const Label& label, std::span<const std::uint8_t> values,
                    const std::string& dimension, const std::vector<std::string>& meanings) const;
-  /// Variable-length UTF-8.
+  /// Variable-length UTF-8; ids too: ncdump 4.9.0 crashes on more than one string of a fixed
+  /// length.
   void write_texts(const Label& label, std::span<const std::string> values,
                    const std::string& dimension) const;
-  /// ASCII of one fixed length, for ids; shorter ones are padded with NUL.
-  void write_ids(const Label& label, std::span<const std::string> values,
-                 const std::string& dimension) const;
   void write_text(const Label& label, const std::string& value) const;  // a scalar
 
   /// All values of a one-dimensional (or scalar) dataset. Throws Error if it is missing, of another
@@ -158,10 +156,12 @@ class Group {
   std::string path_;
 };
 
-/// A new file in the format that HDF5 1.8 to 1.14 read, creation order tracked. Locks nothing: on
-/// parallel file systems HDF5's locks fail, and the caller writes to a name of its own.
+/// A new file in memory, in the format that HDF5 1.8 to 1.14 read, creation order tracked. In
+/// memory because HDF5 1.10 crashes at exit after a failed write to a full disk; `file_image` gives
+/// its bytes. `path` is used in messages only.
 Handle create_file(const std::string& path);
-/// For reading only.
+std::string file_image(const Handle& file, const std::string& path);
+/// For reading only, without HDF5's locks: on parallel file systems they fail.
 Handle open_file(const std::string& path);
 Group root_group(const Handle& file, const std::string& path);
 

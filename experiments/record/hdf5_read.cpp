@@ -59,18 +59,11 @@ void Group::read_numbers(const Handle& dataset, const std::string& name, hid_t t
 std::vector<std::string> Group::read_texts(const std::string& name) const {
   const Handle dataset = open_column(name, H5T_STRING);
   const Handle type(check(H5Dget_type(dataset.get()), where(name)), H5Tclose);
+  if (check(H5Tis_variable_str(type.get()), where(name)) == 0) {
+    throw Error(where(name) + ": expected variable-length strings");
+  }
   const auto count = static_cast<std::size_t>(elements(dataset, name));
   std::vector<std::string> texts(count);
-  if (check(H5Tis_variable_str(type.get()), where(name)) == 0) {
-    const std::size_t width = H5Tget_size(type.get());
-    std::string bytes(width * count, '\0');
-    read_numbers(dataset, name, type.get(), bytes.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      texts[i] = bytes.substr(i * width, width);
-      texts[i].resize(std::min(texts[i].find('\0'), width));
-    }
-    return texts;
-  }
   std::vector<char*> pointers(count, nullptr);
   const Handle space(check(H5Dget_space(dataset.get()), where(name)), H5Sclose);
   read_numbers(dataset, name, type.get(), pointers.data());

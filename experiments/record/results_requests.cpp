@@ -89,9 +89,9 @@ void write_requests(const h5::Group& root, const ResultsContent& content,
       {"error", "1", "class: message of a failed request"},
       collect<std::string>(requests, [](const auto& r) { return canonical_text(r.error); }),
       "request");
-  group.write_ids({"item_id", "1", "hash of experiment, model, prompt, point and repeat"},
-                  collect<std::string>(requests, [](const auto& r) { return r.item_id; }),
-                  "request");
+  group.write_texts({"item_id", "1", "hash of experiment, model, prompt, point and repeat"},
+                    collect<std::string>(requests, [](const auto& r) { return r.item_id; }),
+                    "request");
 }
 
 void write_outputs(const h5::Group& root, const SortedRequests& requests) {

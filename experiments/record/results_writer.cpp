@@ -76,8 +76,8 @@ std::int64_t expected_items(const ResultsContent& content) {
          content.spec.measure.repeats;
 }
 
-void write_file(const std::filesystem::path& path, const ResultsContent& content,
-                const Requests& requests, const std::string& digest) {
+std::string file_bytes(const std::filesystem::path& path, const ResultsContent& content,
+                       const Requests& requests, const std::string& digest) {
   const h5::Handle file = h5::create_file(path.string());
   const h5::Group root = h5::root_group(file, path.string());
   root.set_attribute("Conventions", "Chunkstate-1.0");
@@ -100,11 +100,14 @@ void write_file(const std::filesystem::path& path, const ResultsContent& content
   write_outputs(root, requests);
   write_tokens(root, requests);
   write_summary(root, content, requests);
-  h5::check(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), path.string());
+  return h5::file_image(file, path.string());
 }
 
-void sync_file(const std::filesystem::path& path) {
-  FileDescriptor file(path, O_RDWR);
+void write_durably(const std::filesystem::path& path, std::string_view bytes) {
+  FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (const int error = write_all(file.get(), bytes); error != 0) {
+    throw FileError(error, path, "write");
+  }
   if (::fsync(file.get()) != 0) throw FileError(errno, path, "fsync");
   if (const int error = file.close(); error != 0) throw FileError(error, path, "close");
 }
@@ -128,8 +131,7 @@ std::string write_results(const std::filesystem::path& path, const ResultsConten
   const Requests requests = sorted_requests(content);
   const std::string digest = digest_of(content, requests);
   const TemporaryFile temporary{path.string() + ".tmp." + std::to_string(::getpid())};
-  write_file(temporary.path, content, requests, digest);
-  sync_file(temporary.path);
+  write_durably(temporary.path, file_bytes(path, content, requests, digest));
 
   const VerifyReport report = verify_own_results(temporary.path);
   std::string problem = report.sound() ? "" : report.problems.front();

@@ -99,7 +99,7 @@ TEST_CASE("short writes and interrupting signals lose nothing") {
 
 TEST_CASE("a full disk stops the journal at its last acknowledged line") {
   for (const int error : {ENOSPC, EDQUOT, EIO}) {
-    for (int good_writes = 1; good_writes < 40; ++good_writes) {
+    for (const int good_writes : {1, 2, 15, 16, 31, 32, 33, 34, 64, 65, 79}) {
       CAPTURE(error, good_writes);
       const TemporaryDirectory directory;
       const Armed armed;

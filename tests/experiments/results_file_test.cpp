@@ -30,6 +30,10 @@ std::string error_of(const std::filesystem::path& path) {
   return "";
 }
 
+void save(const h5::Handle& file, const std::filesystem::path& path) {
+  write_bytes(path, h5::file_image(file, path.string()));
+}
+
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
@@ -215,6 +219,7 @@ TEST_CASE("what is no results file is refused with one clear line") {
   {
     const h5::Handle file = h5::create_file(path.string());
     h5::root_group(file, path.string()).set_attribute("title", "another program's");
+    save(file, path);
   }
   CHECK(contains(error_of(path), "not a Chunkstate results file"));
   {
@@ -222,6 +227,7 @@ TEST_CASE("what is no results file is refused with one clear line") {
     const h5::Group root = h5::root_group(file, path.string());
     root.set_attribute("Conventions", "CF-1.8");
     root.set_attribute("schema_version", 1);
+    save(file, path);
   }
   CHECK(contains(error_of(path), "Conventions is 'CF-1.8'"));
   {
@@ -229,6 +235,7 @@ TEST_CASE("what is no results file is refused with one clear line") {
     const h5::Group root = h5::root_group(file, path.string());
     root.set_attribute("Conventions", "Chunkstate-2.0");
     root.set_attribute("schema_version", 2);
+    save(file, path);
   }
   CHECK(contains(error_of(path), "schema_version 2, this program reads 1"));
   {
@@ -237,6 +244,7 @@ TEST_CASE("what is no results file is refused with one clear line") {
     root.set_attribute("Conventions", "Chunkstate-1.0");
     root.set_attribute("schema_version", 1);
     root.set_attribute("content_digest", "x");
+    save(file, path);
   }
   CHECK(contains(error_of(path), "/requests"));
 }
@@ -328,6 +336,7 @@ TEST_CASE("a dataset that claims more than its file can hold is not allocated") 
                                         H5P_DEFAULT, creation.get(), H5P_DEFAULT),
                              H5Dclose);
     REQUIRE(dataset.get() >= 0);
+    save(file, path);
   }
   const h5::Handle file = h5::open_file(path.string());
   const h5::Group root = h5::root_group(file, path.string());
@@ -349,15 +358,15 @@ TEST_CASE("a disk that fills up while writing leaves the previous file alone") {
   for (const rlim_t limit : {1000, 20000, 60000}) {
     const rlimit small{limit, old.rlim_max};
     setrlimit(RLIMIT_FSIZE, &small);
-    bool thrown = false;
+    int error = 0;
     try {
       write_results(path, content);
-    } catch (const std::exception&) {
-      thrown = true;
+    } catch (const FileError& failure) {
+      error = failure.code().value();
     }
     setrlimit(RLIMIT_FSIZE, &old);
     CAPTURE(limit);
-    CHECK(thrown);
+    CHECK(error == EFBIG);
     CHECK((read_bytes(path) == before));
     CHECK(std::distance(std::filesystem::directory_iterator(directory.path()), {}) == 1);
   }
