@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/errors.hpp"
+#include "core/input_file.hpp"
 #include "core/json_input.hpp"
 #include "core/utf8.hpp"
 
@@ -317,6 +318,10 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file) {
   if (type == "bamba") return read_bamba(object);
   if (type == "llama") return read_llama(object);
   object.fail("model_type '" + printable(type) + "' is not supported; supported: bamba, llama");
+}
+
+ModelConfig read_model_config(const std::filesystem::path& file) {
+  return parse_model_config(read_input_file(file, JsonLimits{}.bytes), file.string());
 }
 
 }  // namespace chunkstate
