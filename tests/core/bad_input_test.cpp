@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include <chrono>
+#include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -152,14 +152,14 @@ void run(const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     INFO("item " << row.item << ": " << row.what);
     const TemporaryFolder folder;
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // of the processor: other processes do not count
     const std::string message = message_of<InputError>([&] { row.action(folder); });
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     CAPTURE(message);
     CHECK(contains(message, row.message));
     CHECK_FALSE(contains(message, "\n"));
     CHECK(message.size() < 600);
-    CHECK(seconds.count() < 1.0);
+    CHECK(seconds < 1.0);
   }
 }
 
