@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/errors.hpp"
+#include "core/input_file.hpp"
 #include "core/json_input.hpp"
 #include "core/utf8.hpp"
 
@@ -244,71 +245,7 @@ ModelConfig read_llama(const JsonObject& object) {
   return config;
 }
 
-using Tensors = std::vector<std::pair<std::string, std::vector<std::int64_t>>>;
-
-void add_attention(const ModelConfig& config, const std::string& layer, Tensors& tensors) {
-  const std::int64_t query = config.attention_heads * config.attention_head_dim;
-  const std::int64_t key = config.kv_heads * config.attention_head_dim;
-  tensors.push_back({layer + "self_attn.q_proj.weight", {query, config.hidden_size}});
-  tensors.push_back({layer + "self_attn.k_proj.weight", {key, config.hidden_size}});
-  tensors.push_back({layer + "self_attn.v_proj.weight", {key, config.hidden_size}});
-  tensors.push_back({layer + "self_attn.o_proj.weight", {config.hidden_size, query}});
-}
-
-void add_mamba(const ModelConfig& config, const std::string& layer, Tensors& tensors) {
-  const std::string mamba = layer + "mamba.";
-  const bool bias = config.projection_bias;
-  tensors.push_back({mamba + "in_proj.weight", {config.in_proj_size(), config.hidden_size}});
-  if (bias) tensors.push_back({mamba + "in_proj.bias", {config.in_proj_size()}});
-  tensors.push_back({mamba + "conv1d.weight", {config.conv_channels(), 1, config.conv_taps}});
-  if (config.conv_bias) tensors.push_back({mamba + "conv1d.bias", {config.conv_channels()}});
-  tensors.push_back({mamba + "dt_bias", {config.mamba_heads}});
-  tensors.push_back({mamba + "A_log", {config.mamba_heads}});
-  tensors.push_back({mamba + "D", {config.mamba_heads}});
-  tensors.push_back({mamba + "norm.weight", {config.inner_size()}});
-  tensors.push_back({mamba + "out_proj.weight", {config.hidden_size, config.inner_size()}});
-  if (bias) tensors.push_back({mamba + "out_proj.bias", {config.hidden_size}});
-}
-
 }  // namespace
-
-Tensors expected_tensors(const ModelConfig& config) {
-  const bool bamba = config.family == "bamba";
-  const std::int64_t hidden = config.hidden_size;
-  Tensors tensors;
-  tensors.push_back({"model.embed_tokens.weight", {config.vocab_size, hidden}});
-  for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    tensors.push_back({layer + "input_layernorm.weight", {hidden}});
-    if (config.layers[i] == LayerKind::mamba) {
-      add_mamba(config, layer, tensors);
-    } else {
-      add_attention(config, layer, tensors);
-    }
-    const std::string mlp = layer + (bamba ? "feed_forward." : "mlp.");
-    tensors.push_back(
-        {layer + (bamba ? "pre_ff_layernorm.weight" : "post_attention_layernorm.weight"),
-         {hidden}});
-    tensors.push_back({mlp + "gate_proj.weight", {config.intermediate_size, hidden}});
-    tensors.push_back({mlp + "up_proj.weight", {config.intermediate_size, hidden}});
-    tensors.push_back({mlp + "down_proj.weight", {hidden, config.intermediate_size}});
-  }
-  tensors.push_back({bamba ? "model.final_layernorm.weight" : "model.norm.weight", {hidden}});
-  if (!config.tie_word_embeddings) {
-    tensors.push_back({"lm_head.weight", {config.vocab_size, hidden}});
-  }
-  return tensors;
-}
-
-std::int64_t ModelConfig::parameters() const {
-  std::int64_t total = 0;
-  for (const auto& [name, extents] : expected_tensors(*this)) {
-    std::int64_t elements = 1;
-    for (const std::int64_t extent : extents) elements *= extent;
-    total += elements;
-  }
-  return total;
-}
 
 ModelConfig parse_model_config(std::string_view text, const std::string& file) {
   const json document = parse_json(with_finite_infinity(text), file);
@@ -317,6 +254,10 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file) {
   if (type == "bamba") return read_bamba(object);
   if (type == "llama") return read_llama(object);
   object.fail("model_type '" + printable(type) + "' is not supported; supported: bamba, llama");
+}
+
+ModelConfig read_model_config(const std::filesystem::path& file) {
+  return parse_model_config(read_input_file(file, JsonLimits{}.bytes), file.string());
 }
 
 }  // namespace chunkstate

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -59,6 +60,8 @@ std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected_tensors(
 /// Reads the bytes of a config.json of model_type "bamba" or "llama". `file` is used in messages
 /// only. Keys that do not change the shape or the mathematics are ignored. Throws InputError.
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
+/// The same of a file of at most 1 MiB.
+ModelConfig read_model_config(const std::filesystem::path& file);
 
 /// The shapes known by name: "bamba-9b", "bamba-tiny", "llama-tiny", "llama-2-7b", "llama-2-13b",
 /// "llama-2-70b". Throws UsageError that lists the names.

@@ -12,6 +12,7 @@
 
 #include "core/byte_pair_merges.hpp"
 #include "core/errors.hpp"
+#include "core/input_file.hpp"
 #include "core/split_expression.hpp"
 #include "core/tokenizer_file.hpp"
 #include "core/utf8.hpp"
@@ -275,6 +276,10 @@ const std::vector<std::int32_t>& Tokenizer::end_of_text() const { return impl_->
 
 std::int64_t Tokenizer::size() const {
   return static_cast<std::int64_t>(impl_->file.tokens.size());
+}
+
+Tokenizer read_tokenizer(const std::filesystem::path& file, std::int64_t vocab_size) {
+  return Tokenizer(read_input_file(file, max_tokenizer_bytes), file.string(), vocab_size);
 }
 
 }  // namespace chunkstate

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -47,5 +48,8 @@ class Tokenizer {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// The tokenizer of a tokenizer.json of at most 64 MiB. Throws InputError.
+Tokenizer read_tokenizer(const std::filesystem::path& file, std::int64_t vocab_size = 0);
 
 }  // namespace chunkstate

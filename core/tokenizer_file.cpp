@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr JsonLimits tokenizer_limits{std::size_t{64} << 20, std::size_t{8} << 20, 32};
+constexpr JsonLimits tokenizer_limits{max_tokenizer_bytes, std::size_t{8} << 20, 32};
 constexpr std::int64_t max_ids = std::int64_t{1} << 21;
 constexpr std::size_t max_added_tokens = 65536;
 constexpr std::size_t max_added_bytes = 1024;

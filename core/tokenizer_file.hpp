@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,6 +11,8 @@
 #include "core/byte_pair_merges.hpp"
 
 namespace chunkstate {
+
+constexpr std::size_t max_tokenizer_bytes = std::size_t{64} << 20;
 
 struct AddedToken {
   std::string content;
