@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "kernels/base/dot.hpp"
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
-#include "kernels/base/dot.hpp"
 #include "kernels/linear/linear.hpp"
 
 namespace chunkstate::cpu {

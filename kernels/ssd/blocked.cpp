@@ -9,6 +9,7 @@
 #include "kernels/base/rows.hpp"
 #include "kernels/ssd/decay.hpp"
 #include "kernels/ssd/head_scan.hpp"
+#include "kernels/ssd/head_states.hpp"
 #include "kernels/ssd/plan.hpp"
 #include "kernels/ssd/recurrence.hpp"
 

@@ -6,12 +6,17 @@
 
 #include "kernels/base/product.hpp"
 #include "kernels/ssd/decay.hpp"
+#include "kernels/ssd/head_states.hpp"
 
 namespace chunkstate::cpu {
 namespace {
 
-/// One head. States stand transposed, [state_dim, columns] with columns = padded(head_dim), so that
-/// all products run along head_dim.
+template <bool for_writing>
+void prefetch(const std::byte* row, std::int64_t count, DType dtype) {
+  const std::int64_t bytes = count * static_cast<std::int64_t>(bytes_of(dtype));
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, for_writing);
+}
+
 class HeadScan {
  public:
   HeadScan(SsdSemantics semantics, const SsdArgs& args, const SsdShared& shared, std::int64_t h,
@@ -20,17 +25,15 @@ class HeadScan {
   void run(const std::vector<SsdBlock>& blocks);
 
  private:
-  float* slot(std::int64_t s) const { return slots_memory_ + s * state_elements_; }
+  const double* lambda(const SsdBlock& block) const {
+    return shared_.lambda + h_ * shared_.tokens + block.begin;
+  }
+  const float* delta(const SsdBlock& block) const {
+    return shared_.delta + h_ * shared_.tokens + block.begin;
+  }
 
-  void load_states();
-  void store_states();
-  void open_chunk(std::int64_t chunk);
-  void sum_other_slots();
-  void close_chunk();
   void run_own_end_state(const std::vector<SsdBlock>& blocks, std::size_t begin, std::size_t end);
-
   void load_x(const SsdBlock& block);
-  const float* state_before() const;
   void output(const SsdBlock& block, std::int64_t index, const float* start);
   void update(const SsdBlock& block);
 
@@ -39,30 +42,20 @@ class HeadScan {
   const SsdSemantics semantics_;
   const std::int64_t h_;
   const std::int64_t g_;
+  const std::int64_t slots_;
   const std::int64_t head_dim_;
   const std::int64_t state_dim_;
-  const std::int64_t columns_;
-  const std::int64_t state_elements_;
-  const std::int64_t slots_;
+  const std::int64_t columns_;  // padded(head_dim)
+  const std::int64_t masked_row_;
+  HeadStates states_;
 
-  std::int64_t open_slot_ = 0;
-  bool own_zero_ = true;       // the open slot's state is zero
-  bool others_zero_ = true;    // the sum of the other slots' states is zero
-  double chunk_lambda_ = 0.0;  // sum of delta A since the open chunk's first token of this call
-  std::vector<double> slot_lambda_;  // what a slot has still to be multiplied with: exp of this
-
-  float* slots_memory_;
-  float* others_;    // sum of the slots that are not open, as the open chunk's first token sees it
-  float* start_;     // what the block's first token sees
   float* x_;         // [length, columns]
   float* y_;         // [length, columns]
-  float* weighted_;  // [length, columns]
-  float* masked_;
-  std::int64_t masked_row_;
-  float* weight_;  // [length]
-  float* factor_;  // [length]
-  float* turn_;    // [head_dim, state_dim]
-  float* stash_;   // [blocks of a chunk] states, own_end_state only
+  float* weighted_;  // [length, columns]  x times its weight in the block's end state
+  float* masked_;    // [ssd_block_tokens, masked_row]
+  float* weight_;    // [length]
+  float* factor_;    // [length]  decay since the block's begin
+  float* stash_;     // states at the starts of a chunk's blocks; own_end_state only
 };
 
 HeadScan::HeadScan(SsdSemantics semantics, const SsdArgs& args, const SsdShared& shared,
@@ -72,82 +65,28 @@ HeadScan::HeadScan(SsdSemantics semantics, const SsdArgs& args, const SsdShared&
       semantics_(semantics),
       h_(h),
       g_(h / (args.x.extent[1] / args.B.extent[1])),
+      slots_(semantics == SsdSemantics::lookback ? args.lookback + 1 : 1),
       head_dim_(args.x.extent[2]),
       state_dim_(args.B.extent[2]),
       columns_(padded(head_dim_)),
-      state_elements_(state_dim_ * columns_),
-      slots_(semantics == SsdSemantics::lookback ? args.lookback + 1 : 1),
-      slot_lambda_(static_cast<std::size_t>(slots_)),
-      masked_row_(padded(longest) + 32) {
+      masked_row_(padded(longest) + 32),
+      states_(args, h, slots_) {
   const std::int64_t rows = longest * columns_;
-  const std::int64_t turn = padded(head_dim_ * state_dim_);
-  float* memory = scratch.floats((slots_ + 2 + stashed) * state_elements_ + 3 * rows +
-                                 ssd_block_tokens * masked_row_ + 2 * padded(longest) + turn);
+  float* memory = scratch.floats(states_.floats() + stashed * states_.elements() + 3 * rows +
+                                 ssd_block_tokens * masked_row_ + 2 * padded(longest));
   const auto take = [&memory](std::int64_t count) {
     float* const begin = memory;
     memory += count;
     return begin;
   };
-  slots_memory_ = take(slots_ * state_elements_);
-  others_ = take(state_elements_);
-  start_ = take(state_elements_);
-  stash_ = take(stashed * state_elements_);
+  states_.place(take(states_.floats()));
+  stash_ = take(stashed * states_.elements());
   x_ = take(rows);
   y_ = take(rows);
   weighted_ = take(rows);
   masked_ = take(ssd_block_tokens * masked_row_);
   weight_ = take(padded(longest));
   factor_ = take(padded(longest));
-  turn_ = take(turn);
-}
-
-void HeadScan::load_states() {
-  std::fill_n(slots_memory_, slots_ * state_elements_, 0.0F);
-  if (!args_.state) return;
-  for (std::int64_t s = 0; s < slots_; ++s) {
-    for (std::int64_t p = 0; p < head_dim_; ++p) {
-      copy_row(args_.state.at(s, h_, p, 0), args_.state.dtype, state_dim_, turn_ + p * state_dim_);
-    }
-    transpose(turn_, state_dim_, head_dim_, state_dim_, slot(s), columns_);
-  }
-}
-
-void HeadScan::store_states() {
-  if (!args_.state) return;
-  for (std::int64_t s = 0; s < slots_; ++s) {
-    if (slot_lambda_[s] != 0.0) {
-      const auto decay = static_cast<float>(std::exp(slot_lambda_[s]));
-      add_scaled(decay, slot(s), state_elements_, true, slot(s));
-    }
-    transpose(slot(s), columns_, state_dim_, head_dim_, turn_, state_dim_);
-    for (std::int64_t p = 0; p < head_dim_; ++p) {
-      store_row(turn_ + p * state_dim_, state_dim_, args_.state.at(s, h_, p, 0), args_.state.dtype);
-    }
-  }
-}
-
-void HeadScan::sum_other_slots() {
-  others_zero_ = true;
-  for (std::int64_t s = 0; s < slots_; ++s) {
-    if (s == open_slot_) continue;
-    const auto decay = static_cast<float>(std::exp(slot_lambda_[s]));
-    add_scaled(decay, slot(s), state_elements_, others_zero_, others_);
-    others_zero_ = false;
-  }
-}
-
-void HeadScan::open_chunk(std::int64_t chunk) {
-  open_slot_ = chunk % slots_;
-  slot_lambda_[open_slot_] = 0.0;
-  own_zero_ = true;
-  sum_other_slots();
-}
-
-void HeadScan::close_chunk() {
-  for (std::int64_t s = 0; s < slots_; ++s) {
-    if (s != open_slot_) slot_lambda_[s] += chunk_lambda_;
-  }
-  chunk_lambda_ = 0.0;
 }
 
 void HeadScan::load_x(const SsdBlock& block) {
@@ -156,25 +95,19 @@ void HeadScan::load_x(const SsdBlock& block) {
     copy_row(args_.x.at(block.begin + i, h_, 0), args_.x.dtype, head_dim_, row);
     std::fill(row + head_dim_, row + columns_, 0.0F);
   }
-}
-
-/// What the block's first token sees: nothing (nullptr), the open slot, or that and the others.
-const float* HeadScan::state_before() const {
-  if (others_zero_) return own_zero_ ? nullptr : slot(open_slot_);
-  const auto decay = static_cast<float>(std::exp(chunk_lambda_));
-  if (own_zero_) {
-    if (chunk_lambda_ == 0.0) return others_;
-    add_scaled(decay, others_, state_elements_, true, start_);
-    return start_;
+  // A head's rows lie tokens apart, where no hardware prefetcher follows: ask for the next block's
+  // x and this block's y while the products run (a fifth of the time at Bamba-9B's shape).
+  const std::int64_t end = block.begin + block.length;
+  const std::int64_t next = std::min(end + block.length, args_.x.extent[0]);
+  for (std::int64_t t = end; t < next; ++t) {
+    prefetch<false>(args_.x.at(t, h_, 0), head_dim_, args_.x.dtype);
   }
-  std::copy_n(slot(open_slot_), state_elements_, start_);
-  add_scaled(decay, others_, state_elements_, false, start_);
-  return start_;
+  for (std::int64_t t = block.begin; t < end; ++t) {
+    prefetch<true>(args_.y.at(t, h_, 0), head_dim_, args_.y.dtype);
+  }
 }
 
 void HeadScan::output(const SsdBlock& block, std::int64_t index, const float* start) {
-  const double* const lambda = shared_.lambda + h_ * shared_.tokens + block.begin;
-  const float* const delta = shared_.delta + h_ * shared_.tokens + block.begin;
   if (start != nullptr) {
     multiply({.rows = block.length,
               .columns = head_dim_,
@@ -185,13 +118,13 @@ void HeadScan::output(const SsdBlock& block, std::int64_t index, const float* st
               .b_row = columns_,
               .c = y_,
               .c_row = columns_});
-    decays(lambda, block.length, factor_);
+    decays(lambda(block), block.length, factor_);
   }
   const std::int64_t scores_row = padded(block.length);
   for (std::int64_t i = 0; i < block.length; i += ssd_block_tokens) {
     const std::int64_t end = std::min(i + ssd_block_tokens, block.length);
-    masked_scores(shared_.scores_of(g_, index), scores_row, lambda, delta, args_.D(h_), i, end,
-                  masked_, masked_row_);
+    masked_scores(shared_.scores_of(g_, index), scores_row, lambda(block), delta(block),
+                  args_.D(h_), i, end, masked_, masked_row_);
     multiply({.rows = end - i,
               .columns = head_dim_,
               .depth = end,
@@ -212,11 +145,9 @@ void HeadScan::output(const SsdBlock& block, std::int64_t index, const float* st
 
 /// S = exp(lambda_last) S + sum_j exp(lambda_last - lambda_j) delta_j B_j x_j^T.
 void HeadScan::update(const SsdBlock& block) {
-  const double* const lambda = shared_.lambda + h_ * shared_.tokens + block.begin;
-  const float* const delta = shared_.delta + h_ * shared_.tokens + block.begin;
-  weights_to_end(lambda, delta, block.length, weight_);
+  weights_to_end(lambda(block), delta(block), block.length, weight_);
   scale_rows(weight_, x_, block.length, columns_, weighted_);
-  const auto decay = static_cast<float>(std::exp(lambda[block.length - 1]));
+  const auto decay = static_cast<float>(std::exp(lambda(block)[block.length - 1]));
   multiply({.rows = state_dim_,
             .columns = head_dim_,
             .depth = block.length,
@@ -225,39 +156,30 @@ void HeadScan::update(const SsdBlock& block) {
             .a_depth = state_dim_,
             .b = weighted_,
             .b_row = columns_,
-            .c = slot(open_slot_),
+            .c = states_.open(),
             .c_row = columns_,
-            .c_factor = own_zero_ ? nullptr : &decay});
-  own_zero_ = false;
+            .c_factor = states_.open_is_zero() ? nullptr : &decay});
+  states_.set_open_is_zero(false);
 }
 
 /// A chunk's tokens also read its end state: first all states at the blocks' starts, then the
 /// output with the end state in the place of the other chunks' states.
 void HeadScan::run_own_end_state(const std::vector<SsdBlock>& blocks, std::size_t begin,
                                  std::size_t end) {
-  own_zero_ = true;
+  const auto stash = [&](std::size_t b) {
+    return stash_ + static_cast<std::int64_t>(b - begin) * states_.elements();
+  };
+  states_.set_open_is_zero(true);
   for (std::size_t b = begin; b < end; ++b) {
-    if (b > begin) {
-      std::copy_n(slot(0), state_elements_,
-                  stash_ + static_cast<std::int64_t>(b - begin) * state_elements_);
-    }
+    if (b > begin) std::copy_n(states_.open(), states_.elements(), stash(b));
     load_x(blocks[b]);
     update(blocks[b]);
   }
-  std::copy_n(slot(0), state_elements_, others_);
-  chunk_lambda_ = 0.0;
+  states_.read_own_end();
   for (std::size_t b = begin; b < end; ++b) {
-    const float* start = others_;
-    if (b > begin) {
-      std::copy_n(stash_ + static_cast<std::int64_t>(b - begin) * state_elements_, state_elements_,
-                  start_);
-      add_scaled(static_cast<float>(std::exp(chunk_lambda_)), others_, state_elements_, false,
-                 start_);
-      start = start_;
-    }
     load_x(blocks[b]);
-    output(blocks[b], static_cast<std::int64_t>(b), start);
-    chunk_lambda_ += shared_.lambda[h_ * shared_.tokens + blocks[b].begin + blocks[b].length - 1];
+    output(blocks[b], static_cast<std::int64_t>(b), states_.before(b > begin ? stash(b) : nullptr));
+    states_.pass(lambda(blocks[b])[blocks[b].length - 1]);
   }
 }
 
@@ -268,27 +190,22 @@ void HeadScan::run(const std::vector<SsdBlock>& blocks) {
       ++end;
       run_own_end_state(blocks, begin, end);
     }
-    return store_states();
+    return states_.store();
   }
-  load_states();
-  open_slot_ = blocks.front().chunk % slots_;
-  if (args_.state) {
-    own_zero_ = false;
-    sum_other_slots();
-  }
+  states_.load(blocks.front().chunk);
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     const SsdBlock& block = blocks[b];
-    if (block.opens_chunk) open_chunk(block.chunk);
+    if (block.opens_chunk) states_.open_chunk(block.chunk);
     load_x(block);
-    output(block, static_cast<std::int64_t>(b), state_before());
+    output(block, static_cast<std::int64_t>(b), states_.before());
     const bool last = b + 1 == blocks.size();
     const bool read_later =
         last ? static_cast<bool>(args_.state) : slots_ > 1 || !block.closes_chunk;
     if (read_later) update(block);
-    chunk_lambda_ += shared_.lambda[h_ * shared_.tokens + block.begin + block.length - 1];
-    if (block.closes_chunk) close_chunk();
+    states_.pass(lambda(block)[block.length - 1]);
+    if (block.closes_chunk) states_.close_chunk();
   }
-  store_states();
+  states_.store();
 }
 
 }  // namespace
@@ -302,19 +219,6 @@ void scan_head(SsdSemantics semantics, const SsdArgs& args, const std::vector<Ss
     stashed = (std::min(args.chunk_size, args.x.extent[0]) + longest - 1) / longest;
   }
   HeadScan(semantics, args, shared, h, longest, stashed, scratch).run(blocks);
-}
-
-void copy_state(const ConstAnyView<4>& source, const AnyView<4>& target) {
-  const std::int64_t state_dim = source.extent[3];
-  std::vector<float> row(static_cast<std::size_t>(state_dim));
-  for (std::int64_t s = 0; s < source.extent[0]; ++s) {
-    for (std::int64_t h = 0; h < source.extent[1]; ++h) {
-      for (std::int64_t p = 0; p < source.extent[2]; ++p) {
-        copy_row(source.at(s, h, p, 0), source.dtype, state_dim, row.data());
-        store_row(row.data(), state_dim, target.at(s, h, p, 0), target.dtype);
-      }
-    }
-  }
 }
 
 }  // namespace chunkstate::cpu

@@ -37,7 +37,4 @@ struct SsdShared {
 void scan_head(SsdSemantics semantics, const SsdArgs& args, const std::vector<SsdBlock>& blocks,
                const SsdShared& shared, std::int64_t h, Scratch& scratch);
 
-/// target = source, converted. Equal shapes.
-void copy_state(const ConstAnyView<4>& source, const AnyView<4>& target);
-
 }  // namespace chunkstate::cpu

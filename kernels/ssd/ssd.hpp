@@ -40,6 +40,10 @@ struct SsdArgs {
 ///
 ///   S_t = exp(delta_t A) S_{t-1} + delta_t x_t B_t^T      y_t = S_t C_t + D x_t
 ///
+/// A variant that is not causal (own_end_state) takes whole chunks: first_position must be a
+/// multiple of chunk_size, and a last chunk that the call cuts short counts as ragged. It starts
+/// from no state; `state` receives the last chunk's end state.
+///
 /// What S forgets at a chunk border is the variant's semantics (variants.hpp). fp32 inside
 /// (reference: double), y rounded once. softplus(v) = v for v > 20. Backend::reference runs the
 /// definition of the variant's semantics, token by token. Throws ShapeError, BackendError.

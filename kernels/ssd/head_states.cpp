@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/ssd/head_states.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/base/product.hpp"
+#include "kernels/ssd/decay.hpp"
+
+namespace chunkstate::cpu {
+namespace {
+
+float decay_of(double lambda) { return static_cast<float>(std::exp(lambda)); }
+
+}  // namespace
+
+HeadStates::HeadStates(const SsdArgs& args, std::int64_t h, std::int64_t slots)
+    : args_(args),
+      h_(h),
+      slots_(slots),
+      head_dim_(args.x.extent[2]),
+      state_dim_(args.B.extent[2]),
+      columns_(padded(head_dim_)),
+      elements_(state_dim_ * columns_),
+      slot_lambda_(static_cast<std::size_t>(slots)) {}
+
+std::int64_t HeadStates::floats() const {
+  return (slots_ + 2) * elements_ + padded(head_dim_ * state_dim_);
+}
+
+void HeadStates::place(float* memory) {
+  slot_memory_ = memory;
+  others_ = slot_memory_ + slots_ * elements_;
+  start_ = others_ + elements_;
+  turn_ = start_ + elements_;
+}
+
+void HeadStates::load(std::int64_t chunk) {
+  open_slot_ = chunk % slots_;
+  std::fill_n(slot_memory_, slots_ * elements_, 0.0F);
+  if (!args_.state) return;
+  for (std::int64_t s = 0; s < slots_; ++s) {
+    for (std::int64_t p = 0; p < head_dim_; ++p) {
+      copy_row(args_.state.at(s, h_, p, 0), args_.state.dtype, state_dim_, turn_ + p * state_dim_);
+    }
+    transpose(turn_, state_dim_, head_dim_, state_dim_, slot(s), columns_);
+  }
+  open_is_zero_ = false;
+  sum_others();
+}
+
+void HeadStates::store() {
+  if (!args_.state) return;
+  for (std::int64_t s = 0; s < slots_; ++s) {
+    if (slot_lambda_[s] != 0.0) {
+      add_scaled(decay_of(slot_lambda_[s]), slot(s), elements_, true, slot(s));
+    }
+    transpose(slot(s), columns_, state_dim_, head_dim_, turn_, state_dim_);
+    for (std::int64_t p = 0; p < head_dim_; ++p) {
+      store_row(turn_ + p * state_dim_, state_dim_, args_.state.at(s, h_, p, 0), args_.state.dtype);
+    }
+  }
+}
+
+void HeadStates::sum_others() {
+  others_are_zero_ = true;
+  for (std::int64_t s = 0; s < slots_; ++s) {
+    if (s == open_slot_) continue;
+    add_scaled(decay_of(slot_lambda_[s]), slot(s), elements_, others_are_zero_, others_);
+    others_are_zero_ = false;
+  }
+}
+
+void HeadStates::open_chunk(std::int64_t chunk) {
+  open_slot_ = chunk % slots_;
+  slot_lambda_[open_slot_] = 0.0;
+  open_is_zero_ = true;
+  sum_others();
+}
+
+void HeadStates::close_chunk() {
+  for (std::int64_t s = 0; s < slots_; ++s) {
+    if (s != open_slot_) slot_lambda_[s] += chunk_lambda_;
+  }
+  chunk_lambda_ = 0.0;
+}
+
+const float* HeadStates::before(const float* own) {
+  if (others_are_zero_) return own;
+  if (own == nullptr && chunk_lambda_ == 0.0) return others_;
+  if (own != nullptr) std::copy_n(own, elements_, start_);
+  add_scaled(decay_of(chunk_lambda_), others_, elements_, own == nullptr, start_);
+  return start_;
+}
+
+void HeadStates::read_own_end() {
+  std::copy_n(open(), elements_, others_);
+  others_are_zero_ = false;
+  chunk_lambda_ = 0.0;
+}
+
+void copy_state(const ConstAnyView<4>& source, const AnyView<4>& target) {
+  const std::int64_t state_dim = source.extent[3];
+  std::vector<float> row(static_cast<std::size_t>(state_dim));
+  for (std::int64_t s = 0; s < source.extent[0]; ++s) {
+    for (std::int64_t h = 0; h < source.extent[1]; ++h) {
+      for (std::int64_t p = 0; p < source.extent[2]; ++p) {
+        copy_row(source.at(s, h, p, 0), source.dtype, state_dim, row.data());
+        store_row(row.data(), state_dim, target.at(s, h, p, 0), target.dtype);
+      }
+    }
+  }
+}
+
+}  // namespace chunkstate::cpu
