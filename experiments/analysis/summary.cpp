@@ -7,6 +7,8 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <tuple>
+#include <utility>
 
 namespace chunkstate {
 namespace {

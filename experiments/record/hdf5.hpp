@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+// The 1.10 names of functions that later versions renamed.
+#define H5_USE_110_API
 #include <hdf5.h>
 
 #include <cstdint>

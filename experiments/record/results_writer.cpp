@@ -7,6 +7,8 @@
 #include <cmath>
 #include <set>
 #include <stdexcept>
+#include <string_view>
+#include <tuple>
 
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/record/run_status.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace chunkstate {
 namespace {
