@@ -37,11 +37,6 @@ std::string hex_digest(const std::vector<std::string>& parts) {
 
 }  // namespace
 
-Tokenizer open_tokenizer(const std::string& folder, std::int64_t vocab_size) {
-  const std::string file = (std::filesystem::path(folder) / "tokenizer.json").string();
-  return {read_input_file(file, max_tokenizer_bytes), file, vocab_size};
-}
-
 OpenModel open_model(const ModelSource& source) {
   OpenModel model;
   model.name = source.path;
@@ -60,6 +55,7 @@ OpenModel open_model(const ModelSource& source) {
   model.checkpoint = source.synthetic_weights
                          ? make_synthetic_checkpoint(model.config, source.seed, source.dtype)
                          : open_safetensors(folder);
+  if (!source.synthetic_weights) check_weights(*model.checkpoint, model.config);
   std::string tokenizer_json;
   const std::filesystem::path tokenizer_file = folder / "tokenizer.json";
   if (std::filesystem::exists(tokenizer_file)) {

@@ -43,9 +43,6 @@ struct OpenModel {
   std::vector<std::int32_t> stop_tokens() const;
 };
 
-/// The tokenizer.json of a model folder; `vocab_size`, if not 0, bounds the ids. Throws InputError.
-Tokenizer open_tokenizer(const std::string& folder, std::int64_t vocab_size = 0);
-
 /// Throws InputError, UsageError.
 OpenModel open_model(const ModelSource& source);
 

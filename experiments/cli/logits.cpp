@@ -2,12 +2,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <numeric>
 
 #include "core/errors.hpp"
 #include "core/generate.hpp"
 #include "experiments/cli/verb.hpp"
+#include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
 
 namespace chunkstate {
@@ -22,30 +22,24 @@ struct SequenceFlags {
   bool decode = false;
 };
 
-// One group per sequence, written to a name of its own and renamed, so that OUT is complete or absent.
+// One group per sequence, written to a name of its own and renamed, so that OUT is complete or the old one.
 class SequenceFile {
  public:
   explicit SequenceFile(const std::string& path)
       : path_(path),
-        part_(path + ".tmp." + std::to_string(::getpid())),
-        file_(h5::create_file(part_)),
-        sequences_(h5::root_group(file_, part_).create_group("sequences")) {}
+        file_(h5::create_file(path)),
+        sequences_(h5::root_group(file_, path).create_group("sequences")) {}
 
   h5::Group add() { return sequences_.create_group(std::to_string(count_++)); }
 
   void finish() {
-    sequences_ = h5::Group({}, "");
-    file_ = h5::Handle();
-    std::filesystem::rename(part_, path_);
-  }
-  ~SequenceFile() {
-    std::error_code ignored;
-    std::filesystem::remove(part_, ignored);
+    const TemporaryFile temporary{path_ + ".tmp." + std::to_string(::getpid())};
+    write_durably(temporary.path, h5::file_image(file_, path_));
+    rename_durably(temporary.path, path_);
   }
 
  private:
   std::string path_;
-  std::string part_;
   h5::Handle file_;
   h5::Group sequences_;
   int count_ = 0;

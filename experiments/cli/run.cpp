@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <fstream>
+
 #include "experiments/cli/verb.hpp"
 #include "experiments/run/run_experiment.hpp"
 
 namespace chunkstate {
 namespace {
+
+// As the process was started, launcher's words excluded.
+std::vector<std::string> command_line() {
+  std::ifstream in("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> words;
+  for (std::string word; std::getline(in, word, '\0');) words.push_back(word);
+  return words;
+}
 
 int run_verb(const RunOptions& options) {
   const auto world = make_world();
@@ -34,8 +44,9 @@ void add_run(CLI::App& app, VerbAction& action) {
   verb->add_option("--out", options->out, "results directory, in place of output.dir");
   verb->add_flag("--retry-failed", options->retry_failed, "run failed items again");
   verb->add_flag("-q,--quiet", options->quiet, "no rank table, progress or summary");
-  verb->callback([options, &app, &action] {
-    options->argv = app.remaining();
+  verb->add_option("--probe", options->probe, "run this item only, record nothing")->group("");
+  verb->callback([options, &action] {
+    options->argv = command_line();
     action = [options] { return run_verb(*options); };
   });
 }

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/errors.hpp"
+#include "core/tokenizer.hpp"
 #include "experiments/cli/verb.hpp"
 
 namespace chunkstate {
@@ -17,7 +17,7 @@ struct TokenizeFlags {
 
 // Only the tokenizer is opened, so a folder without weights will do.
 int tokenize_verb(const TokenizeFlags& flags) {
-  const Tokenizer tokenizer = open_tokenizer(flags.model);
+  const Tokenizer tokenizer = read_tokenizer(flags.model + "/tokenizer.json");
   nlohmann::json lists = nlohmann::json::array();
   for (const std::string& text : read_text_list(flags.input)) {
     lists.push_back(tokenizer.encode(text, flags.bos));
@@ -27,7 +27,7 @@ int tokenize_verb(const TokenizeFlags& flags) {
 }
 
 int detokenize_verb(const TokenizeFlags& flags) {
-  const Tokenizer tokenizer = open_tokenizer(flags.model);
+  const Tokenizer tokenizer = read_tokenizer(flags.model + "/tokenizer.json");
   nlohmann::json texts = nlohmann::json::array();
   for (const auto& ids : read_id_lists(flags.input)) texts.push_back(tokenizer.decode(ids));
   fmt::print("{}\n", texts.dump());

@@ -78,4 +78,20 @@ void make_directories(const std::filesystem::path& directory) {
   }
 }
 
+void write_durably(const std::filesystem::path& path, std::string_view bytes) {
+  FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (const int error = write_all(file.get(), bytes); error != 0) {
+    throw FileError(error, path, "write");
+  }
+  if (::fsync(file.get()) != 0) throw FileError(errno, path, "fsync");
+  if (const int error = file.close(); error != 0) throw FileError(error, path, "close");
+}
+
+void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
+  std::error_code failed;
+  std::filesystem::rename(from, to, failed);
+  if (failed) throw FileError(failed.value(), to, "rename");
+  sync_directory(to.has_parent_path() ? to.parent_path() : ".");
+}
+
 }  // namespace chunkstate

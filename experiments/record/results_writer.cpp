@@ -105,24 +105,6 @@ std::string file_bytes(const std::filesystem::path& path, const ResultsContent& 
   return h5::file_image(file, path.string());
 }
 
-void write_durably(const std::filesystem::path& path, std::string_view bytes) {
-  FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
-  if (const int error = write_all(file.get(), bytes); error != 0) {
-    throw FileError(error, path, "write");
-  }
-  if (::fsync(file.get()) != 0) throw FileError(errno, path, "fsync");
-  if (const int error = file.close(); error != 0) throw FileError(error, path, "close");
-}
-
-/// Removes the temporary file unless it was renamed.
-struct TemporaryFile {
-  std::filesystem::path path;
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-  }
-};
-
 }  // namespace
 
 std::string content_digest(const ResultsContent& content) {
@@ -146,10 +128,7 @@ std::string write_results(const std::filesystem::path& path, const ResultsConten
     throw std::runtime_error(path.string() +
                              ": what was written reads back differently: " + problem);
   }
-  std::error_code failed;
-  std::filesystem::rename(temporary.path, path, failed);
-  if (failed) throw FileError(failed.value(), path, "rename");
-  sync_directory(path.parent_path());
+  rename_durably(temporary.path, path);
   return digest;
 }
 

@@ -40,19 +40,17 @@ void check_context(const ModelConfig& config, std::int64_t tokens) {
   }
 }
 
-// A record of the same item with nothing measured.
-RequestRecord blank_record(const WorkItem& item, int rank, double t_start) {
+}  // namespace
+
+RequestRecord RequestRunner::blank_record(const WorkItem& item, int rank) {
   RequestRecord record;
   record.item_id = item.id;
   record.point = item.point;
   record.prompt = item.prompt;
   record.repeat = item.repeat;
   record.rank = rank;
-  record.t_start = t_start;
   return record;
 }
-
-}  // namespace
 
 void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tokens,
                                   RequestRecord& record) {
@@ -103,7 +101,12 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
 RequestRecord RequestRunner::run(const WorkItem& item) {
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
   const double t_start = monotonic_seconds() - run_start_;
-  RequestRecord record = blank_record(item, rank_, t_start);
+  RequestRecord record;
+  const auto begin = [&] {
+    record = blank_record(item, rank_);
+    record.t_start = t_start;
+  };
+  begin();
   std::string error;
   for (int attempt = 0; attempt < 2; ++attempt) {
     try {
@@ -112,7 +115,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
     } catch (const std::bad_alloc&) {
       error = "out_of_memory: not enough memory, also after freeing caches";
       engines_.release_models();
-      record = blank_record(item, rank_, t_start);
+      begin();
       continue;
     } catch (const std::length_error& e) {
       error = std::string("context: ") + e.what();
@@ -127,7 +130,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
     }
     break;
   }
-  record = blank_record(item, rank_, t_start);
+  begin();
   record.status = RequestStatus::failed;
   record.error = error;
   return record;

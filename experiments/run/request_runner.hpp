@@ -25,6 +25,9 @@ class RequestRunner {
   /// An unrecorded request like `item`, cut to two new tokens: prefill and one decode step. Never throws.
   void warm_up(const WorkItem& item);
 
+  /// A record of the item with nothing measured.
+  static RequestRecord blank_record(const WorkItem& item, int rank);
+
  private:
   void generate_into(const WorkItem& item, std::int64_t max_new_tokens, RequestRecord& record);
 

@@ -2,13 +2,16 @@
 #include "experiments/run/run_experiment.hpp"
 
 #include <fmt/format.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
+#include <csignal>
 #include <memory>
 #include <optional>
 #include <set>
 
 #include "core/engine_names.hpp"
+#include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
@@ -19,6 +22,7 @@
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/experiment_setup.hpp"
 #include "experiments/run/finalise.hpp"
+#include "experiments/run/item_probe.hpp"
 #include "experiments/run/progress.hpp"
 #include "experiments/run/request_runner.hpp"
 #include "experiments/run/stop_signal.hpp"
@@ -50,20 +54,24 @@ class Run {
 
   int execute() {
     prepare();
+    if (!options_.probe.empty()) return probe();
+    open_directory();
+    show_ranks();
     const int mine = work();
-    const int code = agree_on_code(mine);
-    return finish(code);
+    world_.barrier();
+    return finish(agree_on_code(mine));
   }
 
  private:
   bool first() const { return world_.rank() == 0; }
 
   void prepare();
+  int probe();
   void open_directory();
-  void show_ranks(const RankProvenance& mine) const;
+  void show_ranks() const;
   std::vector<std::int64_t> items_of_this_host() const;
   int work();
-  void run_item(const WorkItem& item, RequestRunner& runner);
+  void run_item(const WorkItem& item, bool suspect, RequestRunner& runner);
   int agree_on_code(int mine);
   int finish(int code);
 
@@ -76,7 +84,7 @@ class Run {
   RunProvenance run_provenance_;  // rank 0
   std::string directory_;
   std::unique_ptr<DirectoryLock> lock_;  // rank 0
-  std::string todo_;                     // per item of the plan: '1' to run, 'p' to fail as poison, '0' done
+  std::string todo_;                     // per item of the plan: '1' to run, 'p' to probe first, '0' done
   std::unique_ptr<JournalWriter> journal_;
   std::set<std::int64_t> warm_points_;
   std::int64_t failures_ = 0;
@@ -96,8 +104,17 @@ void Run::prepare() {
   provenance_.backend = name_of(backend_from_name(setup_.spec.points[0].settings.backend));
   run_provenance_ = collect_run_provenance(options_.argv, mpi_library_version());
   world_.broadcast(run_provenance_.run_id, 0);
-  open_directory();
-  show_ranks(provenance_);
+}
+
+// Not recorded: the parent wants to know whether this process survives it.
+int Run::probe() {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  for (const WorkItem& item : setup_.plan) {
+    if (item.id != options_.probe) continue;
+    RequestRunner(setup_.spec, setup_.prompts, *engines_, 0, run_start_).run(item);
+    return exit_ok;
+  }
+  throw UsageError("--probe: no item " + options_.probe);
 }
 
 void Run::open_directory() {
@@ -139,8 +156,8 @@ void Run::open_directory() {
   });
 }
 
-void Run::show_ranks(const RankProvenance& mine) const {
-  const std::vector<std::string> all = world_.all_gather(to_json(mine));
+void Run::show_ranks() const {
+  const std::vector<std::string> all = world_.all_gather(to_json(provenance_));
   if (!first() || options_.quiet) return;
   const auto open = std::count_if(todo_.begin(), todo_.end(), [](char c) { return c != '0'; });
   fmt::print("{}: {} points x {} prompts x {} repeats = {} items, {} to run\n", setup_.spec.name,
@@ -191,21 +208,7 @@ int Run::work() {
       if (turn >= static_cast<std::int64_t>(items.size())) break;
       const std::int64_t index = items[static_cast<std::size_t>(turn)];
       const WorkItem& item = setup_.plan[static_cast<std::size_t>(index)];
-      if (todo_[static_cast<std::size_t>(index)] == 'p') {
-        RequestRecord record;
-        record.item_id = item.id;
-        record.point = item.point;
-        record.prompt = item.prompt;
-        record.repeat = item.repeat;
-        record.rank = world_.rank();
-        record.status = RequestStatus::failed;
-        record.error = "poison: " + std::to_string(deaths_of_a_poisonous_item) +
-                       " processes died while they ran this item";
-        journal_->append(record);
-        ++failures_;
-      } else {
-        run_item(item, runner);
-      }
+      run_item(item, todo_[static_cast<std::size_t>(index)] == 'p', runner);
       progress.update(turn + 1, failures_);
     }
     if (journal_) journal_->end(stop_signal() != 0 ? "signal" : "done");
@@ -218,7 +221,20 @@ int Run::work() {
   }
 }
 
-void Run::run_item(const WorkItem& item, RequestRunner& runner) {
+void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
+  if (suspect) {
+    const std::string death = probe_item(options_, directory_, item.id);
+    if (!death.empty()) {
+      RequestRecord record = RequestRunner::blank_record(item, world_.rank());
+      record.status = RequestStatus::failed;
+      record.error = "poison: " + std::to_string(deaths_of_a_poisonous_item) +
+                     " processes died while they ran this item, and so did one that ran nothing else (" +
+                     death + ")";
+      journal_->append(record);
+      ++failures_;
+      return;
+    }
+  }
   if (setup_.spec.measure.warmup > 0 && warm_points_.insert(item.point).second) {
     for (std::int64_t i = 0; i < setup_.spec.measure.warmup; ++i) runner.warm_up(item);
   }

@@ -14,6 +14,7 @@ struct RunOptions {
   std::string out;                     // directory; empty: output.dir of the experiment
   bool retry_failed = false;           // run again what failed before
   bool quiet = false;                  // no rank table, progress and summary
+  std::string probe;                   // run this item only and record nothing: item_probe.hpp
   std::vector<std::string> argv;       // for provenance
 };
 

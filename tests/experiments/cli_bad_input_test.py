@@ -38,7 +38,7 @@ name: test
 model: {{path: {harness.MODEL}}}
 prompts: {{file: {harness.PROMPTS}, limit: 2}}
 """
-yaml_row(1, "empty file", "empty", "")
+yaml_row(1, "empty file", "found nothing", "")
 yaml_row(2, "only comments", "exp.yaml", "# nothing\n")
 yaml_row(3, "top level is a list", "exp.yaml:1", "- a\n- b\n")
 yaml_row(4, "unknown key", "did you mean 'prompts'", GOOD.replace("prompts:", "promts:"))
@@ -132,7 +132,7 @@ prompt_row(41, "10,000 nested arrays", "prompts.jsonl:1", '{"prompt": "a", "x": 
 prompt_row(43, "duplicate key", "prompts.jsonl:1", '{"prompt": "a", "prompt": "b"}\n')
 prompt_row(44, "empty prompt", "prompts.jsonl:1", '{"prompt": ""}\n')
 prompt_row(47, "gzip", "gzip", b"\x1f\x8b\x08\x00" + b"x" * 100)
-prompt_row(0, "a list item without prompt", "item 1", '[{"prompt": "a"}, {"text": "b"}]', "prompts.json")
+prompt_row(0, "a list item without prompt", "item 2", '[{"prompt": "a"}, {"text": "b"}]', "prompts.json")
 
 
 @row(26, "a FIFO as prompts", 65, "prompts")
@@ -188,7 +188,7 @@ weights_row(62, "shape against bytes", FIRST, edit(FIRST, shape=[1, 1]))
 weights_row(63, "negative dimension", FIRST, edit(FIRST, shape=[-97, 64]))
 weights_row(63, "dimension as text", FIRST, edit(FIRST, shape=["97", 64]))
 weights_row(64, "unknown dtype", FIRST, edit(FIRST, dtype="F7"))
-weights_row(68, "metadata with numbers", "__metadata__", with_header(lambda h: {"__metadata__": {"a": 1}, **h}))
+weights_row(68, "metadata with numbers", "__metadata__", with_header(lambda h: {**h, "__metadata__": {"a": 1}}))
 weights_row(70, "cut by one byte", "model.safetensors", lambda c: c[:-1])
 weights_row(72, "a Git LFS pointer", "LFS",
             lambda c: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
@@ -278,7 +278,7 @@ tokenizer_row(88, "an empty added token", "tokenizer.json",
 tokenizer_row(0, "an unknown model type", "tokenizer.json", lambda t: t["model"].update(type="Unigram"))
 
 
-@row(0, "ids outside the vocabulary", 64, "97")
+@row(0, "ids outside the vocabulary", 64, "id 500, expected 0 to 96")
 def _(folder):
     (folder / "ids.json").write_text("[[1, 500]]")
     return ["logits", "--model", harness.ROOT / "tests/golden/bamba-a", "--tokens", folder / "ids.json", "-o",

@@ -60,6 +60,7 @@ def safetensors(tensors, metadata=None):
                         "data_offsets": [len(data), len(data) + len(content)]}
         data += content
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # as the reference writer does: data is then aligned and used in place
     return struct.pack("<Q", len(text)) + text + data
 
 

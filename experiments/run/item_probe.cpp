@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/run/item_probe.hpp"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <vector>
+
+namespace chunkstate {
+namespace {
+
+// The probe is a process alone, not a rank of this job.
+bool belongs_to_launcher(const std::string& variable) {
+  return variable.starts_with("OMPI_COMM_WORLD_") || variable.starts_with("PMIX_") ||
+         variable.starts_with("PMI_");
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (std::string& text : texts) result.push_back(text.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+}  // namespace
+
+std::string probe_item(const RunOptions& options, const std::string& directory,
+                       const std::string& item_id) {
+  std::vector<std::string> arguments = {"chunkstate", "run", options.file, "--out", directory,
+                                        "--probe", item_id};
+  for (const std::string& override_text : options.overrides) {
+    arguments.insert(arguments.end(), {"-s", override_text});
+  }
+  std::vector<std::string> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (!belongs_to_launcher(*variable)) environment.emplace_back(*variable);
+  }
+
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  pid_t child = -1;
+  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr,
+                                pointers(arguments).data(), pointers(environment).data());
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) throw std::system_error(error, std::generic_category(), "posix_spawn");
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "waitpid");
+  }
+  if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
+  return WEXITSTATUS(status) == 0 ? "" : "exit code " + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace chunkstate
