@@ -53,8 +53,9 @@ function(chunkstate_test name)
   if(arg_MPI_RANKS)
     add_test(NAME ${name} COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe -n ${arg_MPI_RANKS}
                                   $<TARGET_FILE:${name}>)
+    # Open MPI leaks a little at exit: the sanitized build must not count that against the test.
     set_tests_properties(${name} PROPERTIES PROCESSORS 2 ENVIRONMENT
-      "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+      "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;ASAN_OPTIONS=detect_leaks=0")
   else()
     add_test(NAME ${name} COMMAND ${name})
   endif()
