@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/base/cuda_check.cuh"
+#include "kernels/base/elements.cuh"
+#include "kernels/conv1d/conv1d.hpp"
+
+namespace chunkstate::cuda {
+namespace {
+
+constexpr int threads = 128;
+constexpr int tokens_per_thread = 16;  // 19 rows are read for 16 written; further ones would starve
+                                       // the grid at short prompts
+constexpr int common_taps = 4;         // Mamba-2's kernel width: its window stays in registers
+
+/// Input of token `token`, which may lie in the window before the first one.
+template <int N>
+__device__ __forceinline__ void load_input(const Conv1dArgs& args, std::int64_t token,
+                                           std::int64_t c, float (&value)[N]) {
+  const std::int64_t past = args.weight.extent[1] - 1;
+  if (token >= 0) {
+    load_elements(args.x.at(token, c), args.x.dtype, value);
+  } else if (args.window.data != nullptr) {
+    load_elements(args.window.at(past + token, c), args.window.dtype, value);
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) value[k] = 0.0F;
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void load_bias(const ConstAnyView<1>& bias, std::int64_t c,
+                                          float (&value)[N]) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) value[k] = 0.0F;
+  if (bias.data != nullptr) load_elements(bias.at(c), bias.dtype, value);
+}
+
+// A thread walks over tokens_per_thread tokens of N channels and keeps the last inputs in
+// registers.
+template <int N>
+__global__ void __launch_bounds__(threads) conv1d_kernel(Conv1dArgs args) {
+  const auto [tokens, channels] = args.x.extent;
+  const auto blocks_per_row = static_cast<unsigned>(ceil_div(channels, threads * N));
+  const std::int64_t c =
+      (static_cast<std::int64_t>(blockIdx.x % blocks_per_row) * threads + threadIdx.x) * N;
+  const std::int64_t begin =
+      static_cast<std::int64_t>(blockIdx.x / blocks_per_row) * tokens_per_thread;
+  if (c >= channels) return;
+
+  float weight[common_taps][N], bias[N], input[common_taps][N];
+  load_bias(args.bias, c, bias);
+#pragma unroll
+  for (int tap = 0; tap < common_taps; ++tap) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      weight[tap][k] = load_element(args.weight.at(c + k, tap), args.weight.dtype);
+    }
+  }
+#pragma unroll
+  for (int tap = 1; tap < common_taps; ++tap) {
+    load_input(args, begin + tap - common_taps, c, input[tap]);
+  }
+  const std::int64_t end = min(begin + tokens_per_thread, tokens);
+  for (std::int64_t t = begin; t < end; ++t) {
+#pragma unroll
+    for (int tap = 1; tap < common_taps; ++tap) {
+#pragma unroll
+      for (int k = 0; k < N; ++k) input[tap - 1][k] = input[tap][k];
+    }
+    load_elements(args.x.at(t, c), args.x.dtype, input[common_taps - 1]);
+    float sum[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      sum[k] = bias[k];
+#pragma unroll
+      for (int tap = 0; tap < common_taps; ++tap) sum[k] += weight[tap][k] * input[tap][k];
+      sum[k] = silu(sum[k]);
+    }
+    store_elements(args.y.at(t, c), args.y.dtype, sum);
+  }
+}
+
+// Any number of taps: one thread per token and channel.
+__global__ void __launch_bounds__(row_threads) conv1d_general_kernel(Conv1dArgs args) {
+  const auto [token, c] = row_position<1>(args.x.extent[1]);
+  if (c >= args.x.extent[1]) return;
+  const std::int64_t taps = args.weight.extent[1];
+  float sum[1];
+  load_bias(args.bias, c, sum);
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    float input[1];
+    load_input(args, token + tap - (taps - 1), c, input);
+    sum[0] += load_element(args.weight.at(c, tap), args.weight.dtype) * input[0];
+  }
+  store_element(args.y.at(token, c), args.y.dtype, silu(sum[0]));
+}
+
+// A launch of its own: the blocks of the kernels above read the window that this one overwrites. A
+// thread moves its channel's entries towards the past, so it reads each before writing it.
+__global__ void __launch_bounds__(row_threads) update_window_kernel(Conv1dArgs args) {
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * row_threads + threadIdx.x;
+  if (c >= args.x.extent[1]) return;
+  const std::int64_t tokens = args.x.extent[0];
+  const std::int64_t past = args.weight.extent[1] - 1;
+  for (std::int64_t k = 0; k < past; ++k) {
+    float input[1];
+    load_input(args, tokens - past + k, c, input);
+    store_elements(args.window.at(k, c), args.window.dtype, input);
+  }
+}
+
+// One thread per sequence and channel.
+__global__ void __launch_bounds__(row_threads) conv1d_step_kernel(Conv1dStepArgs args) {
+  const auto [sequence, c] = row_position<1>(args.x.extent[1]);
+  if (c >= args.x.extent[1]) return;
+  const std::int64_t past = args.weight.extent[1] - 1;
+  const float current = load_element(args.x.at(sequence, c), args.x.dtype);
+  float sum[1];
+  load_bias(args.bias, c, sum);
+  for (std::int64_t k = 0; k < past; ++k) {
+    std::byte* entry = args.window.at(sequence, k, c);
+    sum[0] += load_element(args.weight.at(c, k), args.weight.dtype) *
+              load_element(entry, args.window.dtype);
+    store_element(entry, args.window.dtype,
+                  k + 1 < past ? load_element(args.window.at(sequence, k + 1, c), args.window.dtype)
+                               : current);
+  }
+  sum[0] += load_element(args.weight.at(c, past), args.weight.dtype) * current;
+  store_element(args.y.at(sequence, c), args.y.dtype, silu(sum[0]));
+}
+
+}  // namespace
+
+void conv1d(const Conv1dArgs& args, CUstream_st* stream) {
+  const auto [tokens, channels] = args.x.extent;
+  const std::int64_t taps = args.weight.extent[1];
+  if (tokens == 0 || channels == 0) return;
+  const std::int64_t runs = ceil_div(tokens, tokens_per_thread);
+  if (taps != common_taps) {
+    conv1d_general_kernel<<<row_blocks(tokens, channels, 1), row_threads, 0, stream>>>(args);
+  } else if (allows_vectors<8>(args.x) && allows_vectors<8>(args.y) &&
+             allows_vectors<8>(args.bias) && allows_vectors<8>(args.window)) {
+    conv1d_kernel<8>
+        <<<static_cast<unsigned>(runs * ceil_div(channels, threads * 8)), threads, 0, stream>>>(
+            args);
+  } else {
+    conv1d_kernel<1>
+        <<<static_cast<unsigned>(runs * ceil_div(channels, threads)), threads, 0, stream>>>(args);
+  }
+  check_cuda(cudaGetLastError(), "conv1d launch");
+  if (args.window && taps > 1) {
+    update_window_kernel<<<row_blocks(1, channels, 1), row_threads, 0, stream>>>(args);
+    check_cuda(cudaGetLastError(), "conv1d window launch");
+  }
+}
+
+void conv1d_step(const Conv1dStepArgs& args, CUstream_st* stream) {
+  const auto [batch, channels] = args.x.extent;
+  if (batch == 0 || channels == 0) return;
+  conv1d_step_kernel<<<row_blocks(batch, channels, 1), row_threads, 0, stream>>>(args);
+  check_cuda(cudaGetLastError(), "conv1d_step launch");
+}
+
+}  // namespace chunkstate::cuda
