@@ -125,7 +125,11 @@ void launch(const Scan& scan, std::int64_t blocks_per_head, CUstream_st* stream)
 
 }  // namespace
 
-void ssd_chunked(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
+void ssd_chunked(SsdSemantics semantics, const SsdArgs& call, CUstream_st* stream) {
+  SsdArgs args = call;
+  // A chunk longer than the sequence so far means the same as one that ends with it, and can be added
+  // to positions without overflow.
+  args.chunk_size = std::min(call.chunk_size, call.first_position + call.x.extent[0]);
   const auto [tokens, heads, head_dim] = args.x.extent;
   const std::int64_t state_dim = args.B.extent[2];
   const std::int64_t elements = heads * head_dim * state_dim;
