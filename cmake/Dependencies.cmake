@@ -2,6 +2,7 @@
 
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+if(NOT CHUNKSTATE_KERNELS_ONLY)  # kernels/ itself needs only the two above and CUDA
 find_package(MPI REQUIRED COMPONENTS CXX)
 find_package(PkgConfig REQUIRED)
 find_package(HDF5 REQUIRED COMPONENTS C HL)
@@ -40,6 +41,7 @@ find_library(OPENBLAS_LIBRARY openblas REQUIRED
 add_library(chunkstate_blas INTERFACE)
 target_include_directories(chunkstate_blas SYSTEM INTERFACE ${CBLAS_INCLUDE_DIR})
 target_link_libraries(chunkstate_blas INTERFACE ${OPENBLAS_LIBRARY})
+endif()
 
 # CUDA: AUTO takes it when nvcc is there; ON insists.
 set(CHUNKSTATE_WITH_CUDA OFF)

@@ -69,7 +69,10 @@ class DeviceCase {
     // fp32 results of 16-bit operands may pass through tensor cores.
     std::size_t k = 0;
     const double tolerance = all_fp32_ ? 1e-5 : 1e-2;
-    for (const double error : {outputs.error(first[k++])...}) CHECK(error <= tolerance);
+    for (const double error : {outputs.error(first[k++])...}) {
+      CAPTURE(error, tolerance);
+      CHECK(error <= tolerance);
+    }
   }
 
   std::mt19937 random;
