@@ -9,6 +9,7 @@
 #include "kernels/ssd/scan_common.cuh"
 #include "kernels/ssd/variants/chunk_walker.cuh"
 #include "kernels/ssd/variants/chunked.cuh"
+#include "kernels/ssd/variants/hopper_scan.cuh"
 #include "kernels/ssd/variants_cuda.hpp"
 
 // Rounds of chunk_walker.cuh never cross a chunk border: what the state forgets there is a matter
@@ -127,8 +128,8 @@ void launch(const Scan& scan, std::int64_t blocks_per_head, CUstream_st* stream)
 
 void ssd_chunked(SsdSemantics semantics, const SsdArgs& call, CUstream_st* stream) {
   SsdArgs args = call;
-  // A chunk longer than the sequence so far means the same as one that ends with it, and can be added
-  // to positions without overflow.
+  // A chunk longer than the sequence so far means the same as one that ends with it, and can be
+  // added to positions without overflow.
   args.chunk_size = std::min(call.chunk_size, call.first_position + call.x.extent[0]);
   const auto [tokens, heads, head_dim] = args.x.extent;
   const std::int64_t state_dim = args.B.extent[2];
@@ -175,11 +176,15 @@ void ssd_chunked(SsdSemantics semantics, const SsdArgs& call, CUstream_st* strea
 }
 
 void ssd_default_optimized(const SsdArgs& args, CUstream_st* stream) {
-  ssd_chunked(SsdSemantics::exact, args, stream);
+  if (!ssd_hopper(SsdSemantics::exact, args, stream)) {
+    ssd_chunked(SsdSemantics::exact, args, stream);
+  }
 }
 
 void ssd_independent(const SsdArgs& args, CUstream_st* stream) {
-  ssd_chunked(SsdSemantics::independent, args, stream);
+  if (!ssd_hopper(SsdSemantics::independent, args, stream)) {
+    ssd_chunked(SsdSemantics::independent, args, stream);
+  }
 }
 
 void ssd_lookback(const SsdArgs& args, CUstream_st* stream) {
