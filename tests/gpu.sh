@@ -21,8 +21,8 @@ cmake --build "$build" -j "$(nproc)" --target kernels_cuda_test kernels_cuda_ben
 echo "built in $SECONDS s"
 
 status=0
-"$build/tests/kernels/kernels_cuda_test" || status=$?
+"$build/tests/kernels_cuda_test" || status=$?
 echo "tested after $SECONDS s (exit $status)"
-"$build/tests/kernels/kernels_cuda_bench" "$@" || status=$?
+"$build/tests/kernels_cuda_bench" "$@" || status=$?
 echo "done after $SECONDS s"
 exit $status
