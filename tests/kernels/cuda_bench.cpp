@@ -24,7 +24,7 @@
 // back, the clocks where the power limit leaves them) and burst (two calls after 30 ms of rest).
 // Buffers rotate through more memory than the L2. The copy ceiling is measured in the same run.
 //
-//   kernels_cuda_bench [part of an operator's name]
+//   kernels_cuda_bench [part of an operator's name; for ssd of "ssd VARIANT TOKENS"]
 namespace chunkstate {
 namespace {
 
@@ -171,7 +171,7 @@ int sets_for(double bytes) {
 
 void bench_ssd(Bench& bench, const SsdVariant& variant, std::int64_t tokens) {
   const std::string name = "ssd " + std::string(variant.name);
-  if (variant.cuda == nullptr || !bench.wants(name)) return;
+  if (variant.cuda == nullptr || !bench.wants(name + " " + std::to_string(tokens))) return;
   std::mt19937 random(2);
   std::uniform_real_distribution<float> uniform;
   std::vector<float> A(heads), D(heads), bias(heads);
@@ -218,8 +218,7 @@ void bench_ssd(Bench& bench, const SsdVariant& variant, std::int64_t tokens) {
     args.lookback = 1;
     ssd_scan(exec, variant, args);
   };
-  // Least work: chunks of 64 for exact semantics, the products with the states of 256 else.
-  const double flops = tokens * (5.26e6);
+  const double flops = 5.26e6 * static_cast<double>(tokens);  // exact semantics, blocks of 64
   bench.row(name, std::to_string(tokens) + " tokens", row_bytes * tokens, flops,
             static_cast<int>(sets.size()), call);
 }
