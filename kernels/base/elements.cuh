@@ -140,6 +140,43 @@ __device__ __forceinline__ void store_element(std::byte* address, DType dtype, f
   store_elements(address, dtype, {value});
 }
 
+/// The storage type of all arrays of a call, where they share one.
+enum class Storage : std::uint8_t { fp32, bf16, fp16, mixed };
+
+/// A constant unless the call is mixed.
+template <Storage storage>
+__device__ __forceinline__ DType type_of(DType found) {
+  if constexpr (storage == Storage::fp32) return DType::fp32;
+  if constexpr (storage == Storage::bf16) return DType::bf16;
+  if constexpr (storage == Storage::fp16) return DType::fp16;
+  return found;
+}
+
+template <class First, class... Views>
+Storage storage_of(const First& first, const Views&... views) {
+  const bool one = ((!views || views.dtype == first.dtype) && ...);
+  if (!one) return Storage::mixed;
+  return first.dtype == DType::fp32   ? Storage::fp32
+         : first.dtype == DType::bf16 ? Storage::bf16
+                                      : Storage::fp16;
+}
+
+/// Calls `launch` with <N, storage>: N elements at a time if `vectors`, else one by one.
+template <int N, class Launch>
+void with_storage(bool vectors, Storage storage, Launch launch) {
+  if (!vectors) return launch.template operator()<1, Storage::mixed>();
+  switch (storage) {
+    case Storage::fp32:
+      return launch.template operator()<N, Storage::fp32>();
+    case Storage::bf16:
+      return launch.template operator()<N, Storage::bf16>();
+    case Storage::fp16:
+      return launch.template operator()<N, Storage::fp16>();
+    case Storage::mixed:
+      return launch.template operator()<N, Storage::mixed>();
+  }
+}
+
 /// Whether rows of `view` can be read N elements at a time: length, strides and address allow it.
 template <int N, class Byte, int Rank>
 bool allows_vectors(const BasicAnyView<Byte, Rank>& view) {

@@ -9,10 +9,12 @@
 
 namespace chunkstate {
 
-/// Device memory for one operator call, ordered by its stream: allocated after the work before it
-/// and given back after the work before the destructor, without a synchronisation. From the
-/// device's own pool, which keeps what it has, so that a repeated call asks the driver for nothing.
-/// May be recorded into a graph.
+/// Device memory for one operator call, ordered by its stream: what the next call on the stream
+/// gets may be the same memory. Nothing is synchronised, and a repeated call asks the driver for
+/// nothing.
+///
+/// May be recorded into a graph, which then keeps the memory to itself. Two launches of one graph
+/// must not run side by side. Throws CudaError.
 class Workspace {
  public:
   Workspace(std::int64_t bytes, CUstream_st* stream);
@@ -21,13 +23,15 @@ class Workspace {
   Workspace& operator=(const Workspace&) = delete;
 
   template <class T>
-  T* as(std::int64_t byte_offset = 0) const {
-    return reinterpret_cast<T*>(static_cast<char*>(data_) + byte_offset);
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
   }
 
  private:
   void* data_ = nullptr;
+  std::int64_t bytes_ = 0;
   CUstream_st* stream_;
+  unsigned long long capture_ = 0;  // the recording this memory belongs to; 0: none
 };
 
 /// What launch functions ask of the current device, read once per device.

@@ -7,17 +7,16 @@ namespace chunkstate::cuda {
 namespace {
 
 constexpr int threads = 128;
-constexpr int tokens_per_thread = 16;  // 19 rows are read for 16 written; further ones would starve
-                                       // the grid at short prompts
-constexpr int common_taps = 4;         // Mamba-2's kernel width: its window stays in registers
+constexpr int tokens_per_thread = 8;  // 11 rows are read for 8 written, the other 3 from L1 or L2
+constexpr int common_taps = 4;        // Mamba-2's kernel width: its window stays in registers
 
 /// Input of token `token`, which may lie in the window before the first one.
-template <int N>
+template <int N, Storage storage = Storage::mixed>
 __device__ __forceinline__ void load_input(const Conv1dArgs& args, std::int64_t token,
                                            std::int64_t c, float (&value)[N]) {
   const std::int64_t past = args.weight.extent[1] - 1;
   if (token >= 0) {
-    load_elements(args.x.at(token, c), args.x.dtype, value);
+    load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), value);
   } else if (args.window.data != nullptr) {
     load_elements(args.window.at(past + token, c), args.window.dtype, value);
   } else {
@@ -34,10 +33,10 @@ __device__ __forceinline__ void load_bias(const ConstAnyView<1>& bias, std::int6
   if (bias.data != nullptr) load_elements(bias.at(c), bias.dtype, value);
 }
 
-// A thread walks over tokens_per_thread tokens of N channels and keeps the last inputs in
-// registers.
-template <int N>
+// A thread makes N channels of tokens_per_thread tokens, after asking for all their inputs.
+template <int N, Storage storage>
 __global__ void __launch_bounds__(threads) conv1d_kernel(Conv1dArgs args) {
+  constexpr int past = common_taps - 1;
   const auto [tokens, channels] = args.x.extent;
   const auto blocks_per_row = static_cast<unsigned>(ceil_div(channels, threads * N));
   const std::int64_t c =
@@ -46,36 +45,41 @@ __global__ void __launch_bounds__(threads) conv1d_kernel(Conv1dArgs args) {
       static_cast<std::int64_t>(blockIdx.x / blocks_per_row) * tokens_per_thread;
   if (c >= channels) return;
 
-  float weight[common_taps][N], bias[N], input[common_taps][N];
+  float input[past + tokens_per_thread][N];
+#pragma unroll
+  for (int t = 0; t < past + tokens_per_thread; ++t) {
+    const std::int64_t token = min(begin + t - past, tokens - 1);
+    if (t >= past || begin > 0) {  // a multiple of tokens_per_thread, so that all of them exist
+      load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), input[t]);
+    } else {
+      load_input(args, token, c, input[t]);
+    }
+  }
+  float weight[N][common_taps], bias[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    if constexpr (N > 1) {
+      load_elements(args.weight.at(c + k, 0), type_of<storage>(args.weight.dtype), weight[k]);
+    } else {
+      for (int tap = 0; tap < common_taps; ++tap) {
+        weight[k][tap] = load_element(args.weight.at(c + k, tap), args.weight.dtype);
+      }
+    }
+  }
   load_bias(args.bias, c, bias);
+
 #pragma unroll
-  for (int tap = 0; tap < common_taps; ++tap) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      weight[tap][k] = load_element(args.weight.at(c + k, tap), args.weight.dtype);
-    }
-  }
-#pragma unroll
-  for (int tap = 1; tap < common_taps; ++tap) {
-    load_input(args, begin + tap - common_taps, c, input[tap]);
-  }
-  const std::int64_t end = min(begin + tokens_per_thread, tokens);
-  for (std::int64_t t = begin; t < end; ++t) {
-#pragma unroll
-    for (int tap = 1; tap < common_taps; ++tap) {
-#pragma unroll
-      for (int k = 0; k < N; ++k) input[tap - 1][k] = input[tap][k];
-    }
-    load_elements(args.x.at(t, c), args.x.dtype, input[common_taps - 1]);
+  for (int t = 0; t < tokens_per_thread; ++t) {
+    if (begin + t >= tokens) return;
     float sum[N];
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       sum[k] = bias[k];
 #pragma unroll
-      for (int tap = 0; tap < common_taps; ++tap) sum[k] += weight[tap][k] * input[tap][k];
+      for (int tap = 0; tap < common_taps; ++tap) sum[k] += weight[k][tap] * input[t + tap][k];
       sum[k] = silu(sum[k]);
     }
-    store_elements(args.y.at(t, c), args.y.dtype, sum);
+    store_elements(args.y.at(begin + t, c), type_of<storage>(args.y.dtype), sum);
   }
 }
 
@@ -137,14 +141,15 @@ void conv1d(const Conv1dArgs& args, CUstream_st* stream) {
   const std::int64_t runs = ceil_div(tokens, tokens_per_thread);
   if (taps != common_taps) {
     conv1d_general_kernel<<<row_blocks(tokens, channels, 1), row_threads, 0, stream>>>(args);
-  } else if (allows_vectors<8>(args.x) && allows_vectors<8>(args.y) &&
-             allows_vectors<8>(args.bias) && allows_vectors<8>(args.window)) {
-    conv1d_kernel<8>
-        <<<static_cast<unsigned>(runs * ceil_div(channels, threads * 8)), threads, 0, stream>>>(
-            args);
   } else {
-    conv1d_kernel<1>
-        <<<static_cast<unsigned>(runs * ceil_div(channels, threads)), threads, 0, stream>>>(args);
+    const bool vectors = allows_vectors<4>(args.x) && allows_vectors<4>(args.weight) &&
+                         allows_vectors<4>(args.y) && allows_vectors<4>(args.bias) &&
+                         allows_vectors<4>(args.window);
+    with_storage<4>(
+        vectors, storage_of(args.x, args.weight, args.y), [&]<int N, Storage storage>() {
+          const auto blocks = static_cast<unsigned>(runs * ceil_div(args.x.extent[1], threads * N));
+          conv1d_kernel<N, storage><<<blocks, threads, 0, stream>>>(args);
+        });
   }
   check_cuda(cudaGetLastError(), "conv1d launch");
   if (args.window && taps > 1) {

@@ -6,7 +6,7 @@
 // The rows of the variant table on NVIDIA GPUs, beside the row's file under variants/.
 namespace chunkstate::cuda {
 
-/// Token by token with the state in registers; takes state_dim <= 512.
+/// Token by token with the state in registers; takes state_dim <= 256.
 void ssd_sequential(const SsdArgs& args, CUstream_st* stream);
 
 /// Stage by stage, every intermediate in memory: cumulative sums, C B^T, chunk states, start

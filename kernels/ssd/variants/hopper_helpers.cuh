@@ -106,57 +106,92 @@ __device__ __forceinline__ float fast_softplus(float v) {
 }
 
 /// Two warps, every second step each: a lane makes the factors of two tokens.
-__device__ __forceinline__ void make_decays(const Scan& scan, const Shared& shared, int head,
-                                            int first_step, int lane) {
-  const SsdArgs& args = scan.args;
-  const float bias = args.dt_bias(head);
-  const float rate = args.A(head) * log2_e;
-  const auto stored = [&](int token) {
-    return token < scan.tokens ? load_element(args.dt.at(token, head), args.dt.dtype) : 0.0F;
+class DecayMaker {
+ public:
+  /// Two stored values, not yet converted: using them would wait for the load.
+  struct Pair {
+    std::uint16_t bits[2];
   };
-  const auto delta_of = [&](float dt, int token) {
-    const float delta = fminf(fmaxf(fast_softplus(dt + bias), args.dt_min), args.dt_max);
-    return token < scan.tokens ? delta : 0.0F;  // neither writes nor decays
-  };
-  Cursor<token_slots> slot;
-  if (first_step == 1) slot.advance();
-  float next0 = stored(first_step * block + 2 * lane);
-  float next1 = stored(first_step * block + 2 * lane + 1);
-  for (int step = first_step; step < scan.steps; step += 2) {
-    const int token = step * block + 2 * lane;
-    const float delta0 = delta_of(next0, token);
-    const float delta1 = delta_of(next1, token + 1);
-    next0 = stored(token + 2 * block);
-    next1 = stored(token + 2 * block + 1);
-    float lambda0 = delta0 * rate;
-    float lambda1 = lambda0 + delta1 * rate;
+
+  __device__ __forceinline__ DecayMaker(const Scan& scan, const Shared& shared, int head, int lane)
+      : scan_(scan),
+        shared_(shared),
+        head_(head),
+        lane_(lane),
+        bias_(scan.args.dt_bias(head)),
+        rate_(scan.args.A(head) * log2_e) {}
+
+  __device__ __forceinline__ void run(int first_step) {
+    if (first_step == 1) slot_.advance();
+    Pair even = fetch(first_step), odd = fetch(first_step + 2);
+    for (int step = first_step; step < scan_.steps; step += 4) {
+      make(step, even);
+      even = fetch(step + 4);
+      if (step + 2 < scan_.steps) make(step + 2, odd);
+      odd = fetch(step + 6);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ Pair fetch(int step) const {
+    Pair pair{};
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      const int token = step * block + 2 * lane_ + k;
+      if (token < scan_.tokens) {
+        pair.bits[k] = *reinterpret_cast<const std::uint16_t*>(scan_.args.dt.at(token, head_));
+      }
+    }
+    return pair;
+  }
+
+  __device__ __forceinline__ float delta(std::uint16_t bits, int token) const {
+    const float dt = __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
+    const float value =
+        fminf(fmaxf(fast_softplus(dt + bias_), scan_.args.dt_min), scan_.args.dt_max);
+    return token < scan_.tokens ? value : 0.0F;  // neither writes nor decays
+  }
+
+  __device__ __forceinline__ void make(int step, const Pair& pair) {
+    const int token = step * block + 2 * lane_;
+    const float delta0 = delta(pair.bits[0], token), delta1 = delta(pair.bits[1], token + 1);
+    float lambda0 = delta0 * rate_;
+    float lambda1 = lambda0 + delta1 * rate_;
 #pragma unroll
     for (int offset = 1; offset < warp_size; offset *= 2) {
       const float before = __shfl_up_sync(full_warp, lambda1, offset);
-      if (lane >= offset) lambda1 += before;
+      if (lane_ >= offset) lambda1 += before;
     }
     const float before = __shfl_up_sync(full_warp, lambda1, 1);
     const float last = __shfl_sync(full_warp, lambda1, warp_size - 1);
-    if (lane > 0) lambda0 += before;
-    const bool forgets =
-        scan.chunk_blocks > 0 && (step + scan.first_block) % scan.chunk_blocks == 0;
+    if (lane_ > 0) lambda0 += before;
+    const bool forgets = scan_.chunk_blocks > 0 && step < scan_.blocks &&
+                         (step + scan_.first_block) % scan_.chunk_blocks == 0;
     const float2 shifted = make_float2(lambda0 - fast_log2(delta0), lambda1 - fast_log2(delta1));
     const std::uint32_t out =
         pack_bf16(fast_exp2(last - lambda0) * delta0, fast_exp2(last - lambda1) * delta1);
     const float2 in =
         forgets ? make_float2(0.0F, 0.0F) : make_float2(fast_exp2(lambda0), fast_exp2(lambda1));
-    wait(shared.token_empty(slot.slot), slot.parity ^ 1);
-    Decays& decays = shared.decays(slot.slot);
-    *reinterpret_cast<float2*>(&decays.lambda[2 * lane]) = make_float2(lambda0, lambda1);
-    *reinterpret_cast<float2*>(&decays.shifted[2 * lane]) = shifted;
-    *reinterpret_cast<float2*>(&decays.in[2 * fragment_pair(lane)]) = in;
-    decays.out[fragment_pair(lane)] = out;
-    if (lane == 0) decays.total = forgets ? 0.0F : fast_exp2(last);
+    const float total = forgets ? 0.0F : fast_exp2(last);
+
+    wait(shared_.token_empty(slot_.slot), slot_.parity ^ 1);
+    const std::uint32_t decays = shared_.decays(slot_.slot);
+    store_shared_float2(decays + Decays::lambda + 8 * lane_, make_float2(lambda0, lambda1));
+    store_shared_float2(decays + Decays::shifted + 8 * lane_, shifted);
+    store_shared_float2(decays + Decays::in + 8 * fragment_pair(lane_), in);
+    store_shared_4(decays + Decays::out + 4 * fragment_pair(lane_), out);
+    if (lane_ == 0) store_shared_4(decays + Decays::total, __float_as_uint(total));
     __syncwarp();
-    if (lane == 0) arrive(shared.token_full(slot.slot));
-    slot.advance(), slot.advance();
+    if (lane_ == 0) arrive(shared_.token_full(slot_.slot));
+    slot_.advance(), slot_.advance();
   }
-}
+
+  const Scan& scan_;
+  const Shared& shared_;
+  int head_, lane_;
+  float bias_, rate_;
+  Cursor<token_slots> slot_;
+};
 
 /// One warpgroup: the step's gate M_ij = C_i B_j 2^(lambda_i - lambda_j) delta_j for j < i, plus D
 /// on the diagonal, in bf16 and in the swizzle that wgmma reads. Only the lower triangle is made,
@@ -166,44 +201,76 @@ __device__ __forceinline__ void make_decays(const Scan& scan, const Shared& shar
 /// traffic per step.
 class GateMaker {
  public:
-  __device__ __forceinline__ GateMaker(const Scan& scan, int head, int group, int thread)
-      : D_(scan.args.D(head)), second_(thread < 96), row_(thread >> 1) {
+  /// This thread's pieces of a step.
+  struct Pieces {
+    uint4 whole[2];
+    uint2 diagonal;
+  };
+
+  __device__ __forceinline__ GateMaker(const Scan& scan, const Shared& shared, int head, int group,
+                                       int thread)
+      : shared_(shared), lane_(thread % warp_size), D_(scan.args.D(head)), row_(thread >> 1) {
     products_ = scan.products + static_cast<std::int64_t>(group) * scan.blocks * block * block;
-    place(thread >> 3, thread & 7, i0_, j0_);
-    place(second_ ? 16 + (thread >> 3) : 0, thread & 7, i1_, j1_);
+    blocks_ = scan.blocks;
+    second_ = thread < 96;
+    place(thread >> 3, thread & 7, i_[0], j_[0]);
+    place(second_ ? 16 + (thread >> 3) : 0, thread & 7, i_[1], j_[1]);
     column_ = (row_ & ~7) + (thread & 1) * 4;
   }
 
-  __device__ __forceinline__ void fetch(int step, int blocks) {
-    if (step >= blocks) {
-      whole0_ = whole1_ = make_uint4(0, 0, 0, 0);
-      diagonal_ = make_uint2(0, 0);
-      return;
+  /// Two sets of registers in turn, each fetched again as soon as it is used up.
+  __device__ __forceinline__ void run(int steps) {
+    Pieces even = fetch(0), odd = fetch(1);
+    for (int step = 0; step < steps; step += 2) {
+      make(even);
+      even = fetch(step + 2);
+      make(odd);
+      odd = fetch(step + 3);
     }
-    const __nv_bfloat16* tile = products_ + static_cast<std::int64_t>(step) * block * block;
-    whole0_ = __ldcg(reinterpret_cast<const uint4*>(tile + i0_ * block + j0_));
-    whole1_ = __ldcg(reinterpret_cast<const uint4*>(tile + i1_ * block + j1_));
-    diagonal_ = __ldcg(reinterpret_cast<const uint2*>(tile + row_ * block + column_));
-  }
-
-  __device__ __forceinline__ void scale(const Decays& decays) {
-    whole0_ = scale_8(whole0_, decays.lambda[i0_], &decays.shifted[j0_]);
-    whole1_ = scale_8(whole1_, decays.lambda[i1_], &decays.shifted[j1_]);
-    const float lambda = decays.lambda[row_];
-    const auto s = *reinterpret_cast<const float4*>(&decays.shifted[column_]);
-    diagonal_ = make_uint2(pack_bf16(masked(low_bf16(diagonal_.x) * fast_exp2(lambda - s.x), 0),
-                                     masked(high_bf16(diagonal_.x) * fast_exp2(lambda - s.y), 1)),
-                           pack_bf16(masked(low_bf16(diagonal_.y) * fast_exp2(lambda - s.z), 2),
-                                     masked(high_bf16(diagonal_.y) * fast_exp2(lambda - s.w), 3)));
-  }
-
-  __device__ __forceinline__ void store(std::uint32_t tile) const {
-    store_shared_16(tile + offset(i0_, j0_), whole0_);
-    if (second_) store_shared_16(tile + offset(i1_, j1_), whole1_);
-    store_shared_8(tile + offset(row_, column_ & ~7) + (column_ & 4) * 2, diagonal_);
   }
 
  private:
+  __device__ __forceinline__ Pieces fetch(int step) const {
+    Pieces pieces{};
+    if (step < blocks_) {
+      const __nv_bfloat16* tile = products_ + static_cast<std::int64_t>(step) * block * block;
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        pieces.whole[k] = __ldcg(reinterpret_cast<const uint4*>(tile + i_[k] * block + j_[k]));
+      }
+      pieces.diagonal = __ldcg(reinterpret_cast<const uint2*>(tile + row_ * block + column_));
+    }
+    return pieces;
+  }
+
+  __device__ __forceinline__ void make(const Pieces& pieces) {
+    wait(shared_.token_full(token_.slot), token_.parity);
+    const std::uint32_t decays = shared_.decays(token_.slot);
+    const uint4 whole0 = scale_8(pieces.whole[0], decays, i_[0], j_[0]);
+    const uint4 whole1 = scale_8(pieces.whole[1], decays, i_[1], j_[1]);
+    const float lambda = load_shared_float(decays + Decays::lambda + 4 * row_);
+    const float4 s = load_shared_float4(decays + Decays::shifted + 4 * column_);
+    const std::uint32_t low = pieces.diagonal.x, high = pieces.diagonal.y;
+    const uint2 diagonal =
+        make_uint2(pack_bf16(masked(low_bf16(low) * fast_exp2(lambda - s.x), 0),
+                             masked(high_bf16(low) * fast_exp2(lambda - s.y), 1)),
+                   pack_bf16(masked(low_bf16(high) * fast_exp2(lambda - s.z), 2),
+                             masked(high_bf16(high) * fast_exp2(lambda - s.w), 3)));
+    __syncwarp();
+    if (lane_ == 0) arrive(shared_.token_empty(token_.slot));
+
+    wait(shared_.gate_empty(gate_.slot), gate_.parity ^ 1);
+    const std::uint32_t tile = shared_.gate(gate_.slot);
+    store_shared_16(tile + offset(i_[0], j_[0]), whole0);
+    if (second_) store_shared_16(tile + offset(i_[1], j_[1]), whole1);
+    store_shared_8(tile + offset(row_, column_ & ~7) + (column_ & 4) * 2, diagonal);
+    fence_async();
+    __syncwarp();
+    if (lane_ == 0) arrive(shared_.gate_full(gate_.slot));
+    token_.advance();
+    gate_.advance();
+  }
+
   // Whole blocks (bi, bj) with bj < bi, row by row.
   __device__ static void place(int index, int row, int& i, int& j) {
     int bi = 1;
@@ -218,9 +285,10 @@ class GateMaker {
     return pack_bf16(low_bf16(pair) * fast_exp2(lambda - s0),
                      high_bf16(pair) * fast_exp2(lambda - s1));
   }
-  __device__ static uint4 scale_8(uint4 v, float lambda, const float* shifted) {
-    const auto a = *reinterpret_cast<const float4*>(shifted);
-    const auto b = *reinterpret_cast<const float4*>(shifted + 4);
+  __device__ static uint4 scale_8(uint4 v, std::uint32_t decays, int i, int j) {
+    const float lambda = load_shared_float(decays + Decays::lambda + 4 * i);
+    const float4 a = load_shared_float4(decays + Decays::shifted + 4 * j);
+    const float4 b = load_shared_float4(decays + Decays::shifted + 4 * j + 16);
     return make_uint4(scale_2(v.x, lambda, a.x, a.y), scale_2(v.y, lambda, a.z, a.w),
                       scale_2(v.z, lambda, b.x, b.y), scale_2(v.w, lambda, b.z, b.w));
   }
@@ -228,38 +296,15 @@ class GateMaker {
     return column_ + k < row_ ? value : column_ + k == row_ ? value + D_ : 0.0F;
   }
 
+  const Shared& shared_;
   const __nv_bfloat16* products_;
+  int blocks_, lane_;
   float D_;
+  int row_, column_;  // of the piece on the diagonal
+  int i_[2], j_[2];   // of the whole pieces
   bool second_;
-  int row_, column_;       // of the piece on the diagonal
-  int i0_, j0_, i1_, j1_;  // of the whole pieces
-  uint4 whole0_, whole1_;
-  uint2 diagonal_;
+  Cursor<token_slots> token_;
+  Cursor<gate_slots> gate_;
 };
-
-__device__ __forceinline__ void make_gates(const Scan& scan, const Shared& shared, int head,
-                                           int group, int thread, int lane) {
-  GateMaker gate(scan, head, group, thread);
-  GateMaker next = gate;
-  wait_for_previous_kernel();  // C_i B_j
-  next.fetch(0, scan.blocks);
-  Cursor<token_slots> token;
-  Cursor<gate_slots> out;
-  for (int step = 0; step < scan.steps; ++step) {
-    gate = next;
-    next.fetch(step + 1, scan.blocks);
-    wait(shared.token_full(token.slot), token.parity);
-    gate.scale(shared.decays(token.slot));
-    __syncwarp();
-    if (lane == 0) arrive(shared.token_empty(token.slot));
-    wait(shared.gate_empty(out.slot), out.parity ^ 1);
-    gate.store(shared.gate(out.slot));
-    fence_async();
-    __syncwarp();
-    if (lane == 0) arrive(shared.gate_full(out.slot));
-    token.advance();
-    out.advance();
-  }
-}
 
 }  // namespace chunkstate::cuda::hopper_scan

@@ -45,14 +45,16 @@ struct Maps {
   CUtensorMap x, B, C, y;
 };
 
-/// The decay factors of a step's tokens; lambda_i is log2 of the decay from the step's start to i.
+/// The decay factors of a step's tokens in shared memory; lambda_i is log2 of the decay from the
+/// step's start to i. Byte offsets, because these are read with 32-bit shared addresses.
 struct Decays {
-  float lambda[block];
-  float shifted[block];          // lambda_j - log2 delta_j
-  float in[block];               // 2^lambda_i, in fragment order
-  std::uint32_t out[block / 2];  // bf16 pairs 2^(lambda_last - lambda_j) delta_j, in fragment order
-  float total;                   // 2^lambda_last
-  float unused[3];
+  static constexpr int lambda = 0;           // [block]
+  static constexpr int shifted = 4 * block;  // [block]  lambda_j - log2 delta_j
+  static constexpr int in = 8 * block;       // [block]  2^lambda_i, in fragment order
+  static constexpr int out = 12 * block;     // [block]  bf16 2^(lambda_last - lambda_j) delta_j,
+                                             //          in fragment order
+  static constexpr int total = 14 * block;   // 2^lambda_last
+  static constexpr int bytes = 14 * block + 16;
 };
 // The token pair m of 32 belongs to lane m % 4 of a group of four in a product's fragments: its 8
 // pairs lie side by side.
@@ -61,10 +63,9 @@ __device__ __forceinline__ int fragment_pair(int m) { return (m & 3) * 8 + (m >>
 /// A block's shared memory.
 class Shared {
  public:
-  __device__ explicit Shared(std::uint8_t* memory) {
-    const std::uint32_t start = shared_address(memory);
-    base_ = (start + 1023) & ~1023U;  // the swizzle repeats every 1024 bytes
-    decays_ = reinterpret_cast<Decays*>(memory + (base_ - start) + decays_offset);
+  __device__ explicit Shared(std::uint8_t* memory)
+      : base_((shared_address(memory) + 1023) & ~1023U) {  // the swizzle repeats every 1024 bytes
+    asm volatile("" : "+r"(base_));  // or the compiler forms it again at every use
   }
   static constexpr int bytes() { return 1024 + barrier_offset + barriers * 8; }
 
@@ -77,7 +78,9 @@ class Shared {
   __device__ std::uint32_t output(int slot) const {
     return base_ + output_offset + slot * tile_bytes;
   }
-  __device__ Decays& decays(int slot) const { return decays_[slot]; }
+  __device__ std::uint32_t decays(int slot) const {
+    return base_ + decays_offset + slot * Decays::bytes;
+  }
 
   // full: ready to be read; empty: may be overwritten.
   __device__ std::uint32_t token_full(int slot) const { return barrier(slot); }
@@ -100,8 +103,7 @@ class Shared {
   static constexpr int gate_offset = shared_offset + shared_slots * 4 * tile_bytes;
   static constexpr int output_offset = gate_offset + gate_slots * tile_bytes;
   static constexpr int decays_offset = output_offset + output_slots * tile_bytes;
-  static constexpr int barrier_offset =
-      decays_offset + token_slots * static_cast<int>(sizeof(Decays));
+  static constexpr int barrier_offset = decays_offset + token_slots * Decays::bytes;
   static constexpr int gate_barrier = 2 * token_slots + 2 * shared_slots;
   static constexpr int output_barrier = gate_barrier + 2 * gate_slots;
   static constexpr int barriers = output_barrier + 2 * output_slots;
@@ -109,7 +111,6 @@ class Shared {
   __device__ std::uint32_t barrier(int index) const { return base_ + barrier_offset + 8 * index; }
 
   std::uint32_t base_;
-  Decays* decays_;
 };
 
 /// A position in a ring: the slot of a step and the parity of its barriers' phase.

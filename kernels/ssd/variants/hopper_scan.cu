@@ -123,11 +123,13 @@ __global__ void __launch_bounds__(threads, 1)
     } else if (warp == 1) {
       if (lane == 0) copy_out(scan, maps, shared, head);
     } else {
-      make_decays(scan, shared, head, warp - 2, lane);
+      DecayMaker(scan, shared, head, lane).run(warp - 2);
     }
   } else if (warp < 2 * helper_warps) {
     give_registers<152>();
-    make_gates(scan, shared, head, group, static_cast<int>(threadIdx.x) - 128, lane);
+    GateMaker gates(scan, shared, head, group, static_cast<int>(threadIdx.x) - 128);
+    wait_for_previous_kernel();  // C_i B_j
+    gates.run(scan.steps);
   } else {
     take_registers<240>();
     Products<cluster> products(scan, shared, head, warp - 2 * helper_warps, lane);
@@ -198,7 +200,7 @@ bool fits(SsdSemantics semantics, const SsdArgs& args) {
   return device_limits().compute_capability == 90 && blocks_fit && args.x.extent[2] == head_dim &&
          args.B.extent[2] == state_dim && args.x.extent[0] <= std::numeric_limits<int>::max() / 2 &&
          is_plain_matrix(args.x) && is_plain_matrix(args.B) && is_plain_matrix(args.C) &&
-         is_plain_matrix(args.y) && allows_vectors<4>(args.state);
+         is_plain_matrix(args.y) && args.dt.dtype == DType::bf16 && allows_vectors<4>(args.state);
 }
 
 void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
@@ -214,9 +216,8 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   scan.blocks = static_cast<int>(ceil_div(tokens, block));
   scan.chunk_blocks = forgets ? static_cast<int>(chunk_blocks) : 0;
   scan.first_block = forgets ? static_cast<int>(args.first_position / block % chunk_blocks) : 0;
-  const auto dt_bytes = static_cast<std::int64_t>(bytes_of(args.dt.dtype));
   scan.prefetch_dt = reinterpret_cast<std::uintptr_t>(args.dt.data) % 16 == 0 &&
-                     args.dt.stride[0] * dt_bytes % 16 == 0 && heads * dt_bytes % 16 == 0;
+                     args.dt.stride[0] * 2 % 16 == 0 && heads * 2 % 16 == 0;
 
   const Workspace workspace(groups * scan.blocks * block * block * 2, stream);
   auto* const products = workspace.as<__nv_bfloat16>();
