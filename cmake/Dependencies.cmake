@@ -2,6 +2,7 @@
 
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+if(NOT CHUNKSTATE_KERNELS_ONLY)  # kernels/ itself needs only the two above and CUDA
 find_package(MPI REQUIRED COMPONENTS CXX)
 find_package(PkgConfig REQUIRED)
 find_package(HDF5 REQUIRED COMPONENTS C HL)
@@ -32,14 +33,7 @@ add_library(chunkstate_xxhash INTERFACE)
 target_include_directories(chunkstate_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE_DIR})
 target_compile_definitions(chunkstate_xxhash INTERFACE XXH_INLINE_ALL)
 
-# OpenBLAS: fp32 GEMM on the CPU.
-find_path(CBLAS_INCLUDE_DIR cblas.h REQUIRED
-  PATH_SUFFIXES openblas x86_64-linux-gnu x86_64-linux-gnu/openblas-pthread openblas-pthread)
-find_library(OPENBLAS_LIBRARY openblas REQUIRED
-  PATH_SUFFIXES x86_64-linux-gnu/openblas-pthread openblas-pthread)
-add_library(chunkstate_blas INTERFACE)
-target_include_directories(chunkstate_blas SYSTEM INTERFACE ${CBLAS_INCLUDE_DIR})
-target_link_libraries(chunkstate_blas INTERFACE ${OPENBLAS_LIBRARY})
+endif()
 
 # CUDA: AUTO takes it when nvcc is there; ON insists.
 set(CHUNKSTATE_WITH_CUDA OFF)

@@ -34,8 +34,10 @@ function(chunkstate_library name)
   if(CHUNKSTATE_WITH_CUDA AND arg_CUDA_SOURCES)
     target_sources(${name} PRIVATE ${arg_CUDA_SOURCES})
     # CMake 3.25 silently drops CUDA_STANDARD 20 for nvcc, so the flag is passed by hand.
+    # 554: nvcc warns of every conversion operator to const views that a kernel's arguments carry.
     target_compile_options(${name} PRIVATE
-      $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -lineinfo --expt-relaxed-constexpr>)
+      $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -lineinfo --expt-relaxed-constexpr -diag-suppress=554
+                                 -Xcompiler=-Wall,-Wextra>)
   endif()
 endfunction()
 

@@ -43,7 +43,7 @@ struct View {
   }
 
   template <class... Index>
-  T& operator()(Index... index) const {
+  constexpr T& operator()(Index... index) const {
     static_assert(sizeof...(Index) == Rank);
     std::int64_t offset = 0;
     int d = 0;
@@ -84,7 +84,7 @@ struct BasicAnyView {
 
   /// The address of an element; further elements of its row follow if stride[Rank - 1] is 1.
   template <class... Index>
-  Byte* at(Index... index) const {
+  constexpr Byte* at(Index... index) const {
     static_assert(sizeof...(Index) == Rank);
     std::int64_t offset = 0;
     int d = 0;

@@ -2,6 +2,7 @@
 #include "kernels/ssd/variants.hpp"
 
 #include "kernels/ssd/ssd.hpp"
+#include "kernels/ssd/variants_cuda.hpp"
 
 namespace chunkstate {
 
@@ -17,44 +18,51 @@ void own_end_state(const Executor& exec, const SsdArgs& args);
 
 namespace {
 
+// nullptr in a build without the CUDA backend, which has no such function to point to.
+template <void (*function)(const SsdArgs&, CUstream_st*)>
+constexpr auto gpu() -> void (*)(const SsdArgs&, CUstream_st*) {
+  if constexpr (CHUNKSTATE_HAS_CUDA) return function;
+  return nullptr;
+}
+
 constexpr SsdVariant variants[] = {
     {.name = "sequential",
      .summary = "Token by token: the definition.",
      .semantics = SsdSemantics::exact,
      .tolerance = 1e-5F,
      .cpu = cpu::sequential,
-     .cuda = nullptr},
+     .cuda = gpu<cuda::ssd_sequential>()},
     {.name = "default",
      .summary = "Stage by stage with all intermediates in memory: the baseline.",
      .semantics = SsdSemantics::exact,
      .tolerance = 1e-5F,
      .cpu = cpu::default_scan,
-     .cuda = nullptr},
+     .cuda = gpu<cuda::ssd_default>()},
     {.name = "default_optimized",
      .summary = "Fused, blocked and vectorised; exact for every chunk size.",
      .semantics = SsdSemantics::exact,
      .tolerance = 1e-5F,
      .cpu = cpu::default_optimized,
-     .cuda = nullptr},
+     .cuda = gpu<cuda::ssd_default_optimized>()},
     {.name = "independent",
      .summary = "Every chunk starts from a zero state.",
      .semantics = SsdSemantics::independent,
      .tolerance = 1e-5F,
      .cpu = cpu::independent,
-     .cuda = nullptr},
+     .cuda = gpu<cuda::ssd_independent>()},
     {.name = "lookback",
      .summary = "The state of the current and of at most k previous chunks.",
      .semantics = SsdSemantics::lookback,
      .tolerance = 1e-5F,
      .cpu = cpu::lookback,
-     .cuda = nullptr},
+     .cuda = gpu<cuda::ssd_lookback>()},
     {.name = "own_end_state",
      .summary =
          "Every token also reads its own chunk's end state, as the seed project's code does.",
      .semantics = SsdSemantics::own_end_state,
      .tolerance = 1e-5F,
      .cpu = cpu::own_end_state,
-     .cuda = nullptr},
+     .cuda = gpu<cuda::ssd_own_end_state>()},
 };
 
 }  // namespace

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <string>
+
+#include "kernels/attention/attention.hpp"
+#include "kernels/base/check.hpp"
+#include "kernels/base/cuda_check.cuh"
+#include "kernels/base/elements.cuh"
+#include "kernels/base/workspace.cuh"
+
+// Decode attention: the keys of a sequence are split among blocks, which leave partial results that
+// a second kernel adds in the order of the keys. The split depends on the key's index alone, so a
+// sequence's result depends neither on the capacity of its cache nor on its neighbours in the
+// batch.
+namespace chunkstate::cuda {
+namespace {
+
+constexpr int warps = 4;
+constexpr int threads = warps * warp_size;
+constexpr int keys_per_split = 128;  // 16 splits at 2048 keys: with 8 kv heads one block per
+                                     // multiprocessor of an H100
+constexpr int group = 4;             // query heads that share one reading of keys and values
+constexpr int max_per_lane = 8;      // elements of a row a lane holds
+constexpr std::int64_t max_head_dim = max_per_lane * warp_size;
+constexpr float log2_e = 1.4426950408889634F;
+
+// How the lanes of a warp share rows of head_dim elements: with vectors, lanes_per_row (a power of
+// two) neighbours hold 8 elements each and the warp has several rows at once; without, lane l holds
+// elements l, l + 32, ... of one row.
+template <bool vectors>
+struct RowOfLane {
+  int lanes_per_row, element, row;  // row: which of the warp's rows at once
+
+  __device__ RowOfLane(int head_dim, int lane) : lanes_per_row(warp_size), element(lane), row(0) {
+    if constexpr (vectors) {
+      while (lanes_per_row / 2 * max_per_lane >= head_dim) lanes_per_row /= 2;
+      element = lane % lanes_per_row * max_per_lane;
+      row = lane / lanes_per_row;
+    }
+  }
+  __device__ int rows_at_once() const { return warp_size / lanes_per_row; }
+  __device__ int index(int k) const { return vectors ? element + k : element + k * warp_size; }
+
+  __device__ void load(const std::byte* row_start, DType dtype, int head_dim,
+                       float (&value)[max_per_lane]) const {
+#pragma unroll
+    for (int k = 0; k < max_per_lane; ++k) value[k] = 0.0F;
+    const auto bytes = static_cast<int>(bytes_of(dtype));
+    if constexpr (vectors) {
+      if (element < head_dim) load_elements(row_start + element * bytes, dtype, value);
+    } else {
+#pragma unroll
+      for (int k = 0; k < max_per_lane; ++k) {
+        if (index(k) < head_dim) value[k] = load_element(row_start + index(k) * bytes, dtype);
+      }
+    }
+  }
+};
+
+// partial: per (sequence, head, split) the maximum of the scores, the sum of the probabilities
+// relative to it, then head_dim unnormalised outputs.
+template <bool vectors>
+__global__ void __launch_bounds__(threads)
+    split_kernel(AttentionStepArgs args, float* partial, int splits) {
+  __shared__ float probability[group][keys_per_split];
+  __shared__ float warp_output[warps][group][max_head_dim];
+  const std::int64_t kv_heads = args.k.extent[2];
+  const int heads_per_kv = static_cast<int>(args.q.extent[1] / kv_heads);
+  const int head_dim = static_cast<int>(args.q.extent[2]);
+  const int split = static_cast<int>(blockIdx.x % splits);
+  const std::int64_t kv_head = blockIdx.x / splits % kv_heads;
+  const std::int64_t sequence = blockIdx.x / splits / kv_heads;
+  const std::int64_t first = static_cast<std::int64_t>(split) * keys_per_split;
+  const auto keys =
+      static_cast<int>(min(args.lengths(sequence) - first, std::int64_t{keys_per_split}));
+  if (keys <= 0) return;
+  const int warp = static_cast<int>(threadIdx.x) / warp_size;
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const RowOfLane<vectors> mine(head_dim, lane);
+  const int rows_at_once = mine.rows_at_once();
+
+  for (int offset = 0; offset < heads_per_kv; offset += group) {
+    const int count = min(group, heads_per_kv - offset);
+    const std::int64_t head = kv_head * heads_per_kv + offset;
+    float q[group][max_per_lane] = {};
+    for (int h = 0; h < count; ++h) {
+#pragma unroll
+      for (int g = 0; g < group; ++g) {
+        if (g == h) mine.load(args.q.at(sequence, head + h, 0), args.q.dtype, head_dim, q[g]);
+      }
+    }
+
+    for (int base = warp * rows_at_once; base < keys; base += warps * rows_at_once) {
+      const int key = base + mine.row;
+      float k[max_per_lane];
+      mine.load(args.k.at(sequence, first + min(key, keys - 1), kv_head, 0), args.k.dtype, head_dim,
+                k);
+#pragma unroll
+      for (int h = 0; h < group; ++h) {
+        float score = 0.0F;
+#pragma unroll
+        for (int e = 0; e < max_per_lane; ++e) score += q[h][e] * k[e];
+        for (int step = mine.lanes_per_row / 2; step > 0; step /= 2) {
+          score += __shfl_xor_sync(full_warp, score, step);
+        }
+        if (lane % mine.lanes_per_row == 0 && key < keys) {
+          probability[h][key] = score * args.scale * log2_e;
+        }
+      }
+    }
+    __syncthreads();
+
+    for (int h = warp; h < count; h += warps) {
+      float maximum = -INFINITY;
+      for (int key = lane; key < keys; key += warp_size)
+        maximum = fmaxf(maximum, probability[h][key]);
+      maximum = warp_max(maximum);
+      float sum = 0.0F;
+      for (int key = lane; key < keys; key += warp_size) {
+        probability[h][key] = exp2f(probability[h][key] - maximum);
+        sum += probability[h][key];
+      }
+      sum = warp_sum(sum);
+      if (lane == 0) {
+        float* out =
+            partial + ((sequence * args.q.extent[1] + head + h) * splits + split) * (head_dim + 2);
+        out[0] = maximum;
+        out[1] = sum;
+      }
+    }
+    __syncthreads();
+
+    float output[group][max_per_lane] = {};
+    for (int key = warp * rows_at_once + mine.row; key < keys; key += warps * rows_at_once) {
+      float v[max_per_lane];
+      mine.load(args.v.at(sequence, first + key, kv_head, 0), args.v.dtype, head_dim, v);
+#pragma unroll
+      for (int h = 0; h < group; ++h) {
+        const float p = h < count ? probability[h][key] : 0.0F;
+#pragma unroll
+        for (int e = 0; e < max_per_lane; ++e) output[h][e] += p * v[e];
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < group; ++h) {
+#pragma unroll
+      for (int e = 0; e < max_per_lane; ++e) {
+        for (int step = mine.lanes_per_row; step < warp_size; step *= 2) {
+          output[h][e] += __shfl_xor_sync(full_warp, output[h][e], step);
+        }
+        if (mine.row == 0 && mine.index(e) < head_dim) {
+          warp_output[warp][h][mine.index(e)] = output[h][e];
+        }
+      }
+    }
+    __syncthreads();
+    for (int index = threadIdx.x; index < count * head_dim; index += threads) {
+      const int h = index / head_dim;
+      const int d = index % head_dim;
+      float value = 0.0F;
+      for (int w = 0; w < warps; ++w) value += warp_output[w][h][d];
+      partial[((sequence * args.q.extent[1] + head + h) * splits + split) * (head_dim + 2) + 2 +
+              d] = value;
+    }
+    __syncthreads();
+  }
+}
+
+// One block per (sequence, head), one thread per element.
+__global__ void combine_kernel(AttentionStepArgs args, const float* partial, int splits) {
+  const std::int64_t heads = args.q.extent[1];
+  const std::int64_t head_dim = args.q.extent[2];
+  const std::int64_t sequence = blockIdx.x / heads;
+  const std::int64_t head = blockIdx.x % heads;
+  const std::int64_t used = ceil_div(args.lengths(sequence), keys_per_split);
+  const float* const start = partial + (sequence * heads + head) * splits * (head_dim + 2);
+
+  float maximum = -INFINITY;
+  for (std::int64_t s = 0; s < used; ++s) maximum = fmaxf(maximum, start[s * (head_dim + 2)]);
+  for (std::int64_t d = threadIdx.x; d < head_dim; d += blockDim.x) {
+    float value = 0.0F, sum = 0.0F;
+    for (std::int64_t s = 0; s < used; ++s) {
+      const float* split = start + s * (head_dim + 2);
+      const float weight = exp2f(split[0] - maximum);
+      sum += weight * split[1];
+      value += weight * split[2 + d];
+    }
+    store_element(args.y.at(sequence, head, d), args.y.dtype, value / sum);
+  }
+}
+
+}  // namespace
+
+void attention_step(const AttentionStepArgs& args, CUstream_st* stream) {
+  const auto [batch, heads, head_dim] = args.q.extent;
+  if (batch == 0 || heads == 0 || head_dim == 0) return;
+  if (head_dim > max_head_dim) {
+    throw ShapeError("attention_step: head_dim is " + std::to_string(head_dim) +
+                     ", the cuda backend takes at most " + std::to_string(max_head_dim));
+  }
+  const auto splits = static_cast<int>(ceil_div(args.k.extent[1], keys_per_split));
+  const Workspace workspace(batch * heads * splits * (head_dim + 2) * 4, stream);
+  auto* const partial = workspace.as<float>();
+  const auto blocks = static_cast<unsigned>(batch * args.k.extent[2] * splits);
+  if (allows_vectors<8>(args.q) && allows_vectors<8>(args.k) && allows_vectors<8>(args.v)) {
+    split_kernel<true><<<blocks, threads, 0, stream>>>(args, partial, splits);
+  } else {
+    split_kernel<false><<<blocks, threads, 0, stream>>>(args, partial, splits);
+  }
+  check_cuda(cudaGetLastError(), "attention_step split launch");
+  combine_kernel<<<static_cast<unsigned>(batch * heads), 128, 0, stream>>>(args, partial, splits);
+  check_cuda(cudaGetLastError(), "attention_step combine launch");
+}
+
+}  // namespace chunkstate::cuda

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/base/cuda_check.cuh"
+#include "kernels/base/elements.cuh"
+#include "kernels/conv1d/conv1d.hpp"
+
+namespace chunkstate::cuda {
+namespace {
+
+constexpr int threads = 128;
+constexpr int tokens_per_thread = 8;  // 11 rows are read for 8 written, the other 3 from L1 or L2
+constexpr int common_taps = 4;        // Mamba-2's kernel width: its window stays in registers
+
+/// Input of token `token`, which may lie in the window before the first one.
+template <int N, Storage storage = Storage::mixed>
+__device__ __forceinline__ void load_input(const Conv1dArgs& args, std::int64_t token,
+                                           std::int64_t c, float (&value)[N]) {
+  const std::int64_t past = args.weight.extent[1] - 1;
+  if (token >= 0) {
+    load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), value);
+  } else if (args.window.data != nullptr) {
+    load_elements(args.window.at(past + token, c), args.window.dtype, value);
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) value[k] = 0.0F;
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void load_bias(const ConstAnyView<1>& bias, std::int64_t c,
+                                          float (&value)[N]) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) value[k] = 0.0F;
+  if (bias.data != nullptr) load_elements(bias.at(c), bias.dtype, value);
+}
+
+// A thread makes N channels of tokens_per_thread tokens, after asking for all their inputs.
+template <int N, Storage storage>
+__global__ void __launch_bounds__(threads) conv1d_kernel(Conv1dArgs args) {
+  constexpr int past = common_taps - 1;
+  const auto [tokens, channels] = args.x.extent;
+  const auto blocks_per_row = static_cast<unsigned>(ceil_div(channels, threads * N));
+  const std::int64_t c =
+      (static_cast<std::int64_t>(blockIdx.x % blocks_per_row) * threads + threadIdx.x) * N;
+  const std::int64_t begin =
+      static_cast<std::int64_t>(blockIdx.x / blocks_per_row) * tokens_per_thread;
+  if (c >= channels) return;
+
+  float input[past + tokens_per_thread][N];
+#pragma unroll
+  for (int t = 0; t < past + tokens_per_thread; ++t) {
+    const std::int64_t token = min(begin + t - past, tokens - 1);
+    if (t >= past || begin > 0) {  // a multiple of tokens_per_thread, so that all of them exist
+      load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), input[t]);
+    } else {
+      load_input(args, token, c, input[t]);
+    }
+  }
+  float weight[N][common_taps], bias[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    if constexpr (N > 1) {
+      load_elements(args.weight.at(c + k, 0), type_of<storage>(args.weight.dtype), weight[k]);
+    } else {
+      for (int tap = 0; tap < common_taps; ++tap) {
+        weight[k][tap] = load_element(args.weight.at(c + k, tap), args.weight.dtype);
+      }
+    }
+  }
+  load_bias(args.bias, c, bias);
+
+#pragma unroll
+  for (int t = 0; t < tokens_per_thread; ++t) {
+    if (begin + t >= tokens) return;
+    float sum[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      sum[k] = bias[k];
+#pragma unroll
+      for (int tap = 0; tap < common_taps; ++tap) sum[k] += weight[k][tap] * input[t + tap][k];
+      sum[k] = silu(sum[k]);
+    }
+    store_elements(args.y.at(begin + t, c), type_of<storage>(args.y.dtype), sum);
+  }
+}
+
+// Any number of taps: one thread per token and channel.
+__global__ void __launch_bounds__(row_threads) conv1d_general_kernel(Conv1dArgs args) {
+  const auto [token, c] = row_position<1>(args.x.extent[1]);
+  if (c >= args.x.extent[1]) return;
+  const std::int64_t taps = args.weight.extent[1];
+  float sum[1];
+  load_bias(args.bias, c, sum);
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    float input[1];
+    load_input(args, token + tap - (taps - 1), c, input);
+    sum[0] += load_element(args.weight.at(c, tap), args.weight.dtype) * input[0];
+  }
+  store_element(args.y.at(token, c), args.y.dtype, silu(sum[0]));
+}
+
+// A launch of its own: the blocks of the kernels above read the window that this one overwrites. A
+// thread moves its channel's entries towards the past, so it reads each before writing it.
+__global__ void __launch_bounds__(row_threads) update_window_kernel(Conv1dArgs args) {
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * row_threads + threadIdx.x;
+  if (c >= args.x.extent[1]) return;
+  const std::int64_t tokens = args.x.extent[0];
+  const std::int64_t past = args.weight.extent[1] - 1;
+  for (std::int64_t k = 0; k < past; ++k) {
+    float input[1];
+    load_input(args, tokens - past + k, c, input);
+    store_elements(args.window.at(k, c), args.window.dtype, input);
+  }
+}
+
+// One thread per sequence and channel.
+__global__ void __launch_bounds__(row_threads) conv1d_step_kernel(Conv1dStepArgs args) {
+  const auto [sequence, c] = row_position<1>(args.x.extent[1]);
+  if (c >= args.x.extent[1]) return;
+  const std::int64_t past = args.weight.extent[1] - 1;
+  const float current = load_element(args.x.at(sequence, c), args.x.dtype);
+  float sum[1];
+  load_bias(args.bias, c, sum);
+  for (std::int64_t k = 0; k < past; ++k) {
+    std::byte* entry = args.window.at(sequence, k, c);
+    sum[0] += load_element(args.weight.at(c, k), args.weight.dtype) *
+              load_element(entry, args.window.dtype);
+    store_element(entry, args.window.dtype,
+                  k + 1 < past ? load_element(args.window.at(sequence, k + 1, c), args.window.dtype)
+                               : current);
+  }
+  sum[0] += load_element(args.weight.at(c, past), args.weight.dtype) * current;
+  store_element(args.y.at(sequence, c), args.y.dtype, silu(sum[0]));
+}
+
+}  // namespace
+
+void conv1d(const Conv1dArgs& args, CUstream_st* stream) {
+  const auto [tokens, channels] = args.x.extent;
+  const std::int64_t taps = args.weight.extent[1];
+  if (tokens == 0 || channels == 0) return;
+  const std::int64_t runs = ceil_div(tokens, tokens_per_thread);
+  if (taps != common_taps) {
+    conv1d_general_kernel<<<row_blocks(tokens, channels, 1), row_threads, 0, stream>>>(args);
+  } else {
+    const bool vectors = allows_vectors<4>(args.x) && allows_vectors<4>(args.weight) &&
+                         allows_vectors<4>(args.y) && allows_vectors<4>(args.bias) &&
+                         allows_vectors<4>(args.window);
+    with_storage<4>(
+        vectors, storage_of(args.x, args.weight, args.y), [&]<int N, Storage storage>() {
+          const auto blocks = static_cast<unsigned>(runs * ceil_div(args.x.extent[1], threads * N));
+          conv1d_kernel<N, storage><<<blocks, threads, 0, stream>>>(args);
+        });
+  }
+  check_cuda(cudaGetLastError(), "conv1d launch");
+  if (args.window && taps > 1) {
+    update_window_kernel<<<row_blocks(1, channels, 1), row_threads, 0, stream>>>(args);
+    check_cuda(cudaGetLastError(), "conv1d window launch");
+  }
+}
+
+void conv1d_step(const Conv1dStepArgs& args, CUstream_st* stream) {
+  const auto [batch, channels] = args.x.extent;
+  if (batch == 0 || channels == 0) return;
+  conv1d_step_kernel<<<row_blocks(batch, channels, 1), row_threads, 0, stream>>>(args);
+  check_cuda(cudaGetLastError(), "conv1d_step launch");
+}
+
+}  // namespace chunkstate::cuda

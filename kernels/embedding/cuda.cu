@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/base/cuda_check.cuh"
+#include "kernels/base/elements.cuh"
+#include "kernels/embedding/embedding.hpp"
+
+namespace chunkstate::cuda {
+namespace {
+
+template <int N>
+__global__ void __launch_bounds__(row_threads) embedding_kernel(EmbeddingArgs args) {
+  const auto [token, c] = row_position<N>(args.y.extent[1]);
+  if (c >= args.y.extent[1]) return;
+  float value[N];
+  load_elements(args.table.at(args.tokens(token), c), args.table.dtype, value);
+  store_elements(args.y.at(token, c), args.y.dtype, value);
+}
+
+}  // namespace
+
+void embedding(const EmbeddingArgs& args, CUstream_st* stream) {
+  const auto [tokens, channels] = args.y.extent;
+  if (tokens == 0 || channels == 0) return;
+  if (allows_vectors<8>(args.table) && allows_vectors<8>(args.y)) {
+    embedding_kernel<8><<<row_blocks(tokens, channels, 8), row_threads, 0, stream>>>(args);
+  } else {
+    embedding_kernel<1><<<row_blocks(tokens, channels, 1), row_threads, 0, stream>>>(args);
+  }
+  check_cuda(cudaGetLastError(), "embedding launch");
+}
+
+}  // namespace chunkstate::cuda

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/linear/linear.hpp"
+
+namespace chunkstate::cuda {
+
+/// The product through cuBLASLt. False, without having done anything, where the library has no
+/// algorithm: storage types that it does not combine, a bias, or addresses it does not take.
+/// fp32 operands give true fp32 (no tf32). Sums are fp32 and ordered: no reduction through atomics.
+bool linear_by_library(const LinearArgs& args, CUstream_st* stream);
+
+}  // namespace chunkstate::cuda

@@ -1,0 +1,8 @@
+# Tests and benchmarks that need a GPU. Their main returns 77 without one: CTest counts that as skipped.
+chunkstate_test(kernels_cuda_test
+  SOURCES gpu_test_main.cpp kernels/cuda_test.cpp kernels/cuda_ssd_test.cpp
+  LINK chunkstate_kernels CUDA::cudart_static LABELS gpu)
+set_tests_properties(kernels_cuda_test PROPERTIES SKIP_RETURN_CODE 77)
+
+add_executable(kernels_cuda_bench kernels/cuda_bench.cpp)
+target_link_libraries(kernels_cuda_bench PRIVATE chunkstate_kernels CUDA::cudart_static)
