@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/checkpoint.hpp"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -11,8 +9,8 @@
 #include <set>
 #include <unordered_map>
 
+#include "core/digest.hpp"
 #include "core/errors.hpp"
-#include "core/hex.hpp"
 #include "core/input_file.hpp"
 #include "core/json_input.hpp"
 #include "core/safetensors.hpp"
@@ -122,16 +120,12 @@ class SafetensorsCheckpoint final : public Checkpoint {
 
   std::string digest() const override {
     std::call_once(digest_once_, [this] {
-      XXH3_state_t* state = XXH3_createState();
-      XXH3_128bits_reset(state);
+      Digest digest;
       for (const auto& file : files_) {
         file->check_size();
-        const std::string_view bytes = file->bytes();
-        XXH3_128bits_update(state, bytes.data(), bytes.size());
+        digest.bytes(file->bytes());
       }
-      const XXH128_hash_t hash = XXH3_128bits_digest(state);
-      XXH3_freeState(state);
-      digest_ = hex(hash.high64) + hex(hash.low64);
+      digest_ = digest.hex();
     });
     return digest_;
   }

@@ -36,6 +36,26 @@ ConvOutput split_conv(const ModelConfig& config, const AnyView<2>& conv) {
           split_last(conv.slice(1, C, config.conv_channels()), config.groups, config.state_dim)};
 }
 
+// What a scan over many tokens and a step of a batch have in common, for the rows [begin, end).
+template <class Args>
+Args scan_args(const ModelConfig& config, const MambaWeights& w, const Projected& projected,
+               const AnyView<2>& conv_rows, const AnyView<2>& scanned, std::int64_t begin,
+               std::int64_t end) {
+  const ConvOutput out = split_conv(config, conv_rows);
+  Args args;
+  args.x = out.x;
+  args.dt = projected.dt.slice(0, begin, end);
+  args.B = out.B;
+  args.C = out.C;
+  args.A = w.A;
+  args.dt_bias = w.dt_bias;
+  args.D = w.D;
+  args.dt_min = config.dt_min;
+  args.dt_max = config.dt_max;
+  args.y = split_last(scanned.slice(0, begin, end), config.mamba_heads, config.mamba_head_dim);
+  return args;
+}
+
 // Many tokens of one sequence.
 void scan_piece(const LayerContext& context, std::size_t layer, const MambaWeights& w,
                 const PackedTokens::Piece& piece, const Projected& projected,
@@ -49,18 +69,7 @@ void scan_piece(const LayerContext& context, std::size_t layer, const MambaWeigh
                         context.state.conv_window(layer)[piece.sequence], conv_rows});
 
   const SsdSettings& ssd = context.state.ssd();
-  const ConvOutput out = split_conv(config, conv_rows);
-  SsdArgs args;
-  args.x = out.x;
-  args.dt = projected.dt.slice(0, begin, end);
-  args.B = out.B;
-  args.C = out.C;
-  args.A = w.A;
-  args.dt_bias = w.dt_bias;
-  args.D = w.D;
-  args.dt_min = config.dt_min;
-  args.dt_max = config.dt_max;
-  args.y = split_last(scanned.slice(0, begin, end), config.mamba_heads, config.mamba_head_dim);
+  auto args = scan_args<SsdArgs>(config, w, projected, conv_rows, scanned, begin, end);
   args.state = context.state.ssd_state(layer)[piece.sequence];
   args.first_position = piece.first_position;
   args.chunk_size = ssd.chunk_size;
@@ -82,18 +91,7 @@ void scan_step(const LayerContext& context, std::size_t layer, const MambaWeight
               {projected.xBC.slice(0, begin, end), w.conv, w.conv_bias,
                context.state.conv_window(layer).slice(0, first, first + run.batch), conv_rows});
 
-  const ConvOutput out = split_conv(config, conv_rows);
-  SsdStepArgs args;
-  args.x = out.x;
-  args.dt = projected.dt.slice(0, begin, end);
-  args.B = out.B;
-  args.C = out.C;
-  args.A = w.A;
-  args.dt_bias = w.dt_bias;
-  args.D = w.D;
-  args.dt_min = config.dt_min;
-  args.dt_max = config.dt_max;
-  args.y = split_last(scanned.slice(0, begin, end), config.mamba_heads, config.mamba_head_dim);
+  auto args = scan_args<SsdStepArgs>(config, w, projected, conv_rows, scanned, begin, end);
   args.state = context.state.ssd_state(layer).slice(0, first, first + run.batch);
   args.positions = {context.packed.positions.data + begin, {run.batch}};
   args.chunk_size = context.state.ssd().chunk_size;

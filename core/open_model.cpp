@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "core/digest.hpp"
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 
@@ -15,26 +16,6 @@ constexpr std::string_view synthetic_prefix = "synthetic:";
 constexpr std::uint64_t max_config_bytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t max_tokenizer_bytes = std::uint64_t{1} << 28;
 
-std::string hex_digest(const std::vector<std::string>& parts) {
-  XXH3_state_t* state = XXH3_createState();
-  XXH3_128bits_reset(state);
-  for (const std::string& part : parts) {
-    const std::uint64_t size = part.size();  // so that no two lists of parts look alike
-    XXH3_128bits_update(state, &size, sizeof(size));
-    XXH3_128bits_update(state, part.data(), part.size());
-  }
-  XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
-  XXH3_freeState(state);
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string text;
-  for (const unsigned char byte : canonical.digest) {
-    text += digits[byte >> 4];
-    text += digits[byte & 15];
-  }
-  return text;
-}
-
 }  // namespace
 
 OpenModel open_model(const ModelSource& source) {
@@ -44,7 +25,7 @@ OpenModel open_model(const ModelSource& source) {
     const std::string name = source.path.substr(synthetic_prefix.size());
     model.config = synthetic_model_config(name);
     model.checkpoint = make_synthetic_checkpoint(model.config, source.seed, source.dtype);
-    model.digest = hex_digest({name, model.checkpoint->digest()});
+    model.digest = Digest().text(name).text(model.checkpoint->digest()).hex();
     return model;
   }
 
@@ -62,7 +43,8 @@ OpenModel open_model(const ModelSource& source) {
     tokenizer_json = read_input_file(tokenizer_file, max_tokenizer_bytes);
     model.tokenizer.emplace(tokenizer_json, tokenizer_file.string(), model.config.vocab_size);
   }
-  model.digest = hex_digest({config_json, model.checkpoint->digest(), tokenizer_json});
+  model.digest =
+      Digest().text(config_json).text(model.checkpoint->digest()).text(tokenizer_json).hex();
   return model;
 }
 

@@ -32,21 +32,25 @@ struct OpenModel {
   /// 32 hex digits of shape, weights and tokenizer.
   std::string digest;
 
-  /// Ids of a prompt, begin_of_text included. A model without a tokenizer has random weights anyway: its
-  /// prompts become `stated_tokens` ids drawn from the text's hash (one per four bytes if not stated, < 0).
-  std::vector<std::int32_t> encode_prompt(const std::string& text, std::int64_t stated_tokens) const;
+  /// Ids of a prompt, begin_of_text included. A model without a tokenizer has random weights
+  /// anyway: its prompts become `stated_tokens` ids drawn from the text's hash (one per four bytes
+  /// if not stated, < 0).
+  std::vector<std::int32_t> encode_prompt(const std::string& text,
+                                          std::int64_t stated_tokens) const;
 
   /// The text of generated ids; without a tokenizer the ids themselves, separated by blanks.
   std::string decode(std::span<const std::int32_t> ids) const;
 
-  /// Ids that end a text: the tokenizer's, not config.json's, which is wrong in published checkpoints.
+  /// Ids that end a text: the tokenizer's, not config.json's, which is wrong in published
+  /// checkpoints.
   std::vector<std::int32_t> stop_tokens() const;
 };
 
 /// Throws InputError, UsageError.
 OpenModel open_model(const ModelSource& source);
 
-/// The variant by name with the model's own chunk size for chunk_size 0. Throws UsageError that lists the names.
+/// The variant by name with the model's own chunk size for chunk_size 0. Throws UsageError that
+/// lists the names.
 SsdSettings ssd_settings(const std::string& variant, std::int64_t chunk_size, std::int64_t lookback,
                          const ModelConfig& config);
 

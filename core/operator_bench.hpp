@@ -18,11 +18,13 @@ struct Timing {
   double slowest() const;
 };
 
-/// What this machine does at its best with this executor, measured now: the ceilings that shares refer to.
+/// What this machine does at its best with this executor, measured now: the ceilings that shares
+/// refer to.
 struct MachinePeaks {
-  double gemm_flops = 0;   // FLOP/s of a 1,024 x 4,096 x 4,096 product in `dtype`
-  double copy_bytes = 0;   // bytes read plus bytes written per second, copying memory beyond the caches
-  double read_bytes = 0;   // bytes per second, summing memory beyond the caches
+  double gemm_flops = 0;  // FLOP/s of a 1,024 x 4,096 x 4,096 product in `dtype`
+  double copy_bytes =
+      0;  // bytes read plus bytes written per second, copying memory beyond the caches
+  double read_bytes = 0;  // bytes per second, summing memory beyond the caches; 0: not measured (cuda)
 };
 MachinePeaks measure_peaks(const Executor& exec, DType dtype);
 
@@ -40,15 +42,17 @@ struct SsdBenchCase {
 struct SsdBenchResult {
   std::string variant;
   Timing timing;
-  double flops = 0;           // of the algorithm, causal
-  double bytes = 0;           // least that must move
-  double relative_error = 0;  // max |y - reference| / max |reference| on a few heads of the same shape
+  double flops = 0;  // of the algorithm, causal
+  double bytes = 0;  // least that must move
+  double relative_error =
+      0;  // max |y - reference| / max |reference| on a few heads of the same shape
 };
 
-/// Runs every named variant `repeats` times after one warm-up, variants in turn so that drift of the machine
-/// falls on all of them alike, inputs rotated beyond the caches. Fresh random inputs, outputs poisoned.
-/// Throws UsageError for an unknown variant or one that this backend lacks.
-std::vector<SsdBenchResult> bench_ssd(const Executor& exec, const std::vector<std::string>& variants,
+/// Runs every named variant `repeats` times after one warm-up, variants in turn so that drift of
+/// the machine falls on all of them alike, inputs rotated beyond the caches. Fresh random inputs,
+/// outputs poisoned. Throws UsageError for an unknown variant or one that this backend lacks.
+std::vector<SsdBenchResult> bench_ssd(const Executor& exec,
+                                      const std::vector<std::string>& variants,
                                       const SsdBenchCase& shape, int repeats);
 
 }  // namespace chunkstate

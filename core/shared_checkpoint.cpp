@@ -13,9 +13,7 @@ namespace {
 
 constexpr std::size_t tensor_alignment = 256;
 
-DType target_type(DType stored, DType compute) {
-  return compute == DType::fp32 ? stored : compute;
-}
+DType target_type(DType stored, DType compute) { return compute == DType::fp32 ? stored : compute; }
 
 struct Placement {
   CheckpointTensor tensor;  // data: in shared memory
@@ -43,7 +41,8 @@ void fill(const CheckpointTensor& source, DType target, std::byte* memory) {
 
 class SharedCheckpoint final : public Checkpoint {
  public:
-  SharedCheckpoint(const Checkpoint& source, std::unordered_map<std::string, CheckpointTensor> tensors)
+  SharedCheckpoint(const Checkpoint& source,
+                   std::unordered_map<std::string, CheckpointTensor> tensors)
       : tensors_(std::move(tensors)), digest_(source.digest()), bytes_(source.bytes()) {}
 
   CheckpointTensor tensor(const std::string& name,
@@ -96,7 +95,8 @@ std::shared_ptr<const Checkpoint> share_checkpoint(std::shared_ptr<const Checkpo
 
   std::byte* memory = world.host_memory(total).data();
   std::exception_ptr error;
-  const auto mine = balance(costs, world.local_size())[static_cast<std::size_t>(world.local_rank())];
+  const auto mine =
+      balance(costs, world.local_size())[static_cast<std::size_t>(world.local_rank())];
   for (const std::int64_t i : mine) {
     const Placement& placement = placements[static_cast<std::size_t>(i)];
     try {

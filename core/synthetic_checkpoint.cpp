@@ -11,8 +11,8 @@
 #include <unordered_map>
 
 #include "core/checkpoint.hpp"
+#include "core/digest.hpp"
 #include "core/errors.hpp"
-#include "core/hex.hpp"
 
 namespace chunkstate {
 namespace {
@@ -198,8 +198,7 @@ class SyntheticCheckpoint final : public Checkpoint {
       text += ' ' + name;
       for (const std::int64_t extent : extents_.at(name)) text += ' ' + std::to_string(extent);
     }
-    const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-    return hex(hash.high64) + hex(hash.low64);
+    return Digest().text(text).hex();
   }
 
  private:

@@ -29,7 +29,8 @@ class LocalCommunicator final : public Communicator {
 
   std::span<std::byte> host_memory(std::size_t bytes) override {
     // 64-byte lines, as the vector kernels like their operands.
-    memory_.push_back(std::make_unique<std::vector<Line>>((bytes + sizeof(Line) - 1) / sizeof(Line)));
+    memory_.push_back(
+        std::make_unique<std::vector<Line>>((bytes + sizeof(Line) - 1) / sizeof(Line)));
     return {reinterpret_cast<std::byte*>(memory_.back()->data()), bytes};
   }
 

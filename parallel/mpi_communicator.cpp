@@ -71,8 +71,8 @@ class MpiCommunicator final : public Communicator {
   void barrier() override {
     MPI_Request request = MPI_REQUEST_NULL;
     check(MPI_Ibarrier(world_, &request), "MPI_Ibarrier");
-    // MPI's own waits spin. Ranks that wait for the last one would take its memory bandwidth, and its
-    // core where there are more ranks than cores.
+    // MPI's own waits spin. Ranks that wait for the last one would take its memory bandwidth, and
+    // its core where there are more ranks than cores.
     constexpr timespec pause{0, 200'000};
     int done = 0;
     for (int tries = 0; done == 0; ++tries) {
@@ -167,7 +167,8 @@ class MpiCommunicator final : public Communicator {
   std::span<std::byte> host_memory(std::size_t bytes) override {
     void* own = nullptr;
     MPI_Win window = MPI_WIN_NULL;
-    // Only the host's first rank gives memory, in whole cache lines, so that nothing else shares one.
+    // Only the host's first rank gives memory, in whole cache lines, so that nothing else shares
+    // one.
     const auto lines = static_cast<MPI_Aint>((bytes + 63) / 64 * 64);
     check(MPI_Win_allocate_shared(local_rank_ == 0 ? lines : 0, 1, MPI_INFO_NULL, host_world_,
                                   static_cast<void*>(&own), &window),

@@ -6,8 +6,8 @@
 
 namespace chunkstate {
 
-/// Rows of text in aligned columns for a terminal: the first column flush left, the others flush right,
-/// a rule under the header.
+/// Rows of text in aligned columns for a terminal: the first column flush left, the others flush
+/// right, a rule under the header.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}

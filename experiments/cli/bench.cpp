@@ -12,9 +12,10 @@ std::string share_of_peak(double value, double peak) {
 }
 
 void print_peaks(const MachinePeaks& peaks) {
-  fmt::print("measured in this run: matrix product {} GFLOP/s, copy {} GB/s, read {} GB/s\n\n",
-             format_number(peaks.gemm_flops / 1e9), format_number(peaks.copy_bytes / 1e9),
-             format_number(peaks.read_bytes / 1e9));
+  fmt::print("measured in this run: matrix product {} GFLOP/s, copy {} GB/s",
+             format_number(peaks.gemm_flops / 1e9), format_number(peaks.copy_bytes / 1e9));
+  if (peaks.read_bytes > 0) fmt::print(", read {} GB/s", format_number(peaks.read_bytes / 1e9));
+  fmt::print("\n\n");
 }
 
 nlohmann::json to_json(const MachinePeaks& peaks) {
@@ -31,8 +32,9 @@ nlohmann::json to_json(const Timing& timing) {
 }
 
 void add_bench(CLI::App& app, VerbAction& action) {
-  CLI::App* bench = app.add_subcommand("bench", "Operator and engine benchmarks: time, GFLOP/s, GB/s, "
-                                                "shares of what this machine reaches in the same run");
+  CLI::App* bench = app.add_subcommand("bench",
+                                       "Operator and engine benchmarks: time, GFLOP/s, GB/s, "
+                                       "shares of what this machine reaches in the same run");
   bench->require_subcommand(1);
   add_bench_ssd(*bench, action);
   add_bench_engine(*bench, action, false);

@@ -25,7 +25,8 @@ struct EngineRow {
   Cost cost;
 };
 
-std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab_size, std::uint64_t seed) {
+std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab_size,
+                                     std::uint64_t seed) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
   std::uint64_t x = seed;
   for (std::int32_t& id : ids) {
@@ -35,7 +36,8 @@ std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab_size
   return ids;
 }
 
-EngineRow time_prefill(LoadedModel& loaded, const CostSizes& sizes, std::int64_t tokens, int repeats) {
+EngineRow time_prefill(LoadedModel& loaded, const CostSizes& sizes, std::int64_t tokens,
+                       int repeats) {
   EngineRow row;
   row.tokens = tokens;
   row.cost = forward_cost(loaded.model.config(), sizes, loaded.ssd, 0, tokens, 1);
@@ -143,15 +145,17 @@ int bench_engine_verb(EngineFlags flags, bool decode) {
 
 void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode) {
   auto flags = std::make_shared<EngineFlags>();
-  CLI::App* verb = decode ? bench.add_subcommand("decode", "One new token of each of a batch of sequences")
-                          : bench.add_subcommand("prefill", "A whole prompt to its last logits");
+  CLI::App* verb =
+      decode ? bench.add_subcommand("decode", "One new token of each of a batch of sequences")
+             : bench.add_subcommand("prefill", "A whole prompt to its last logits");
   flags->model.add_to(*verb);
   verb->add_option("--tokens", flags->tokens,
                    decode ? "tokens before the step; several make rows" : "prompt lengths")
       ->delimiter(',');
   if (decode) {
     flags->repeats = 20;
-    verb->add_option("--batch", flags->batches, "sequences per step; several make rows")->delimiter(',');
+    verb->add_option("--batch", flags->batches, "sequences per step; several make rows")
+        ->delimiter(',');
   }
   verb->add_option("--repeats", flags->repeats)->capture_default_str();
   verb->add_flag("--json", flags->json);

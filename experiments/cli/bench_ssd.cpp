@@ -23,11 +23,14 @@ struct SsdFlags {
 
 void check(const SsdFlags& flags) {
   const SsdBenchCase& c = flags.shape;
-  for (const std::int64_t size : {c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size}) {
-    if (size < 1 || size > (std::int64_t{1} << 24)) throw UsageError("bench ssd: sizes must be 1 to 2^24");
+  for (const std::int64_t size :
+       {c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size}) {
+    if (size < 1 || size > (std::int64_t{1} << 24))
+      throw UsageError("bench ssd: sizes must be 1 to 2^24");
   }
   if (c.lookback < 0) throw UsageError("bench ssd: --lookback must be 0 or more");
-  if (c.heads % c.groups != 0) throw UsageError("bench ssd: --heads must be a multiple of --groups");
+  if (c.heads % c.groups != 0)
+    throw UsageError("bench ssd: --heads must be a multiple of --groups");
   if (flags.repeats < 1) throw UsageError("bench ssd: --repeats must be at least 1");
 }
 
@@ -35,21 +38,23 @@ void print_ssd(const SsdFlags& flags, const std::vector<SsdBenchResult>& results
                const MachinePeaks& peaks, int threads) {
   const SsdBenchCase& c = flags.shape;
   fmt::print("SSD: {} tokens, {} heads x {}, state {}, groups {}, chunk {}, {}, {} threads\n",
-             c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size, flags.dtype, threads);
+             c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size, flags.dtype,
+             threads);
   print_peaks(peaks);
   const auto baseline = std::find_if(results.begin(), results.end(),
                                      [](const auto& r) { return r.variant == "default"; });
-  Table table({"variant", "median", "fastest", "GFLOP/s", "of peak", "GB/s", "of copy", "vs default",
-               "error"});
+  Table table({"variant", "median", "fastest", "GFLOP/s", "of peak", "GB/s", "of copy",
+               "vs default", "error"});
   for (const SsdBenchResult& r : results) {
     const double seconds = r.timing.median();
-    table.add({r.variant, format_seconds(seconds), format_seconds(r.timing.fastest()),
-               format_number(r.flops / seconds / 1e9), share_of_peak(r.flops / seconds, peaks.gemm_flops),
-               format_number(r.bytes / seconds / 1e9), share_of_peak(r.bytes / seconds, peaks.copy_bytes),
-               baseline == results.end()
-                   ? "-"
-                   : fmt::format("{}x", format_number(baseline->timing.median() / seconds)),
-               format_number(r.relative_error)});
+    table.add(
+        {r.variant, format_seconds(seconds), format_seconds(r.timing.fastest()),
+         format_number(r.flops / seconds / 1e9), share_of_peak(r.flops / seconds, peaks.gemm_flops),
+         format_number(r.bytes / seconds / 1e9), share_of_peak(r.bytes / seconds, peaks.copy_bytes),
+         baseline == results.end()
+             ? "-"
+             : fmt::format("{}x", format_number(baseline->timing.median() / seconds)),
+         format_number(r.relative_error)});
   }
   fmt::print("{}", table.text());
 }

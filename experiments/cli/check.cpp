@@ -23,8 +23,8 @@ int check_verb(const CheckFlags& flags) {
 
 void add_check(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<CheckFlags>();
-  CLI::App* verb =
-      app.add_subcommand("check", "Validate an experiment file; print it with all defaults filled in");
+  CLI::App* verb = app.add_subcommand(
+      "check", "Validate an experiment file; print it with all defaults filled in");
   verb->add_option("experiment", flags->file, "experiment file (YAML)")->required();
   verb->add_option("-s,--set", flags->overrides, "key.path=value, in place of the file's value");
   verb->callback([flags, &action] { action = [flags] { return check_verb(*flags); }; });

@@ -120,9 +120,11 @@ int generate_verb(const GenerateFlags& flags) {
 
 void add_generate(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<GenerateFlags>();
-  CLI::App* verb = app.add_subcommand("generate", "Continue a prompt; text to the terminal, streamed");
+  CLI::App* verb =
+      app.add_subcommand("generate", "Continue a prompt; text to the terminal, streamed");
   flags->model.add_to(*verb);
-  verb->add_option("--prompt", flags->prompts, "text to continue; several make a batch")->required();
+  verb->add_option("--prompt", flags->prompts, "text to continue; several make a batch")
+      ->required();
   verb->add_option("-n,--max-new-tokens", flags->max_new_tokens, "tokens to add")
       ->capture_default_str();
   verb->add_flag("--no-cache", flags->no_cache, "recompute the whole sequence for every token");

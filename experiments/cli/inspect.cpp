@@ -63,13 +63,15 @@ int inspect_verb(const InspectFlags& flags) {
   }
   const auto integer = [&](const char* key) { return facts[key].get<std::int64_t>(); };
   Table table({"model", facts["model"].get<std::string>()});
-  table.add({"architecture", fmt::format("{}, {} layers ({} mamba, {} attention)",
-                                         facts["architecture"].get<std::string>(), integer("layers"),
-                                         integer("mamba_layers"), integer("attention_layers"))});
+  table.add(
+      {"architecture", fmt::format("{}, {} layers ({} mamba, {} attention)",
+                                   facts["architecture"].get<std::string>(), integer("layers"),
+                                   integer("mamba_layers"), integer("attention_layers"))});
   table.add({"parameters", fmt::format("{}", integer("parameters"))});
   table.add({"weights", format_bytes(static_cast<double>(integer("weight_bytes")))});
-  table.add({"hidden, MLP, vocabulary", fmt::format("{}, {}, {}", integer("hidden_size"),
-                                                    integer("intermediate_size"), integer("vocab_size"))});
+  table.add({"hidden, MLP, vocabulary",
+             fmt::format("{}, {}, {}", integer("hidden_size"), integer("intermediate_size"),
+                         integer("vocab_size"))});
   if (integer("mamba_layers") > 0) {
     table.add({"mamba heads x head_dim, state_dim, groups",
                fmt::format("{} x {}, {}, {}", integer("mamba_heads"), integer("mamba_head_dim"),

@@ -22,7 +22,8 @@ struct SequenceFlags {
   bool decode = false;
 };
 
-// One group per sequence, written to a name of its own and renamed, so that OUT is complete or the old one.
+// One group per sequence, written to a name of its own and renamed, so that OUT is complete or the
+// old one.
 class SequenceFile {
  public:
   explicit SequenceFile(const std::string& path)
@@ -91,8 +92,8 @@ int logits_verb(const SequenceFlags& flags) {
     const h5::Group group = file.add();
     write_tokens(group, tokens);
     group.write_dimension({"vocab", "1", "token id"}, loaded.files.config.vocab_size);
-    group.write<float>({"logits", "1", "logits after each token"},
-                       logits_of(loaded, flags, tokens), {"token", "vocab"});
+    group.write<float>({"logits", "1", "logits after each token"}, logits_of(loaded, flags, tokens),
+                       {"token", "vocab"});
   }
   file.finish();
   fmt::print("{}: logits of {} sequences\n", flags.out, sequences.size());

@@ -23,7 +23,8 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--dtype", dtype, "storage of activations: fp32, bf16 or fp16")
       ->capture_default_str();
   std::string names;
-  for (const SsdVariant& row : ssd_variants()) names += (names.empty() ? "" : ", ") + std::string(row.name);
+  for (const SsdVariant& row : ssd_variants())
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
   verb.add_option("--variant", variant, "SSD variant: " + names)->capture_default_str();
   verb.add_option("--chunk-size", chunk_size, "tokens per chunk; 0: the model's own")
       ->capture_default_str();
@@ -55,7 +56,8 @@ LoadedModel::LoadedModel(const ModelFlags& flags)
 std::vector<std::vector<std::int32_t>> read_id_lists(const std::string& path) {
   const auto json = parse_json(read_input_file(path, list_limits.bytes), path, list_limits);
   if (!json.is_array()) {
-    throw InputError(path + ": found " + describe(json) + ", expected a list of lists of token ids");
+    throw InputError(path + ": found " + describe(json) +
+                     ", expected a list of lists of token ids");
   }
   std::vector<std::vector<std::int32_t>> lists;
   for (std::size_t i = 0; i < json.size(); ++i) {

@@ -22,8 +22,8 @@ struct PlanFlags {
   int ranks = 1;
 };
 
-// Whole-model rates stay below the matrix product's: attention, norms and decode are in the way. The estimate
-// says "about" for that reason.
+// Whole-model rates stay below the matrix product's: attention, norms and decode are in the way.
+// The estimate says "about" for that reason.
 double estimated_seconds(const ExperimentSetup& setup, const std::vector<bool>& open, int ranks,
                          const MachinePeaks& peaks) {
   std::vector<double> costs;
@@ -56,15 +56,15 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
     std::int64_t longest = 0;
     for (const Prompt& prompt : setup.prompts.prompts) {
       const std::int64_t tokens =
-          !prompt.tokens.empty()
-              ? static_cast<std::int64_t>(prompt.tokens.size())
-              : static_cast<std::int64_t>(files.encode_prompt(prompt.text, prompt.token_len).size());
+          !prompt.tokens.empty() ? static_cast<std::int64_t>(prompt.tokens.size())
+                                 : static_cast<std::int64_t>(
+                                       files.encode_prompt(prompt.text, prompt.token_len).size());
       longest = std::max(longest, tokens);
     }
     const std::int64_t total = longest + point.settings.max_new_tokens;
     const std::int64_t piece = point.settings.use_cache ? longest : total;
-    const SequenceStateBytes state =
-        sequence_state_bytes(model.config(), model.options().dtype, model.options().state_dtype, ssd);
+    const SequenceStateBytes state = sequence_state_bytes(model.config(), model.options().dtype,
+                                                          model.options().state_dtype, ssd);
     const double rank_bytes =
         static_cast<double>(model.weights().owned_bytes() + model.arena_bytes(piece, 1)) +
         static_cast<double>(state.fixed + state.per_token * total);
@@ -107,18 +107,19 @@ int plan_verb(const PlanFlags& flags) {
       to_run += open[i] ? 1 : 0;
       cost += setup.plan[i].cost;
     }
-    table.add({std::to_string(point.index), settings.empty() ? "-" : settings, std::to_string(items),
-               std::to_string(to_run), fmt::format("{:.1f} %", 100 * cost / total_cost)});
+    table.add({std::to_string(point.index), settings.empty() ? "-" : settings,
+               std::to_string(items), std::to_string(to_run),
+               fmt::format("{:.1f} %", 100 * cost / total_cost)});
   }
   fmt::print("{}", table.text());
 
   const auto left = std::count(open.begin(), open.end(), true);
   const Memory memory = estimated_memory(setup, engines);
   const PointSettings& base = setup.spec.points[0].settings;
-  const MachinePeaks peaks = measure_peaks(
-      {backend_from_name(base.backend), resolve_threads(0)}, dtype_from_name(base.model_dtype));
-  fmt::print("\n{} items, {} done already in {}, about {} per rank on {} ranks\n", setup.plan.size(),
-             setup.plan.size() - static_cast<std::size_t>(left), directory,
+  const MachinePeaks peaks = measure_peaks({backend_from_name(base.backend), resolve_threads(0)},
+                                           dtype_from_name(base.model_dtype));
+  fmt::print("\n{} items, {} done already in {}, about {} per rank on {} ranks\n",
+             setup.plan.size(), setup.plan.size() - static_cast<std::size_t>(left), directory,
              (left + flags.ranks - 1) / flags.ranks, flags.ranks);
   fmt::print("memory: {} of weights once per host, {} more per rank\n", format_bytes(memory.shared),
              format_bytes(memory.per_rank));
@@ -131,8 +132,9 @@ int plan_verb(const PlanFlags& flags) {
 
 void add_plan(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<PlanFlags>();
-  CLI::App* verb = app.add_subcommand(
-      "plan", "What `run` would do: points, items per rank, memory, least time, what is done; runs nothing");
+  CLI::App* verb = app.add_subcommand("plan",
+                                      "What `run` would do: points, items per rank, memory, least "
+                                      "time, what is done; runs nothing");
   verb->add_option("experiment", flags->file, "experiment file (YAML)")->required();
   verb->add_option("-s,--set", flags->overrides, "key.path=value, in place of the file's value");
   verb->add_option("--out", flags->out, "results directory, in place of output.dir");

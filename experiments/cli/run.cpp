@@ -38,7 +38,8 @@ int run_verb(const RunOptions& options) {
 void add_run(CLI::App& app, VerbAction& action) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* verb = app.add_subcommand(
-      "run", "Run what is not done yet of an experiment; write DIR/results.h5. Also under mpirun, srun");
+      "run",
+      "Run what is not done yet of an experiment; write DIR/results.h5. Also under mpirun, srun");
   verb->add_option("experiment", options->file, "experiment file (YAML)")->required();
   verb->add_option("-s,--set", options->overrides, "key.path=value, in place of the file's value");
   verb->add_option("--out", options->out, "results directory, in place of output.dir");

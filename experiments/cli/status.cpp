@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "experiments/record/run_status.hpp"
-
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -9,6 +7,7 @@
 #include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/verb.hpp"
+#include "experiments/record/run_status.hpp"
 
 namespace chunkstate {
 namespace {
@@ -55,7 +54,8 @@ void print(const std::string& directory, const RunStatus& status) {
     fmt::print("{} items/s, about {} left\n", format_number(status.items_per_second),
                format_seconds(status.eta_seconds));
   }
-  if (status.bad_lines > 0) fmt::print("{} damaged journal lines: their items run again\n", status.bad_lines);
+  if (status.bad_lines > 0)
+    fmt::print("{} damaged journal lines: their items run again\n", status.bad_lines);
   if (status.conflicts > 0) fmt::print("{} items with two different results\n", status.conflicts);
   Table table({"process", "rank", "state", "done", "failed", "items/s", "in this item"});
   for (std::size_t i = 0; i < status.processes.size(); ++i) {
@@ -88,7 +88,8 @@ int status_verb(const StatusFlags& flags) {
 void add_status(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<StatusFlags>();
   CLI::App* verb = app.add_subcommand(
-      "status", "Done, failed and running items of a results directory, while a run is on or after it");
+      "status",
+      "Done, failed and running items of a results directory, while a run is on or after it");
   verb->add_option("directory", flags->directory, "results directory")->required();
   verb->add_flag("--json", flags->json);
   verb->callback([flags, &action] { action = [flags] { return status_verb(*flags); }; });

@@ -38,7 +38,8 @@ int detokenize_verb(const TokenizeFlags& flags) {
 
 void add_tokenize(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<TokenizeFlags>();
-  CLI::App* verb = app.add_subcommand("tokenize", "Texts to token ids: prints a JSON list of id lists");
+  CLI::App* verb =
+      app.add_subcommand("tokenize", "Texts to token ids: prints a JSON list of id lists");
   verb->add_option("--model", flags->model, "folder with a tokenizer.json")->required();
   verb->add_option("--input", flags->input, "JSON list of strings")->required();
   verb->add_flag("--bos", flags->bos, "apply the post-processor: begin_of_text first");
@@ -47,7 +48,8 @@ void add_tokenize(CLI::App& app, VerbAction& action) {
 
 void add_detokenize(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<TokenizeFlags>();
-  CLI::App* verb = app.add_subcommand("detokenize", "Token ids to texts: prints a JSON list of strings");
+  CLI::App* verb =
+      app.add_subcommand("detokenize", "Token ids to texts: prints a JSON list of strings");
   verb->add_option("--model", flags->model, "folder with a tokenizer.json")->required();
   verb->add_option("--input", flags->input, "JSON list of id lists")->required();
   verb->callback([flags, &action] { action = [flags] { return detokenize_verb(*flags); }; });

@@ -59,7 +59,8 @@ struct LoadedModel {
 
 /// The ids of a JSON file that holds a list of lists of integers. Throws InputError.
 std::vector<std::vector<std::int32_t>> read_id_lists(const std::string& path);
-/// The strings of a JSON file that holds a list of strings (or of {"text": ...}). Throws InputError.
+/// The strings of a JSON file that holds a list of strings (or of {"text": ...}). Throws
+/// InputError.
 std::vector<std::string> read_text_list(const std::string& path);
 
 }  // namespace chunkstate

@@ -34,7 +34,9 @@ int verify_verb(const VerifyFlags& flags) {
                report.items_done, report.items_expected, report.items_failed, report.items_missing,
                report.digest);
     for (const std::string& problem : report.problems) fmt::print("problem: {}\n", problem);
-    fmt::print("{}\n", good ? "sound and complete" : report.sound() ? "sound, but not complete" : "NOT sound");
+    fmt::print("{}\n", good             ? "sound and complete"
+                       : report.sound() ? "sound, but not complete"
+                                        : "NOT sound");
   }
   return good ? exit_ok : report.sound() ? exit_items_failed : exit_bad_input;
 }

@@ -10,8 +10,8 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "core/digest.hpp"
 #include "core/errors.hpp"
-#include "experiments/spec/digest.hpp"
 
 namespace chunkstate {
 namespace {
@@ -36,10 +36,7 @@ std::vector<std::string> prompt_keys(const PromptSet& prompts) {
   std::unordered_map<std::string, std::int64_t> seen;
   std::vector<std::string> keys;
   for (const Prompt& prompt : prompts.prompts) {
-    std::string content;
-    append_field(content, prompt.text);
-    append_field(content, token_bytes(prompt));
-    std::string key = ContentHash(content).hex();
+    std::string key = Digest().text(prompt.text).text(token_bytes(prompt)).hex();
     key += fmt::format("/{}", seen[key]++);
     keys.push_back(std::move(key));
   }
@@ -67,20 +64,16 @@ std::vector<WorkItem> make_work_plan(const ExperimentSpec& spec, const PromptSet
   items.reserve(static_cast<std::size_t>(item_count));
   std::int64_t pair = 0;
   for (std::size_t point = 0; point < spec.points.size(); ++point) {
-    std::string point_key;
-    append_field(point_key, "chunkstate item 1");
-    append_field(point_key, settings_text(spec.points[point].settings));
-    append_field(point_key, model_digests[point]);
+    const std::string settings = settings_text(spec.points[point].settings);
     for (std::int64_t prompt = 0; prompt < prompt_count; ++prompt, ++pair) {
-      std::string key = point_key;
-      append_field(key, keys[static_cast<std::size_t>(prompt)]);
-      const std::size_t length = key.size();
       for (std::int64_t repeat = 0; repeat < spec.measure.repeats; ++repeat) {
-        key.resize(length);
-        append_field(key, std::to_string(repeat));
-        const ContentHash digest(key);
-        items.push_back({digest.hex(), static_cast<std::int64_t>(point), prompt, repeat,
-                         costs.empty() ? 1.0 : costs[static_cast<std::size_t>(pair)], digest.low});
+        Digest digest;
+        digest.text("chunkstate item 1").text(settings).text(model_digests[point]);
+        digest.text(keys[static_cast<std::size_t>(prompt)]).integer(repeat);
+        const std::string id = digest.hex();
+        const std::uint64_t seed = std::stoull(id.substr(16), nullptr, 16);
+        items.push_back({id, static_cast<std::int64_t>(point), prompt, repeat,
+                         costs.empty() ? 1.0 : costs[static_cast<std::size_t>(pair)], seed});
       }
     }
   }

@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "experiments/record/checksum.hpp"
+
 namespace chunkstate {
 namespace {
 

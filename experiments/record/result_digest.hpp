@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "experiments/record/checksum.hpp"
+#include "core/digest.hpp"
 #include "experiments/record/request_record.hpp"
 #include "experiments/spec/prompt_set.hpp"
 

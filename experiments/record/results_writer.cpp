@@ -10,6 +10,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "experiments/record/checksum.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
 #include "experiments/record/result_digest.hpp"

@@ -14,7 +14,8 @@
 
 namespace chunkstate {
 
-/// The models that an experiment's points need, each opened and built once per process, on first use.
+/// The models that an experiment's points need, each opened and built once per process, on first
+/// use.
 class EnginePool {
  public:
   /// `threads`: per forward pass. Synthetic weights are seeded by the experiment's generation.seed.
@@ -22,8 +23,9 @@ class EnginePool {
 
   /// Files only: config, tokenizer, mapped weights. Throws InputError, UsageError.
   const OpenModel& files(const PointSettings& settings);
-  /// Puts weights that would be copied per process (synthetic or converted ones) into memory that the ranks of a
-  /// host share. Collective; before the first model() of these settings. Throws as model() does.
+  /// Puts weights that would be copied per process (synthetic or converted ones) into memory that
+  /// the ranks of a host share. Collective; before the first model() of these settings. Throws as
+  /// model() does.
   void share_weights(const PointSettings& settings, Communicator& world);
   /// Ready to run. Throws also std::bad_alloc.
   Model& model(const PointSettings& settings);

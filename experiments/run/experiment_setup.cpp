@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/digest.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
-#include "experiments/record/checksum.hpp"
 #include "experiments/record/provenance.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/request_runner.hpp"
@@ -13,8 +13,10 @@
 namespace chunkstate {
 namespace {
 
-// What every rank must have found alike; otherwise files changed between ranks, or differ between hosts.
-void check_same_everywhere(Communicator& world, const std::string& what, const std::string& digest) {
+// What every rank must have found alike; otherwise files changed between ranks, or differ between
+// hosts.
+void check_same_everywhere(Communicator& world, const std::string& what,
+                           const std::string& digest) {
   const std::vector<std::string> all = world.all_gather(digest);
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank] != all[0]) {
@@ -35,6 +37,11 @@ PromptSet open_prompts(const ExperimentSpec& spec, EnginePool& engines) {
   }
   return synthetic_prompts(prompts.synthetic_tokens, prompts.synthetic_count, vocab_size,
                            spec.base.seed);
+}
+
+bool same_weights(const PointSettings& a, const PointSettings& b) {
+  return a.model_path == b.model_path && a.model_weights == b.model_weights &&
+         a.model_dtype == b.model_dtype && a.seed == b.seed && a.backend == b.backend;
 }
 
 std::vector<double> estimated_costs(const ExperimentSetup& setup, EnginePool& engines) {
@@ -91,8 +98,8 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
       backend_from_name(point.settings.backend);
       const auto layers = static_cast<std::int64_t>(files.config.layers.size());
       if (point.settings.model_layers > layers) {
-        throw UsageError("model.layers: found " + std::to_string(point.settings.model_layers) + ", " +
-                         files.name + " has " + std::to_string(layers));
+        throw UsageError("model.layers: found " + std::to_string(point.settings.model_layers) +
+                         ", " + files.name + " has " + std::to_string(layers));
       }
       ssd_settings(point.settings.variant, point.settings.chunk_size, point.settings.lookback,
                    files.config);
@@ -106,7 +113,10 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
   });
   check_same_everywhere(world, "prompts", setup.prompts.digest);
   check_same_everywhere(world, "models or prompts", setup.plan_hash);
+  const PointSettings* previous = nullptr;
   for (const SweepPoint& point : setup.spec.points) {
+    if (previous != nullptr && same_weights(*previous, point.settings)) continue;
+    previous = &point.settings;
     agree(world, [&] { engines.share_weights(point.settings, world); });
   }
   return setup;

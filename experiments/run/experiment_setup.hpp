@@ -13,8 +13,8 @@
 
 namespace chunkstate {
 
-/// Calls `body` on every rank. If it throws on some rank, all ranks throw AgreedError with the lowest such
-/// rank's message: nobody is left waiting, and the message appears once.
+/// Calls `body` on every rank. If it throws on some rank, all ranks throw AgreedError with the
+/// lowest such rank's message: nobody is left waiting, and the message appears once.
 void agree(Communicator& world, const std::function<void()>& body);
 
 /// An experiment with everything it needs opened and its work listed: the same on every rank.
@@ -23,16 +23,16 @@ struct ExperimentSetup {
   PromptSet prompts;
   std::vector<std::string> model_digests;  // per point
   std::vector<WorkItem> plan;
-  std::string plan_hash;                   // over all item ids
+  std::string plan_hash;  // over all item ids
 };
 
-/// Rank 0 reads the file and sends its bytes to the others, who all parse the same text. Collective. Throws
-/// AgreedError.
+/// Rank 0 reads the file and sends its bytes to the others, who all parse the same text.
+/// Collective. Throws AgreedError.
 ExperimentSpec read_experiment(Communicator& world, const std::string& file,
                                const std::vector<std::string>& overrides);
 
-/// Prompts and models are opened by every rank, models through `engines`, and must be the same everywhere.
-/// Collective. Throws AgreedError.
+/// Prompts and models are opened by every rank, models through `engines`, and must be the same
+/// everywhere. Collective. Throws AgreedError.
 ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec);
 
 /// CPUs this rank may use, divided by the ranks of the host that share them. Collective.

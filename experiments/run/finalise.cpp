@@ -107,19 +107,19 @@ std::string summary_table(const ResultsContent& content) {
 
   std::vector<std::string> header = content.spec.axis_paths;
   if (header.empty()) header.push_back("point");
-  header.insert(header.end(), {"requests", "failed", "first token", "per token", "tokens/s", "memory"});
+  header.insert(header.end(),
+                {"requests", "failed", "first token", "per token", "tokens/s", "memory"});
   Table table(header);
   for (const SweepPoint& point : content.spec.points) {
     const PointSamples& s = samples[point.index];
     std::vector<std::string> cells;
     for (const AxisValue& axis : point.axes) cells.push_back(axis.value);
     if (cells.empty()) cells.push_back(std::to_string(point.index));
-    cells.insert(cells.end(),
-                 {std::to_string(s.repeats.size()), std::to_string(s.failed),
-                  median_text(s.ttft, s.repeats, format_seconds),
-                  median_text(s.tpot, s.repeats, format_seconds),
-                  median_text(s.throughput, s.repeats, format_number),
-                  median_text(s.memory, s.repeats, format_bytes)});
+    cells.insert(cells.end(), {std::to_string(s.repeats.size()), std::to_string(s.failed),
+                               median_text(s.ttft, s.repeats, format_seconds),
+                               median_text(s.tpot, s.repeats, format_seconds),
+                               median_text(s.throughput, s.repeats, format_number),
+                               median_text(s.memory, s.repeats, format_bytes)});
     table.add(cells);
   }
   return "medians over prompts and repeats\n" + table.text();

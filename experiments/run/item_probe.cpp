@@ -30,8 +30,8 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 
 std::string probe_item(const RunOptions& options, const std::string& directory,
                        const std::string& item_id) {
-  std::vector<std::string> arguments = {"chunkstate", "run", options.file, "--out", directory,
-                                        "--probe", item_id};
+  std::vector<std::string> arguments = {"chunkstate", "run",     options.file, "--out",
+                                        directory,    "--probe", item_id};
   for (const std::string& override_text : options.overrides) {
     arguments.insert(arguments.end(), {"-s", override_text});
   }

@@ -6,8 +6,9 @@
 
 namespace chunkstate {
 
-/// Progress of a whole job on stderr: a bar that redraws on a terminal, otherwise a line at most every
-/// `line_seconds`. Rank 0 shows it; it sees the other ranks' work through the shared claim counter.
+/// Progress of a whole job on stderr: a bar that redraws on a terminal, otherwise a line at most
+/// every `line_seconds`. Rank 0 shows it; it sees the other ranks' work through the shared claim
+/// counter.
 class Progress {
  public:
   Progress(std::int64_t total, bool enabled, double line_seconds = 10.0);

@@ -30,9 +30,8 @@ SamplingParams sampling_of(const PointSettings& settings) {
 }
 
 void check_context(const ModelConfig& config, std::int64_t tokens) {
-  const bool attends =
-      std::find(config.layers.begin(), config.layers.end(), LayerKind::attention) !=
-      config.layers.end();
+  const bool attends = std::find(config.layers.begin(), config.layers.end(),
+                                 LayerKind::attention) != config.layers.end();
   if (attends && config.max_position_embeddings > 0 && tokens > config.max_position_embeddings) {
     throw std::length_error("prompt and new tokens are " + std::to_string(tokens) +
                             ", the model's context holds " +
@@ -75,9 +74,9 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   record.tokens_in = static_cast<std::int64_t>(tokens[0].size());
   check_context(model.config(), record.tokens_in + max_new_tokens);
   const std::vector<std::uint64_t> seeds = {item.seed};
-  const auto results = generate(model, ssd, tokens, seeds, options, [&](std::int64_t, const Sampled&) {
-    record.t_emit.push_back(monotonic_seconds() - start);
-  });
+  const auto results = generate(
+      model, ssd, tokens, seeds, options,
+      [&](std::int64_t, const Sampled&) { record.t_emit.push_back(monotonic_seconds() - start); });
   const ResourceUse use = meter.stop();
 
   const Generated& result = results[0];

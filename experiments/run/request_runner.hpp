@@ -17,12 +17,13 @@ class RequestRunner {
                 double run_start)
       : spec_(spec), prompts_(prompts), engines_(engines), rank_(rank), run_start_(run_start) {}
 
-  /// Prompt in, tokens out, everything measured. What goes wrong with the item (a prompt longer than the
-  /// model's context, NaN logits, out of memory after one retry with caches freed, ...) makes a failed record
-  /// with class and message; nothing is thrown for it.
+  /// Prompt in, tokens out, everything measured. What goes wrong with the item (a prompt longer
+  /// than the model's context, NaN logits, out of memory after one retry with caches freed, ...)
+  /// makes a failed record with class and message; nothing is thrown for it.
   RequestRecord run(const WorkItem& item);
 
-  /// An unrecorded request like `item`, cut to two new tokens: prefill and one decode step. Never throws.
+  /// An unrecorded request like `item`, cut to two new tokens: prefill and one decode step. Never
+  /// throws.
   void warm_up(const WorkItem& item);
 
   /// A record of the item with nothing measured.
@@ -38,8 +39,8 @@ class RequestRunner {
   double run_start_;
 };
 
-/// Work of an item relative to others, for balancing: the FLOPs of its request, the prompt's length estimated
-/// from its stated token_len or its bytes.
+/// Work of an item relative to others, for balancing: the FLOPs of its request, the prompt's length
+/// estimated from its stated token_len or its bytes.
 double estimated_cost(const PointSettings& settings, const Prompt& prompt, const OpenModel& files);
 
 }  // namespace chunkstate

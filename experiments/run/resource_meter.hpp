@@ -9,11 +9,12 @@ namespace chunkstate {
 struct ResourceUse {
   double cpu_percent;        // user + system time of this process per wall time; 100 is one core
   double io_wait;            // share of this host's CPU time spent idle with block I/O outstanding
-  double peak_memory_bytes;  // largest resident set of this process since start(), shared pages included
+  double peak_memory_bytes;  // largest resident set of this process since start(), shared pages
+                             // included
 };
 
-/// Reads /proc around a request. start() also resets the kernel's high-water mark of resident memory, so the
-/// peak belongs to the request and not to the process's past.
+/// Reads /proc around a request. start() also resets the kernel's high-water mark of resident
+/// memory, so the peak belongs to the request and not to the process's past.
 class ResourceMeter {
  public:
   void start();

@@ -10,12 +10,12 @@
 #include <optional>
 #include <set>
 
+#include "core/digest.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
-#include "experiments/record/checksum.hpp"
 #include "experiments/record/provenance.hpp"
 #include "experiments/record/results_file.hpp"
 #include "experiments/run/clock.hpp"
@@ -39,9 +39,10 @@ std::vector<std::string> journal_notes(const JournalContents& journals) {
                                 bad.path.string(), bad.line, bad.reason));
   }
   for (const Conflict& conflict : journals.conflicts) {
-    notes.push_back(fmt::format("item {} has two different results ({} in {}, {} in {}); the first is kept",
-                                conflict.item_id, conflict.kept_digest, conflict.kept_path.string(),
-                                conflict.other_digest, conflict.other_path.string()));
+    notes.push_back(
+        fmt::format("item {} has two different results ({} in {}, {} in {}); the first is kept",
+                    conflict.item_id, conflict.kept_digest, conflict.kept_path.string(),
+                    conflict.other_digest, conflict.other_path.string()));
   }
   return notes;
 }
@@ -84,7 +85,7 @@ class Run {
   RunProvenance run_provenance_;  // rank 0
   std::string directory_;
   std::unique_ptr<DirectoryLock> lock_;  // rank 0
-  std::string todo_;                     // per item of the plan: '1' to run, 'p' to probe first, '0' done
+  std::string todo_;  // per item of the plan: '1' to run, 'p' to probe first, '0' done
   std::unique_ptr<JournalWriter> journal_;
   std::set<std::int64_t> warm_points_;
   std::int64_t failures_ = 0;
@@ -140,8 +141,8 @@ void Run::open_directory() {
       const auto deaths = journals.deaths.find(item.id);
       const bool poison =
           deaths != journals.deaths.end() && deaths->second >= deaths_of_a_poisonous_item;
-      const bool finished = record != nullptr && !(options_.retry_failed &&
-                                                   record->status == RequestStatus::failed);
+      const bool finished =
+          record != nullptr && !(options_.retry_failed && record->status == RequestStatus::failed);
       todo_ += finished ? '0' : poison ? 'p' : '1';
     }
     if (!lock_->taken_over_from().empty() && !options_.quiet) {
@@ -173,8 +174,8 @@ void Run::show_ranks() const {
   std::fflush(stdout);
 }
 
-// Between hosts the work is dealt by cost before the run: a claim must not wait until a rank of another host
-// enters MPI. Within a host ranks draw the next item from a shared counter.
+// Between hosts the work is dealt by cost before the run: a claim must not wait until a rank of
+// another host enters MPI. Within a host ranks draw the next item from a shared counter.
 std::vector<std::int64_t> Run::items_of_this_host() const {
   std::vector<std::int64_t> open;
   std::vector<double> costs;
@@ -227,9 +228,10 @@ void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
     if (!death.empty()) {
       RequestRecord record = RequestRunner::blank_record(item, world_.rank());
       record.status = RequestStatus::failed;
-      record.error = "poison: " + std::to_string(deaths_of_a_poisonous_item) +
-                     " processes died while they ran this item, and so did one that ran nothing else (" +
-                     death + ")";
+      record.error =
+          "poison: " + std::to_string(deaths_of_a_poisonous_item) +
+          " processes died while they ran this item, and so did one that ran nothing else (" +
+          death + ")";
       journal_->append(record);
       ++failures_;
       return;

@@ -18,9 +18,9 @@ struct RunOptions {
   std::vector<std::string> argv;       // for provenance
 };
 
-/// Runs what is not done yet of an experiment, on all ranks of `world`, and writes DIR/results.h5 when every
-/// item has an outcome. Collective; returns the same exit code on every rank. Throws AgreedError, on every
-/// rank alike, for what goes wrong before the first item or at the end.
+/// Runs what is not done yet of an experiment, on all ranks of `world`, and writes DIR/results.h5
+/// when every item has an outcome. Collective; returns the same exit code on every rank. Throws
+/// AgreedError, on every rank alike, for what goes wrong before the first item or at the end.
 int run_experiment(Communicator& world, const RunOptions& options);
 
 }  // namespace chunkstate

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <map>
 
+#include "core/digest.hpp"
 #include "core/errors.hpp"
 #include "core/variant_names.hpp"
-#include "experiments/spec/digest.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/input_file.hpp"
 #include "experiments/spec/key_table.hpp"
@@ -75,7 +75,7 @@ class Reader {
     }
     for (const SweepPoint& point : spec_.points) check_point(point);
     spec_.yaml_resolved = resolved_yaml(spec_, sweep_);
-    spec_.config_hash = ContentHash(spec_.yaml_resolved).hex();
+    spec_.config_hash = Digest().text(spec_.yaml_resolved).hex();
   }
 
  private:

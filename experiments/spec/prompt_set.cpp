@@ -7,9 +7,9 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "core/digest.hpp"
 #include "core/errors.hpp"
 #include "experiments/spec/byte_reader.hpp"
-#include "experiments/spec/digest.hpp"
 #include "experiments/spec/input_file.hpp"
 #include "experiments/spec/prompt_json.hpp"
 
@@ -20,21 +20,14 @@ constexpr std::int64_t max_synthetic_ids = std::int64_t{1} << 28;
 constexpr std::int64_t max_vocab_size = std::int64_t{1} << 31;
 
 std::string digest_of(const std::vector<Prompt>& prompts) {
-  std::string chain;  // the digest so far, then the next prompt's fields
+  Digest digest;
   for (const Prompt& prompt : prompts) {
-    append_field(chain, prompt.id);
-    append_field(chain, prompt.text);
-    append_field(chain, prompt.answer);
-    append_field(chain, std::to_string(prompt.token_len));
-    append_field(chain, std::to_string(prompt.num_chunks));
-    append_field(chain, token_bytes(prompt));
-    for (const auto& [name, value] : prompt.extra) {
-      append_field(chain, name);
-      append_field(chain, value);
-    }
-    chain = ContentHash(chain).hex();
+    digest.text(prompt.id).text(prompt.text).text(prompt.answer);
+    digest.integer(prompt.token_len).integer(prompt.num_chunks).text(token_bytes(prompt));
+    digest.integer(static_cast<std::int64_t>(prompt.extra.size()));
+    for (const auto& [name, value] : prompt.extra) digest.text(name).text(value);
   }
-  return chain;
+  return digest.hex();
 }
 
 /// What a file is instead of JSON, by its first bytes; empty if it may be JSON.

@@ -14,8 +14,8 @@ namespace {
 constexpr std::size_t block_bytes = std::size_t{1} << 20;
 
 // Eight independent sums keep enough loads in flight; the compiler makes vectors of them.
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) std::uint64_t sum_words(
-    const std::uint64_t* words, std::size_t count) {
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) std::uint64_t
+sum_words(const std::uint64_t* words, std::size_t count) {
   std::uint64_t sums[64] = {};
   std::size_t i = 0;
   for (; i + 64 <= count; i += 64) {
@@ -29,7 +29,8 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) st
 
 }  // namespace
 
-void probe_copy(const Executor& exec, std::byte* target, const std::byte* source, std::size_t bytes) {
+void probe_copy(const Executor& exec, std::byte* target, const std::byte* source,
+                std::size_t bytes) {
   if (exec.backend == Backend::cuda) {
     copy_rows(exec, target, bytes, source, bytes, bytes, 1);
     return;

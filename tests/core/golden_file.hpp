@@ -16,7 +16,8 @@ inline std::string golden_path(const std::string& name) {
   return std::string(CHUNKSTATE_SOURCE_DIR) + "/tests/golden/" + name;
 }
 
-/// Reference values: a safetensors file of I32 and F32 tensors. tests/golden/README.md says what is what.
+/// Reference values: a safetensors file of I32 and F32 tensors. tests/golden/README.md says what is
+/// what.
 class GoldenFile {
  public:
   explicit GoldenFile(const std::string& path) {

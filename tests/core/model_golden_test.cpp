@@ -37,7 +37,8 @@ std::vector<float> all_logits(Model& model, const SsdSettings& ssd,
   SequenceState state = model.make_state(ssd, 1, static_cast<std::int64_t>(tokens.size()));
   model.prefill(tokens, state, 0, step, LogitsRows::all,
                 [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
-                  logits.insert(logits.end(), rows.data, rows.data + rows.extent[0] * rows.extent[1]);
+                  logits.insert(logits.end(), rows.data,
+                                rows.data + rows.extent[0] * rows.extent[1]);
                 });
   return logits;
 }
@@ -98,7 +99,8 @@ TEST_CASE("greedy tokens equal transformers', with and without a cache") {
     for (const bool use_cache : {true, false}) {
       options.use_cache = use_cache;
       CAPTURE(name, i, use_cache);
-      const auto result = generate(model, settings(model, "default_optimized"), prompts, seeds, options);
+      const auto result =
+          generate(model, settings(model, "default_optimized"), prompts, seeds, options);
       CHECK(result[0].tokens == golden.integers(prefix + ".greedy"));
     }
   }
@@ -113,12 +115,13 @@ TEST_CASE("the trained models score and continue text as transformers does") {
       const std::string doc = "doc" + std::to_string(i);
       const auto tokens = golden.integers(doc + ".tokens");
       CAPTURE(family, i, tokens.size());
-      CHECK(largest_difference(score(model, ssd, tokens), golden.floats(doc + "." + family + ".nll")) <=
-            1e-4);
+      CHECK(largest_difference(score(model, ssd, tokens),
+                               golden.floats(doc + "." + family + ".nll")) <= 1e-4);
       const auto logits = all_logits(model, ssd, tokens, 0);
       const auto last = golden.floats(doc + "." + family + ".last_logits");
-      CHECK(relative_difference({logits.end() - static_cast<std::ptrdiff_t>(last.size()), logits.end()},
-                                last) <= 1e-4);
+      CHECK(relative_difference(
+                {logits.end() - static_cast<std::ptrdiff_t>(last.size()), logits.end()}, last) <=
+            1e-4);
       if (family != "bamba") continue;
       const std::vector<std::vector<std::int32_t>> prompts = {
           {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(tokens.size() / 2)}};
