@@ -63,3 +63,10 @@ function(chunkstate_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 900)
 endfunction()
+
+# `cmake --build build/cpu --target tidy`: clang-tidy over the host sources.
+find_program(CHUNKSTATE_RUN_CLANG_TIDY NAMES run-clang-tidy run-clang-tidy-14)
+if(CHUNKSTATE_RUN_CLANG_TIDY)
+  add_custom_target(tidy COMMAND ${CHUNKSTATE_RUN_CLANG_TIDY} -quiet -p ${CMAKE_BINARY_DIR}
+    "${CMAKE_SOURCE_DIR}/(core|kernels|parallel|experiments)/.*" USES_TERMINAL)
+endif()
