@@ -236,6 +236,14 @@ std::unique_ptr<Checkpoint> open_safetensors(const fs::path& path) {
   return checkpoint;
 }
 
+void Checkpoint::copy_tensor(const std::string& name, const std::vector<std::int64_t>& extents,
+                             std::byte* target) const {
+  const CheckpointTensor source = tensor(name, extents);
+  std::size_t bytes = bytes_of(source.dtype);
+  for (const std::int64_t extent : extents) bytes *= static_cast<std::size_t>(extent);
+  std::memcpy(target, source.data, bytes);
+}
+
 void check_weights(const Checkpoint& checkpoint, const ModelConfig& config) {
   for (const auto& [name, extents] : expected_tensors(config)) checkpoint.tensor(name, extents);
 }

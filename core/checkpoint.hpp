@@ -29,6 +29,9 @@ class Checkpoint {
   /// several threads.
   virtual CheckpointTensor tensor(const std::string& name,
                                   const std::vector<std::int64_t>& extents) const = 0;
+  /// The same tensor's bytes at `target`, without keeping a copy here.
+  virtual void copy_tensor(const std::string& name, const std::vector<std::int64_t>& extents,
+                           std::byte* target) const;
   virtual bool contains(const std::string& name) const = 0;
   /// Storage type of a tensor, without touching its data. Throws InputError.
   virtual DType dtype(const std::string& name) const = 0;

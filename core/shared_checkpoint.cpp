@@ -27,14 +27,15 @@ std::int64_t product(const std::vector<std::int64_t>& extents) {
   return elements;
 }
 
-void fill(const CheckpointTensor& source, DType target, std::byte* memory) {
-  const std::int64_t elements = product(source.extents);
-  if (source.dtype == target) {
-    std::memcpy(memory, source.data, static_cast<std::size_t>(elements) * bytes_of(target));
+void fill(const Checkpoint& source, const CheckpointTensor& target, std::byte* memory) {
+  if (source.dtype(target.name) == target.dtype) {
+    source.copy_tensor(target.name, target.extents, memory);
     return;
   }
-  const ConstAnyView<1> from{source.data, source.dtype, {elements}};
-  const AnyView<1> to{memory, target, {elements}};
+  const CheckpointTensor wide = source.tensor(target.name, target.extents);
+  const std::int64_t elements = product(target.extents);
+  const ConstAnyView<1> from{wide.data, wide.dtype, {elements}};
+  const AnyView<1> to{memory, target.dtype, {elements}};
 #pragma omp parallel for schedule(static)
   for (std::int64_t i = 0; i < elements; ++i) to.store(from.load(i), i);
 }
@@ -100,8 +101,7 @@ std::shared_ptr<const Checkpoint> share_checkpoint(std::shared_ptr<const Checkpo
   for (const std::int64_t i : mine) {
     const Placement& placement = placements[static_cast<std::size_t>(i)];
     try {
-      fill(source->tensor(placement.tensor.name, placement.tensor.extents), placement.tensor.dtype,
-           memory + placement.offset);
+      fill(*source, placement.tensor, memory + placement.offset);
     } catch (...) {  // the others wait at the barrier
       error = std::current_exception();
       break;

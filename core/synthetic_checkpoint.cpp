@@ -169,22 +169,22 @@ class SyntheticCheckpoint final : public Checkpoint {
 
   CheckpointTensor tensor(const std::string& name,
                           const std::vector<std::int64_t>& extents) const override {
-    const auto known = extents_.find(name);
-    if (known == extents_.end() || known->second != extents) {
-      throw InputError("synthetic model: has no tensor '" + name + "' of this shape");
-    }
+    check_known(name, extents);
     const std::lock_guard lock(mutex_);
     std::unique_ptr<Pages>& pages = made_[name];
     if (!pages) {
-      const std::uint64_t key = XXH3_64bits_withSeed(name.data(), name.size(), seed_);
       auto made =
           std::make_unique<Pages>(static_cast<std::size_t>(product(extents)) * bytes_of(dtype_));
-      dispatch(dtype_, [&](auto tag) {
-        fill(reinterpret_cast<decltype(tag)*>(made->data()), name, extents, key);
-      });
+      make(name, extents, made->data());
       pages = std::move(made);
     }
     return {name, dtype_, extents, pages->data()};
+  }
+
+  void copy_tensor(const std::string& name, const std::vector<std::int64_t>& extents,
+                   std::byte* target) const override {
+    check_known(name, extents);
+    make(name, extents, target);
   }
 
   /// Of what the values follow from: the generator, the seed, the storage type, names and shapes.
@@ -202,6 +202,19 @@ class SyntheticCheckpoint final : public Checkpoint {
   }
 
  private:
+  void check_known(const std::string& name, const std::vector<std::int64_t>& extents) const {
+    const auto known = extents_.find(name);
+    if (known == extents_.end() || known->second != extents) {
+      throw InputError("synthetic model: has no tensor '" + name + "' of this shape");
+    }
+  }
+  void make(const std::string& name, const std::vector<std::int64_t>& extents,
+            std::byte* target) const {
+    const std::uint64_t key = XXH3_64bits_withSeed(name.data(), name.size(), seed_);
+    dispatch(dtype_,
+             [&](auto tag) { fill(reinterpret_cast<decltype(tag)*>(target), name, extents, key); });
+  }
+
   std::uint64_t seed_;
   DType dtype_;
   std::int64_t bytes_ = 0;
