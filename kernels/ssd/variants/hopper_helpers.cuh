@@ -90,9 +90,9 @@ __device__ __forceinline__ void copy_out(const Scan& scan, const Maps& maps, con
     // A store that lies wholly outside the tensor raises an illegal instruction.
     if (step < scan.blocks)
       store_tile(&maps.y, shared.output(y.slot), head * head_dim, step * block);
+    wait_store_reads<0>();
+    arrive(shared.output_empty(y.slot));
     y.advance();
-    wait_store_reads<output_slots - 1>();  // the oldest one has read its slot, which is the next
-    if (step >= output_slots - 1) arrive(shared.output_empty(y.slot));
   }
   wait_stores();
 }
