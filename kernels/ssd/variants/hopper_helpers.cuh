@@ -7,25 +7,16 @@
 // The roles of the Hopper scan around its products: copies in and out, decays.
 namespace chunkstate::cuda::hopper_scan {
 
-/// One thread: X of its own head, and this block's share of B and C for the whole cluster. X of
-/// step c + lead overwrites what step c - shared_slots read, as B and C of step c do: one loop
-/// serves both.
+/// One thread: X of its own head, and this block's share of B and C for the whole cluster. It asks
+/// both rings in turn and waits for neither: X is freed later than B and C, by the outputs'
+/// warpgroup.
 template <int cluster>
 __device__ __forceinline__ void copy_in(const Scan& scan, const Maps& maps, const Shared& shared,
                                         int head, int group) {
-  constexpr int lead = token_slots - shared_slots;
   constexpr int rows = block / cluster;
   const std::uint32_t rank = cluster > 1 ? block_in_cluster() : 0;
   const auto all = static_cast<std::uint16_t>((1 << cluster) - 1);
 
-  Cursor<token_slots> x;
-  const auto copy_x = [&](int step) {
-    if (step >= scan.steps) return;
-    wait(shared.token_empty(x.slot), x.parity ^ 1);
-    arrive_expecting(shared.token_full(x.slot), tile_bytes);
-    load_tile(shared.x(x.slot), &maps.x, shared.token_full(x.slot), head * head_dim, step * block);
-    x.advance();
-  };
   const auto copy_shared = [&](std::uint32_t tile, const CUtensorMap* map, std::uint32_t full,
                                int column, int token) {
     const std::uint32_t target = tile + rank * rows * 128;
@@ -59,20 +50,30 @@ __device__ __forceinline__ void copy_in(const Scan& scan, const Maps& maps, cons
                    fragment_bytes);
   };
 
-  for (int step = 0; step < lead; ++step) copy_x(step);
   for (int step = 0; step < prefetch_distance; ++step) prefetch(step);
+  Cursor<token_slots> x;
   Cursor<shared_slots> bc;
-  for (int step = 0; step < scan.steps; ++step) {
-    copy_x(step + lead);
-    wait(shared.shared_empty(bc.slot), bc.parity ^ 1);
-    const std::uint32_t full = shared.shared_full(bc.slot);
-    arrive_expecting(full, 4 * tile_bytes);
-    copy_shared(shared.C(bc.slot), &maps.C, full, column, step * block);
-    copy_shared(shared.C(bc.slot) + tile_bytes, &maps.C, full, column + 64, step * block);
-    copy_shared(shared.B(bc.slot), &maps.B, full, column, step * block);
-    copy_shared(shared.B(bc.slot) + tile_bytes, &maps.B, full, column + 64, step * block);
-    bc.advance();
-    prefetch(step + prefetch_distance);
+  int x_step = 0, bc_step = 0;
+  while (x_step < scan.steps || bc_step < scan.steps) {
+    if (x_step < scan.steps && probe(shared.token_empty(x.slot), x.parity ^ 1)) {
+      arrive_expecting(shared.token_full(x.slot), tile_bytes);
+      load_tile(shared.x(x.slot), &maps.x, shared.token_full(x.slot), head * head_dim,
+                x_step * block);
+      x.advance();
+      ++x_step;
+    }
+    if (bc_step < scan.steps && probe(shared.shared_empty(bc.slot), bc.parity ^ 1)) {
+      const std::uint32_t full = shared.shared_full(bc.slot);
+      const int token = bc_step * block;
+      arrive_expecting(full, 4 * tile_bytes);
+      copy_shared(shared.C(bc.slot), &maps.C, full, column, token);
+      copy_shared(shared.C(bc.slot) + tile_bytes, &maps.C, full, column + 64, token);
+      copy_shared(shared.B(bc.slot), &maps.B, full, column, token);
+      copy_shared(shared.B(bc.slot) + tile_bytes, &maps.B, full, column + 64, token);
+      bc.advance();
+      prefetch(bc_step + prefetch_distance);
+      ++bc_step;
+    }
   }
 }
 

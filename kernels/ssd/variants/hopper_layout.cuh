@@ -22,7 +22,7 @@ constexpr float log2_e = 1.4426950408889634F;
 // and come from L2. Together with the tiles of y they fill a Hopper's 227 KB of shared memory.
 constexpr int token_slots = 7;
 constexpr int shared_slots = 4;
-constexpr int output_slots = 3;
+constexpr int output_slots = 4;
 constexpr int prefetch_distance = 8;  // steps by which L2 is ahead
 
 constexpr int helper_warps = 4;   // copies in, copies out, two of decays
