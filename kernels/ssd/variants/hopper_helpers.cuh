@@ -184,7 +184,7 @@ class DecayMaker {
     if (lane_ == 0) store_shared_4(decays + Decays::total, __float_as_uint(total));
     __syncwarp();
     if (lane_ == 0) arrive(shared_.token_full(slot_.slot));
-    slot_.advance(), slot_.advance();
+    slot_.advance(2);
   }
 
   const Scan& scan_;

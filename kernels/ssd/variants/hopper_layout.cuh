@@ -25,11 +25,9 @@ constexpr int shared_slots = 4;
 constexpr int output_slots = 4;
 constexpr int prefetch_distance = 8;  // steps by which L2 is ahead
 
-constexpr int helper_warps = 4;   // copies in, copies out, two of decays
-constexpr int threads = 3 * 128;  // the helpers, the outputs' warpgroup, the state's warpgroup
-
-// C_i B_j of a step is stored as the fragments that the outputs' warpgroup multiplies: 16 bytes per
-// lane for every 16 x 16 block on or below the diagonal.
+constexpr int helper_warps = 4;                     // copies in, copies out, two of decays
+constexpr int output_groups = 2;                    // warpgroups of outputs, in turn
+constexpr int threads = (2 + output_groups) * 128;  // one warpgroup of helpers, one of the state
 constexpr int fragment_blocks = 10;
 constexpr int fragment_bytes = fragment_blocks * 32 * 16;
 __host__ __device__ constexpr int fragment_block(int row, int column) {
@@ -127,8 +125,9 @@ struct Cursor {
   int slot = 0;
   std::uint32_t parity = 0;
 
-  __device__ __forceinline__ void advance() {
-    if (++slot == slots) slot = 0, parity ^= 1;
+  __device__ __forceinline__ void advance(int count = 1) {
+    slot += count;
+    if (slot >= slots) slot -= slots, parity ^= 1;
   }
 };
 

@@ -3,7 +3,7 @@
 
 #include "kernels/ssd/variants/hopper_layout.cuh"
 
-// The role of the Hopper scan that makes y: one warpgroup.
+// The role of the Hopper scan that makes y: two warpgroups, every second step each.
 namespace chunkstate::cuda::hopper_scan {
 
 /// Per step, for the 64 tokens i:
@@ -13,8 +13,8 @@ namespace chunkstate::cuda::hopper_scan {
 ///
 /// where r_i = S C_i is what the state contributes, left in the tile of y by the state's warpgroup
 /// in bf16. M is made in the registers from which wgmma takes its left operand, of C_i B_j fetched
-/// in that order two steps ahead: it never passes through shared memory, whose bandwidth bounds the
-/// kernel. Warp w owns tokens 16 w to 16 w + 15 and so the blocks (w, 0) to (w, w) of M.
+/// in that order one step ahead: it never passes through shared memory. Warp w owns tokens 16 w to
+/// 16 w + 15 and so the blocks (w, 0) to (w, w) of M.
 class Outputs {
  public:
   __device__ __forceinline__ Outputs(const Scan& scan, const Shared& shared, int head, int group,
@@ -32,15 +32,16 @@ class Outputs {
     swizzle_ = static_cast<std::uint32_t>(token & 7);
   }
 
-  /// The state contributes nothing to the first step of every `period`, if that is larger than 1.
-  /// Two sets of registers in turn, each fetched again as soon as it is used up.
+  /// The steps first, first + output_groups, ... The state contributes nothing to the first step of
+  /// every `period`, if that is larger than 1.
   template <int period>
-  __device__ __forceinline__ void run() {
-    Fragments even, odd;
-    fetch(even, 0), fetch(odd, 1);
-    for (int step = 0; step < scan_.steps; step += 2) {
-      make(even, step, period > 1 && step % (period > 1 ? period : 1) == 0);
-      make(odd, step + 1, false);
+  __device__ __forceinline__ void run(int first) {
+    token_.advance(first);
+    y_.advance(first);
+    Fragments fragments;
+    fetch(fragments, first);
+    for (int step = first; step < scan_.steps; step += output_groups) {
+      make(fragments, step, period > 1 && step % (period > 1 ? period : 1) == 0);
     }
   }
 
@@ -70,25 +71,47 @@ class Outputs {
                                         : 0.0F);
   }
 
+  // One copy of the code per warp, without branches between the exponentials.
   __device__ __forceinline__ void make_gate(std::uint32_t (&gate)[16], const Fragments& fragments,
                                             std::uint32_t decays) const {
+    switch (warp_) {
+      case 0:
+        return make_gate_of<0>(gate, fragments, decays);
+      case 1:
+        return make_gate_of<1>(gate, fragments, decays);
+      case 2:
+        return make_gate_of<2>(gate, fragments, decays);
+      default:
+        return make_gate_of<3>(gate, fragments, decays);
+    }
+  }
+
+  template <int warp>
+  __device__ __forceinline__ void make_gate_of(std::uint32_t (&gate)[16],
+                                               const Fragments& fragments,
+                                               std::uint32_t decays) const {
     const float upper = load_shared_float(decays + Decays::lambda + 4 * row_);
     const float lower = load_shared_float(decays + Decays::lambda + 4 * row_ + 32);
     const int row = lane_ / 4, column = lane_ % 4 * 2;
+    float4 shifted[warp + 1];
+#pragma unroll
+    for (int k = 0; k <= warp; ++k) {
+      shifted[k] = load_shared_float4(decays + Decays::shifted + lane_ % 4 * 64 + k * 16);
+    }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      if (k > warp_) {
+      if (k > warp) {
         gate[4 * k] = gate[4 * k + 1] = gate[4 * k + 2] = gate[4 * k + 3] = 0;
         continue;
       }
-      const float4 s = load_shared_float4(decays + Decays::shifted + lane_ % 4 * 64 + k * 16);
+      const float4 s = shifted[k <= warp ? k : 0];
       const uint4 v = fragments.block[k];
       const float a[8] = {
           low_bf16(v.x) * fast_exp2(upper - s.x), high_bf16(v.x) * fast_exp2(upper - s.y),
           low_bf16(v.y) * fast_exp2(lower - s.x), high_bf16(v.y) * fast_exp2(lower - s.y),
           low_bf16(v.z) * fast_exp2(upper - s.z), high_bf16(v.z) * fast_exp2(upper - s.w),
           low_bf16(v.w) * fast_exp2(lower - s.z), high_bf16(v.w) * fast_exp2(lower - s.w)};
-      if (k < warp_) {
+      if (k < warp) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) gate[4 * k + e] = pack_bf16(a[2 * e], a[2 * e + 1]);
       } else {
@@ -105,7 +128,7 @@ class Outputs {
     const std::uint32_t decays = shared_.decays(token_.slot);
     std::uint32_t gate[16];
     make_gate(gate, fragments, decays);
-    fetch(fragments, step + 2);
+    fetch(fragments, step + output_groups);
 
     float Y[32] = {};
     const std::uint64_t x = describe(shared_.x(token_.slot), tile_bytes, 1024);
@@ -146,8 +169,8 @@ class Outputs {
     }
     __syncwarp();
     if (lane_ == 0) arrive(shared_.output_full(y_.slot));  // copy_out fences
-    token_.advance();
-    y_.advance();
+    token_.advance(output_groups);
+    y_.advance(output_groups);
   }
 
   const Scan& scan_;

@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(threads, 1)
   prepare<cluster>(shared);
 
   if (warp < helper_warps) {
-    give_registers<56>();
+    give_registers<40>();
     if (warp == 0) {
       if (lane == 0) copy_in<cluster>(scan, maps, shared, head, group);
     } else if (warp == 1) {
@@ -120,14 +120,14 @@ __global__ void __launch_bounds__(threads, 1)
     } else {
       DecayMaker(scan, shared, head, lane).run(warp - 2);
     }
-  } else if (warp < 2 * helper_warps) {
-    give_registers<160>();
-    Outputs outputs(scan, shared, head, group, warp - helper_warps, lane);
+  } else if (warp < helper_warps + 4 * output_groups) {
+    give_registers<120>();
+    Outputs outputs(scan, shared, head, group, warp % 4, lane);
     wait_for_previous_kernel();  // C_i B_j
-    outputs.run<period>();
+    outputs.run<period>(warp / 4 - 1);
   } else {
-    take_registers<240>();
-    State<cluster> state(scan, shared, head, warp - 2 * helper_warps, lane);
+    take_registers<232>();
+    State<cluster> state(scan, shared, head, warp % 4, lane);
     state.load();
     state.template run<period>();
     state.store();
