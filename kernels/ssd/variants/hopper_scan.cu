@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(threads, 1)
     if (warp == 0) {
       if (lane == 0) copy_in<cluster>(scan, maps, shared, head, group);
     } else if (warp == 1) {
-      if (lane == 0) copy_out(scan, maps, shared, head);
+      if (lane == 0) copy_out<cluster>(scan, maps, shared, head, group);
     } else {
       DecayMaker(scan, shared, head, lane).run(warp - 2);
     }
