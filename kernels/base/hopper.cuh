@@ -168,6 +168,13 @@ __device__ __forceinline__ void store_fragments_transposed(std::uint32_t address
                : "memory");
 }
 
+__device__ __forceinline__ void store_fragments(std::uint32_t address, std::uint32_t a,
+                                                std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%4], {%0, %1, %2, %3};" ::"r"(a), "r"(b),
+               "r"(c), "r"(d), "r"(address)
+               : "memory");
+}
+
 __device__ __forceinline__ uint4 load_shared_16(std::uint32_t address) {
   uint4 v;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -284,6 +291,20 @@ __device__ __forceinline__ void multiply_64(float (&sum)[32], const std::uint32_
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
       "%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, add, 1, 1, 0; }"
+      : CHUNKSTATE_ACCUMULATORS_8(sum, 0), CHUNKSTATE_ACCUMULATORS_8(sum, 8),
+        CHUNKSTATE_ACCUMULATORS_8(sum, 16), CHUNKSTATE_ACCUMULATORS_8(sum, 24)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0));
+}
+
+/// sum [64 x 64] (+)= a [64 x 16] (registers) b [16 x 64] (shared, contiguous along its rows).
+template <bool add>
+__device__ __forceinline__ void multiply_64_by_rows(float (&sum)[32], const std::uint32_t* a,
+                                                    std::uint64_t b) {
+  asm volatile(
+      "{ .reg .pred add; setp.ne.b32 add, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+      "%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, add, 1, 1, 1; }"
       : CHUNKSTATE_ACCUMULATORS_8(sum, 0), CHUNKSTATE_ACCUMULATORS_8(sum, 8),
         CHUNKSTATE_ACCUMULATORS_8(sum, 16), CHUNKSTATE_ACCUMULATORS_8(sum, 24)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0));

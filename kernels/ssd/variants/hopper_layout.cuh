@@ -18,21 +18,26 @@ constexpr int block = 64;                // tokens of a step: the fewest that fi
 constexpr int tile_bytes = block * 128;  // 64 rows of 64 bf16: one swizzled box
 constexpr float log2_e = 1.4426950408889634F;
 
-// Rings. X is every head's own and comes from HBM: the copies of 5 further steps, 40 KB, cover its
-// latency at full bandwidth. B and C are the same for all heads of a group and come from L2.
-constexpr int token_slots = 8;
-constexpr int shared_slots = 3;
-constexpr int gate_slots = 2;
-constexpr int output_slots = 2;
+// Rings. X is every head's own and comes from HBM, B and C are the same for all heads of a group
+// and come from L2. Together with the tiles of y they fill a Hopper's 227 KB of shared memory.
+constexpr int token_slots = 7;
+constexpr int shared_slots = 4;
+constexpr int output_slots = 4;
 constexpr int prefetch_distance = 8;  // steps by which L2 is ahead
 
-constexpr int helper_warps = 4;   // copies in, copies out, two of decays
-constexpr int threads = 3 * 128;  // the helpers, the gate's warpgroup, the products' warpgroup
+constexpr int helper_warps = 4;                     // copies in, copies out, two of decays
+constexpr int output_groups = 2;                    // warpgroups of outputs, in turn
+constexpr int threads = (2 + output_groups) * 128;  // one warpgroup of helpers, one of the state
+constexpr int fragment_blocks = 10;
+constexpr int fragment_bytes = fragment_blocks * 32 * 16;
+__host__ __device__ constexpr int fragment_block(int row, int column) {
+  return row * (row + 1) / 2 + column;
+}
 
 /// The call, as the kernels see it.
 struct Scan {
   SsdArgs args;
-  const __nv_bfloat16* products;  // [groups, blocks, block, block]  C_i B_j for j <= i
+  const uint4* products;  // [groups, blocks, fragment_blocks, lanes]
   int tokens;
   int blocks;        // of `block` tokens, the last one ragged
   int steps;         // blocks, rounded up to the loop's period; further ones have delta = 0
@@ -45,20 +50,24 @@ struct Maps {
   CUtensorMap x, B, C, y;
 };
 
-/// The decay factors of a step's tokens in shared memory; lambda_i is log2 of the decay from the
-/// step's start to i. Byte offsets, because these are read with 32-bit shared addresses.
+/// The decay factors of a step's tokens in shared memory, as byte offsets; lambda_i is log2 of the
+/// decay from the step's start to i. Fragment order puts side by side what one lane reads.
 struct Decays {
   static constexpr int lambda = 0;           // [block]
-  static constexpr int shifted = 4 * block;  // [block]  lambda_j - log2 delta_j
-  static constexpr int in = 8 * block;       // [block]  2^lambda_i, in fragment order
-  static constexpr int out = 12 * block;     // [block]  bf16 2^(lambda_last - lambda_j) delta_j,
-                                             //          in fragment order
-  static constexpr int total = 14 * block;   // 2^lambda_last
+  static constexpr int in = 4 * block;       // [block]  2^lambda_i
+  static constexpr int shifted = 8 * block;  // [block]  lambda_j - log2 delta_j, see shifted_offset
+  static constexpr int out = 12 * block;    // [block]  bf16 2^(lambda_last - lambda_j) delta_j, see
+                                            //          out_offset
+  static constexpr int total = 14 * block;  // 2^lambda_last
   static constexpr int bytes = 14 * block + 16;
 };
-// The token pair m of 32 belongs to lane m % 4 of a group of four in a product's fragments: its 8
-// pairs lie side by side.
-__device__ __forceinline__ int fragment_pair(int m) { return (m & 3) * 8 + (m >> 2); }
+// Where the pair of tokens 2 m and 2 m + 1 lies. A product's fragment of 16 tokens has pairs q and
+// q + 4 in the lanes with lane % 4 = q: 16 bytes of `shifted`; all 8 pairs of q are 32 bytes of
+// `out`.
+__device__ __forceinline__ int shifted_offset(int m) {
+  return (m & 3) * 64 + (m >> 3) * 16 + ((m >> 2) & 1) * 8;
+}
+__device__ __forceinline__ int out_offset(int m) { return (m & 3) * 32 + (m >> 2) * 4; }
 
 /// A block's shared memory.
 class Shared {
@@ -74,7 +83,6 @@ class Shared {
     return base_ + shared_offset + slot * 4 * tile_bytes;
   }
   __device__ std::uint32_t C(int slot) const { return B(slot) + 2 * tile_bytes; }
-  __device__ std::uint32_t gate(int slot) const { return base_ + gate_offset + slot * tile_bytes; }
   __device__ std::uint32_t output(int slot) const {
     return base_ + output_offset + slot * tile_bytes;
   }
@@ -89,24 +97,22 @@ class Shared {
   __device__ std::uint32_t shared_empty(int slot) const {
     return barrier(2 * token_slots + shared_slots + slot);
   }
-  __device__ std::uint32_t gate_full(int slot) const { return barrier(gate_barrier + slot); }
-  __device__ std::uint32_t gate_empty(int slot) const {
-    return barrier(gate_barrier + gate_slots + slot);
-  }
-  __device__ std::uint32_t output_full(int slot) const { return barrier(output_barrier + slot); }
-  __device__ std::uint32_t output_empty(int slot) const {
+  /// What the state contributes to y has been written to the tile.
+  __device__ std::uint32_t read_full(int slot) const { return barrier(output_barrier + slot); }
+  __device__ std::uint32_t output_full(int slot) const {
     return barrier(output_barrier + output_slots + slot);
+  }
+  __device__ std::uint32_t output_empty(int slot) const {
+    return barrier(output_barrier + 2 * output_slots + slot);
   }
 
  private:
   static constexpr int shared_offset = token_slots * tile_bytes;
-  static constexpr int gate_offset = shared_offset + shared_slots * 4 * tile_bytes;
-  static constexpr int output_offset = gate_offset + gate_slots * tile_bytes;
+  static constexpr int output_offset = shared_offset + shared_slots * 4 * tile_bytes;
   static constexpr int decays_offset = output_offset + output_slots * tile_bytes;
   static constexpr int barrier_offset = decays_offset + token_slots * Decays::bytes;
-  static constexpr int gate_barrier = 2 * token_slots + 2 * shared_slots;
-  static constexpr int output_barrier = gate_barrier + 2 * gate_slots;
-  static constexpr int barriers = output_barrier + 2 * output_slots;
+  static constexpr int output_barrier = 2 * token_slots + 2 * shared_slots;
+  static constexpr int barriers = output_barrier + 3 * output_slots;
 
   __device__ std::uint32_t barrier(int index) const { return base_ + barrier_offset + 8 * index; }
 
@@ -119,8 +125,9 @@ struct Cursor {
   int slot = 0;
   std::uint32_t parity = 0;
 
-  __device__ __forceinline__ void advance() {
-    if (++slot == slots) slot = 0, parity ^= 1;
+  __device__ __forceinline__ void advance(int count = 1) {
+    slot += count;
+    if (slot >= slots) slot -= slots, parity ^= 1;
   }
 };
 

@@ -6,8 +6,9 @@
 #include "kernels/ssd/scan_common.cuh"
 #include "kernels/ssd/variants/chunked.cuh"
 #include "kernels/ssd/variants/hopper_helpers.cuh"
-#include "kernels/ssd/variants/hopper_products.cuh"
+#include "kernels/ssd/variants/hopper_outputs.cuh"
 #include "kernels/ssd/variants/hopper_scan.cuh"
+#include "kernels/ssd/variants/hopper_state.cuh"
 
 // One block owns one head and walks over the sequence in steps of 64 tokens with the state in fp32
 // registers: no state traffic, and at Bamba-9B's 128 heads one wave on 132 multiprocessors. C B^T
@@ -15,14 +16,14 @@
 // cluster of two load B and C once for both (a cluster of four does not fit: 132 multiprocessors
 // hold 30 of them, and 32 are needed for one wave).
 //
-// Roles: warp 0 copies in, warp 1 copies out, warps 2 and 3 make the decays, warpgroup 1 the gates,
-// warpgroup 2 runs the products.
+// Roles: warp 0 copies in, warp 1 copies out, warps 2 and 3 make the decays, warpgroup 1 the
+// outputs, warpgroup 2 owns the state.
 namespace chunkstate::cuda {
 namespace hopper_scan {
 namespace {
 
-// C_i B_j of one step and group, bf16. Blocks above the diagonal are not written.
-__global__ void __launch_bounds__(128) product_kernel(Scan scan, __nv_bfloat16* products) {
+// C_i B_j of one step and group as fragments, bf16, on and below the diagonal.
+__global__ void __launch_bounds__(128) product_kernel(Scan scan, uint4* products) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   constexpr int product_pitch = state_dim + 8;  // the rows of a fragment fall into different banks
   __shared__ __align__(16) __nv_bfloat16 C[block * product_pitch], B[block * product_pitch];
@@ -63,13 +64,15 @@ __global__ void __launch_bounds__(128) product_kernel(Scan scan, __nv_bfloat16* 
       multiply_fragments<DType::bf16>(sum[2 * n + 1], c, b[2], b[3]);
     }
   }
-  const std::int64_t tile = (static_cast<std::int64_t>(group) * scan.blocks + step) * block * block;
-  __nv_bfloat16* const out = products + tile + (warp * 16 + lane / 4) * block + lane % 4 * 2;
+  uint4* const out =
+      products + (static_cast<std::int64_t>(group) * scan.blocks + step) * (fragment_bytes / 16) +
+      fragment_block(warp, 0) * warp_size + lane;
 #pragma unroll
-  for (int n = 0; n < block / 8; ++n) {
-    if (n >= 2 * warp + 2) continue;
-    *reinterpret_cast<std::uint32_t*>(out + n * 8) = pack_bf16(sum[n][0], sum[n][1]);
-    *reinterpret_cast<std::uint32_t*>(out + n * 8 + 8 * block) = pack_bf16(sum[n][2], sum[n][3]);
+  for (int n = 0; n < block / 16; ++n) {
+    if (n > warp) continue;
+    const float(&left)[4] = sum[2 * n], (&right)[4] = sum[2 * n + 1];
+    out[n * warp_size] = make_uint4(pack_bf16(left[0], left[1]), pack_bf16(left[2], left[3]),
+                                    pack_bf16(right[0], right[1]), pack_bf16(right[2], right[3]));
   }
 #endif
 }
@@ -79,27 +82,19 @@ __device__ __forceinline__ void prepare(const Shared& shared) {
   if (threadIdx.x == 0) {
     for (int s = 0; s < token_slots; ++s) {
       init_barrier(shared.token_full(s), 2);   // the copying thread, a warp of decays
-      init_barrier(shared.token_empty(s), 8);  // the warps of gates and products
+      init_barrier(shared.token_empty(s), 8);  // the warps of outputs and state
     }
     for (int s = 0; s < shared_slots; ++s) {
       init_barrier(shared.shared_full(s), 1);
-      init_barrier(shared.shared_empty(s), 4 * cluster);  // the products' warps of every block
-    }
-    for (int s = 0; s < gate_slots; ++s) {
-      init_barrier(shared.gate_full(s), 4);
-      init_barrier(shared.gate_empty(s), 4);
+      init_barrier(shared.shared_empty(s), 4 * cluster);  // the state's warps of every block
     }
     for (int s = 0; s < output_slots; ++s) {
+      init_barrier(shared.read_full(s), 4);
       init_barrier(shared.output_full(s), 4);
       init_barrier(shared.output_empty(s), 1);
     }
     publish_barriers();
   }
-  // The gates' blocks above the diagonal are never written again.
-  for (int i = static_cast<int>(threadIdx.x); i < gate_slots * tile_bytes / 16; i += threads) {
-    store_shared_16(shared.gate(0) + i * 16, make_uint4(0, 0, 0, 0));
-  }
-  fence_async();
   __syncthreads();
   if constexpr (cluster > 1) synchronize_cluster();
 }
@@ -117,25 +112,25 @@ __global__ void __launch_bounds__(threads, 1)
   prepare<cluster>(shared);
 
   if (warp < helper_warps) {
-    give_registers<56>();
+    give_registers<40>();
     if (warp == 0) {
       if (lane == 0) copy_in<cluster>(scan, maps, shared, head, group);
     } else if (warp == 1) {
-      if (lane == 0) copy_out(scan, maps, shared, head);
+      if (lane == 0) copy_out<cluster>(scan, maps, shared, head, group);
     } else {
       DecayMaker(scan, shared, head, lane).run(warp - 2);
     }
-  } else if (warp < 2 * helper_warps) {
-    give_registers<152>();
-    GateMaker gates(scan, shared, head, group, static_cast<int>(threadIdx.x) - 128);
+  } else if (warp < helper_warps + 4 * output_groups) {
+    give_registers<120>();
+    Outputs outputs(scan, shared, head, group, warp % 4, lane);
     wait_for_previous_kernel();  // C_i B_j
-    gates.run(scan.steps);
+    outputs.run<period>(warp / 4 - 1);
   } else {
-    take_registers<240>();
-    Products<cluster> products(scan, shared, head, warp - 2 * helper_warps, lane);
-    products.load_state();
-    products.template run<period>();
-    products.store_state();
+    take_registers<232>();
+    State<cluster> state(scan, shared, head, warp % 4, lane);
+    state.load();
+    state.template run<period>();
+    state.store();
   }
   // No block may leave while another can still write its shared memory or signal its barriers.
   __syncwarp();
@@ -219,8 +214,8 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   scan.prefetch_dt = reinterpret_cast<std::uintptr_t>(args.dt.data) % 16 == 0 &&
                      args.dt.stride[0] * 2 % 16 == 0 && heads * 2 % 16 == 0;
 
-  const Workspace workspace(groups * scan.blocks * block * block * 2, stream);
-  auto* const products = workspace.as<__nv_bfloat16>();
+  const Workspace workspace(groups * scan.blocks * fragment_bytes, stream);
+  auto* const products = workspace.as<uint4>();
   scan.products = products;
   product_kernel<<<static_cast<unsigned>(groups * scan.blocks), 128, 0, stream>>>(scan, products);
   check_cuda(cudaGetLastError(), "ssd_scan product launch");
