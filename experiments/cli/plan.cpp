@@ -76,6 +76,7 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
 
 std::vector<bool> open_items(const ExperimentSetup& setup, const std::string& directory) {
   const JournalContents journals = read_journals(directory);
+  check_same_experiment(directory, journals, identity_of(setup));
   std::vector<bool> open;
   for (const WorkItem& item : setup.plan) open.push_back(journals.find(item.id) == nullptr);
   return open;

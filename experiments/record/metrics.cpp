@@ -40,7 +40,7 @@ constexpr Metric metrics[] = {
      [](const RequestRecord& r) { return r.cpu_percent; }},
     {"gpu_percent", "percent", "share of e2e in which the GPU was busy",
      [](const RequestRecord& r) { return r.gpu_percent; }},
-    {"io_wait", "1", "share of e2e spent waiting for block I/O",
+    {"io_wait", "1", "share of the host's CPU time idle with block I/O outstanding",
      [](const RequestRecord& r) { return r.io_wait; }},
     {"energy", "J", "energy of the device over the request",
      [](const RequestRecord& r) { return r.energy; }},

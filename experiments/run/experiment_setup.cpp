@@ -122,6 +122,19 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
   return setup;
 }
 
+RunStart identity_of(const ExperimentSetup& setup) {
+  Digest models;
+  for (const std::string& digest : setup.model_digests) models.text(digest);
+  RunStart start;
+  start.items = static_cast<std::int64_t>(setup.plan.size());
+  start.config_hash = setup.spec.config_hash;
+  start.plan_hash = setup.plan_hash;
+  start.prompts_digest = setup.prompts.digest;
+  start.model_digest = models.hex();
+  start.yaml_resolved = setup.spec.yaml_resolved;
+  return start;
+}
+
 int threads_per_rank(Communicator& world, std::int64_t wanted) {
   if (wanted > 0) return static_cast<int>(wanted);
   const RankProvenance mine = collect_rank_provenance();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "experiments/plan/work_plan.hpp"
+#include "experiments/record/journal.hpp"
 #include "experiments/run/engine_pool.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/prompt_set.hpp"
@@ -34,6 +35,10 @@ ExperimentSpec read_experiment(Communicator& world, const std::string& file,
 /// Prompts and models are opened by every rank, models through `engines`, and must be the same
 /// everywhere. Collective. Throws AgreedError.
 ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec);
+
+/// What a journal's first line says of the experiment: enough to tell it from another one. Process,
+/// run id and provenance are the caller's to add.
+RunStart identity_of(const ExperimentSetup& setup);
 
 /// CPUs this rank may use, divided by the ranks of the host that share them. Collective.
 int threads_per_rank(Communicator& world, std::int64_t wanted);

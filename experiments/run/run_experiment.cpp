@@ -10,7 +10,6 @@
 #include <optional>
 #include <set>
 
-#include "core/digest.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
@@ -119,16 +118,8 @@ int Run::probe() {
 }
 
 void Run::open_directory() {
-  Digest models;
-  for (const std::string& digest : setup_.model_digests) models.text(digest);
-  RunStart start;
+  RunStart start = identity_of(setup_);
   start.run_id = run_provenance_.run_id;
-  start.items = static_cast<std::int64_t>(setup_.plan.size());
-  start.config_hash = setup_.spec.config_hash;
-  start.plan_hash = setup_.plan_hash;
-  start.prompts_digest = setup_.prompts.digest;
-  start.model_digest = models.hex();
-  start.yaml_resolved = setup_.spec.yaml_resolved;
   start.provenance = provenance_;
 
   agree(world_, [&] {

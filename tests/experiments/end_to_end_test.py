@@ -190,6 +190,8 @@ class Runs(Scratch):
         done = harness.run(["run", self.sweep(), "-s", "generation.max_new_tokens=5", "--out", out])
         self.assertEqual(done.returncode, 3)
         self.assertIn("max_new_tokens", done.stderr)
+        planned = harness.run(["plan", self.sweep(), "-s", "generation.max_new_tokens=5", "--out", out])
+        self.assertEqual(planned.returncode, 3)
 
     def test_a_prompt_longer_than_the_context_is_a_failed_item_and_the_rest_goes_on(self):
         prompts = self.folder / "prompts.json"
