@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#ifdef CHUNKSTATE_CATCH2_ABSENT
-#include "tests/catch_absent.hpp"
-#elif defined(CHUNKSTATE_CATCH2_V2)
+#ifdef CHUNKSTATE_CATCH2_V2
 #include <catch2/catch.hpp>
 #else
 #include <catch2/catch_all.hpp>

@@ -7,6 +7,7 @@
 #include "core/generate.hpp"
 #include "core/model.hpp"
 #include "core/open_model.hpp"
+#include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/golden_file.hpp"
 
@@ -28,6 +29,13 @@ Model open(const std::string& folder, Backend backend = Backend::cpu, int thread
 
 SsdSettings settings(const Model& model, const std::string& variant, std::int64_t chunk_size = 0) {
   return ssd_settings(variant, chunk_size, 1, model.config());
+}
+
+// The GPU's only where there is one.
+std::vector<Backend> backends() {
+  std::vector<Backend> found = {Backend::reference, Backend::cpu};
+  if (device_count() > 0) found.push_back(Backend::cuda);
+  return found;
 }
 
 // All logits, the tokens given `step` at a time (0: at once).
@@ -68,20 +76,21 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 
 TEST_CASE("logits equal transformers' for every exact variant, prefill and decode") {
   const std::string name = GENERATE("bamba-a", "bamba-b", "bamba-e", "llama-a");
-  const Backend backend = GENERATE(Backend::reference, Backend::cpu);
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
-  Model model = open(golden_path(name), backend);
-  for (const SsdVariant& variant : ssd_variants()) {
-    if (variant.semantics != SsdSemantics::exact) continue;
-    const SsdSettings ssd = settings(model, std::string(variant.name));
-    for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
-      const std::string prefix = "case" + std::to_string(i);
-      const auto tokens = golden.integers(prefix + ".tokens");
-      const auto expected = golden.floats(prefix + ".logits");
-      CAPTURE(name, name_of(backend), variant.name, i, tokens.size());
-      CHECK(relative_difference(all_logits(model, ssd, tokens, 0), expected) <= 1e-4);
-      CHECK(relative_difference(all_logits(model, ssd, tokens, 1), expected) <= 1e-4);
-      CHECK(relative_difference(all_logits(model, ssd, tokens, 5), expected) <= 1e-4);
+  for (const Backend backend : backends()) {
+    Model model = open(golden_path(name), backend);
+    for (const SsdVariant& variant : ssd_variants()) {
+      if (variant.semantics != SsdSemantics::exact) continue;
+      const SsdSettings ssd = settings(model, std::string(variant.name));
+      for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
+        const std::string prefix = "case" + std::to_string(i);
+        const auto tokens = golden.integers(prefix + ".tokens");
+        const auto expected = golden.floats(prefix + ".logits");
+        CAPTURE(name, name_of(backend), variant.name, i, tokens.size());
+        CHECK(relative_difference(all_logits(model, ssd, tokens, 0), expected) <= 1e-4);
+        CHECK(relative_difference(all_logits(model, ssd, tokens, 1), expected) <= 1e-4);
+        CHECK(relative_difference(all_logits(model, ssd, tokens, 5), expected) <= 1e-4);
+      }
     }
   }
 }
@@ -89,7 +98,7 @@ TEST_CASE("logits equal transformers' for every exact variant, prefill and decod
 TEST_CASE("greedy tokens equal transformers', with and without a cache") {
   const std::string name = GENERATE("bamba-a", "bamba-b", "bamba-e", "llama-a");
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
-  Model model = open(golden_path(name));
+  Model model = open(golden_path(name), backends().back());
   for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
     const std::string prefix = "case" + std::to_string(i);
     const std::vector<std::vector<std::int32_t>> prompts = {golden.integers(prefix + ".tokens")};
