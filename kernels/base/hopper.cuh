@@ -201,6 +201,12 @@ __device__ __forceinline__ float load_shared_float(std::uint32_t address) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
   return v;
 }
+/// Stays where it stands between products, and what uses it behind it.
+__device__ __forceinline__ float load_shared_float_in_order(std::uint32_t address) {
+  float v;
+  asm volatile("ld.volatile.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
+  return v;
+}
 __device__ __forceinline__ void store_shared_float2(std::uint32_t address, float2 v) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(v.x), "f"(v.y) : "memory");
 }

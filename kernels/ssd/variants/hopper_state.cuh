@@ -55,28 +55,29 @@ class State {
   /// whose last one updates none, because nobody would read it.
   template <int period>
   __device__ __forceinline__ void run() {
-    prepare(even_, even_total_);
+    prepare(even_);
+    wait(shared_.shared_full(bc_.slot), bc_.parity);
     if constexpr (period <= 1) {
       for (int c = 0; c < scan_.steps; c += 2) {
         // Nothing is in flight, but ptxas follows products only within one pass of a loop.
         wait_products<0>();
         pin(S_);
-        step<true, true>(even_, even_total_, odd_, odd_total_, true);
-        step<true, true>(odd_, odd_total_, even_, even_total_, c + 2 < scan_.steps);
+        step<true, true>(even_, odd_, true);
+        step<true, true>(odd_, even_, c + 2 < scan_.steps);
       }
     } else {
       for (int c = 0;; c += period) {
-        step<false, true>(even_, even_total_, odd_, odd_total_, true);
+        step<false, true>(even_, odd_, true);
 #pragma unroll
         for (int k = 1; k < period - 1; k += 2) {
-          step<true, true>(odd_, odd_total_, even_, even_total_, true);
-          step<true, true>(even_, even_total_, odd_, odd_total_, true);
+          step<true, true>(odd_, even_, true);
+          step<true, true>(even_, odd_, true);
         }
         if (c + period >= scan_.steps) break;
-        step<true, false>(odd_, odd_total_, even_, even_total_, true);
+        step<true, false>(odd_, even_, true);
       }
       // The state after the last step is the call's result.
-      step<true, true>(odd_, odd_total_, even_, even_total_, false);
+      step<true, true>(odd_, even_, false);
     }
   }
 
@@ -99,14 +100,12 @@ class State {
     return scan_.args.state.at(0, head_, row_ + pair % 2 * 8, pair / 2 * 8 + column_);
   }
 
-  /// The next step's X, times its factors in the update, and its decay.
-  __device__ __forceinline__ void prepare(std::uint32_t (&weighted)[16], float& total) {
-    wait(shared_.token_full(token_.slot), token_.parity);
-    const std::uint32_t x = shared_.x(token_.slot) + fragment_;
-    const std::uint32_t decays = shared_.decays(token_.slot);
-    const std::uint32_t factors = decays + Decays::out + (lane_ & 3) * 32;
+  /// X of the next step that has none yet, times its factors in the update.
+  __device__ __forceinline__ void prepare(std::uint32_t (&weighted)[16]) {
+    wait(shared_.token_full(next_.slot), next_.parity);
+    const std::uint32_t x = shared_.x(next_.slot) + fragment_;
+    const std::uint32_t factors = shared_.decays(next_.slot) + Decays::out + (lane_ & 3) * 32;
     const uint4 out0 = load_shared_16(factors), out1 = load_shared_16(factors + 16);
-    total = load_shared_float(decays + Decays::total);
     std::uint32_t fragment[4][4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) load_fragments_transposed(fragment[k], x + k * 2048);
@@ -115,18 +114,15 @@ class State {
     for (int k = 0; k < 16; ++k) {
       weighted[k] = multiply_bf16_pairs(fragment[k / 4][k % 4], out[k / 2]);
     }
-    __syncwarp();
-    if (lane_ == 0) arrive(shared_.token_empty(token_.slot));
-    token_.advance();
+    next_.advance();
   }
 
   template <bool reads, bool updates>
-  __device__ __forceinline__ void step(std::uint32_t (&weighted)[16], float total,
-                                       std::uint32_t (&next_weighted)[16], float& next_total,
-                                       bool has_next) {
+  __device__ __forceinline__ void step(std::uint32_t (&weighted)[16],
+                                       std::uint32_t (&next_weighted)[16], bool has_next) {
     const std::uint64_t C = describe(shared_.C(bc_.slot), 16, 1024);
     const std::uint64_t B = describe(shared_.B(bc_.slot), tile_bytes, 1024);
-    wait(shared_.shared_full(bc_.slot), bc_.parity);
+    const std::uint32_t total = shared_.decays(token_.slot) + Decays::total;
     float Y[32];
     if constexpr (reads) {
 #pragma unroll
@@ -142,24 +138,39 @@ class State {
         } else {
           multiply_64<true>(Y, rounded_ + 4 * k, operand);
         }
-      }
-    }
-    commit_products();
-    if constexpr (updates) {
-      if constexpr (reads) {
+        if (k == 7) commit_products();
+        if constexpr (updates) {
+          // The factor is read again between the products, or ptxas would move all these
+          // multiplications before the second product, and the tensor cores would wait for them.
+          const float factor = load_shared_float_in_order(total);
 #pragma unroll
-        for (int k = 0; k < 64; ++k) S_[k] *= total;
+          for (int e = 0; e < 8; ++e) S_[8 * k + e] *= factor;
+        }
       }
+    } else {
+      commit_products();
+    }
+    __syncwarp();
+    if (lane_ == 0) arrive(shared_.token_empty(token_.slot));
+    token_.advance();
+    if constexpr (updates) {
       pin(S_), pin(weighted);
       fence_products();
       multiply_128_by_rows<reads>(S_, weighted, B);
 #pragma unroll
-      for (int k = 1; k < 4; ++k)
+      for (int k = 1; k < 4; ++k) {
         multiply_128_by_rows<true>(S_, weighted + 4 * k, B + k * 2048 / 16);
+      }
     }
     commit_products();
 
-    if (has_next) prepare(next_weighted, next_total);
+    // While the products run, all that the next step waits for.
+    const int bc_slot = bc_.slot;
+    bc_.advance();
+    if (has_next) {
+      prepare(next_weighted);
+      wait(shared_.shared_full(bc_.slot), bc_.parity);
+    }
     wait_products<1>();
     wait(shared_.output_empty(y_.slot), y_.parity ^ 1);
     if constexpr (reads) {
@@ -179,11 +190,10 @@ class State {
     if constexpr (updates) pin(S_), pin(weighted);
     __syncwarp();
     if constexpr (cluster > 1) {
-      if (lane_ < cluster) arrive_at_block(shared_.shared_empty(bc_.slot), lane_);
+      if (lane_ < cluster) arrive_at_block(shared_.shared_empty(bc_slot), lane_);
     } else {
-      if (lane_ == 0) arrive(shared_.shared_empty(bc_.slot));
+      if (lane_ == 0) arrive(shared_.shared_empty(bc_slot));
     }
-    bc_.advance();
     y_.advance();
   }
 
@@ -191,11 +201,11 @@ class State {
   const Shared& shared_;
   int head_, lane_, row_, column_;
   std::uint32_t fragment_;
-  Cursor<token_slots> token_;
+  Cursor<token_slots> token_, next_;
   Cursor<shared_slots> bc_;
   Cursor<output_slots> y_;
 
-  float S_[64], even_total_, odd_total_;
+  float S_[64];
   std::uint32_t rounded_[32], even_[16], odd_[16];
 };
 
