@@ -59,14 +59,13 @@ class State {
     wait(shared_.shared_full(bc_.slot), bc_.parity);
     if constexpr (period <= 1) {
       for (int c = 0; c < scan_.steps; c += 2) {
-        // Nothing is in flight, but ptxas follows products only within one pass of a loop.
-        wait_products<0>();
-        pin(S_);
+        settle();
         step<true, true>(even_, odd_, true);
         step<true, true>(odd_, even_, c + 2 < scan_.steps);
       }
     } else {
       for (int c = 0;; c += period) {
+        settle();
         step<false, true>(even_, odd_, true);
 #pragma unroll
         for (int k = 1; k < period - 1; k += 2) {
@@ -82,6 +81,12 @@ class State {
   }
 
  private:
+  // Nothing is in flight, but ptxas follows products only within one pass of a loop.
+  __device__ __forceinline__ void settle() {
+    wait_products<0>();
+    pin(S_), pin(rounded_), pin(even_), pin(odd_);
+  }
+
   // With a constant type the loads overlap; a type known at run time makes each of them wait, 10 us
   // in all. Rows row_ and row_ + 8, columns 8 k + column_ and the next one, as wgmma spreads them.
   __device__ __forceinline__ void load_as(DType dtype) {
@@ -148,7 +153,8 @@ class State {
         }
       }
     } else {
-      commit_products();
+#pragma unroll
+      for (float& value : S_) value = 0.0F;
     }
     __syncwarp();
     if (lane_ == 0) arrive(shared_.token_empty(token_.slot));
@@ -156,13 +162,10 @@ class State {
     if constexpr (updates) {
       pin(S_), pin(weighted);
       fence_products();
-      multiply_128_by_rows<reads>(S_, weighted, B);
 #pragma unroll
-      for (int k = 1; k < 4; ++k) {
-        multiply_128_by_rows<true>(S_, weighted + 4 * k, B + k * 2048 / 16);
-      }
+      for (int k = 0; k < 4; ++k) multiply_128_by_rows(S_, weighted + 4 * k, B + k * 2048 / 16);
+      commit_products();
     }
-    commit_products();
 
     // While the products run, all that the next step waits for.
     const int bc_slot = bc_.slot;
@@ -171,7 +174,7 @@ class State {
       prepare(next_weighted);
       wait(shared_.shared_full(bc_.slot), bc_.parity);
     }
-    wait_products<1>();
+    if constexpr (reads) wait_products<updates ? 1 : 0>();
     wait(shared_.output_empty(y_.slot), y_.parity ^ 1);
     if constexpr (reads) {
       pin(Y), pin(rounded_);
