@@ -55,7 +55,10 @@ class State {
   /// whose last one updates none, because nobody would read it.
   template <int period>
   __device__ __forceinline__ void run() {
-    prepare(even_);
+    wait(shared_.token_full(token_.slot), token_.parity);
+    Loaded first;
+    load_x(first, token_.slot);
+    weight(even_, first);
     wait(shared_.shared_full(bc_.slot), bc_.parity);
     if constexpr (period <= 1) {
       for (int c = 0; c < scan_.steps; c += 2) {
@@ -105,21 +108,27 @@ class State {
     return scan_.args.state.at(0, head_, row_ + pair % 2 * 8, pair / 2 * 8 + column_);
   }
 
-  /// X of the next step that has none yet, times its factors in the update.
-  __device__ __forceinline__ void prepare(std::uint32_t (&weighted)[16]) {
-    wait(shared_.token_full(next_.slot), next_.parity);
-    const std::uint32_t x = shared_.x(next_.slot) + fragment_;
-    const std::uint32_t factors = shared_.decays(next_.slot) + Decays::out + (lane_ & 3) * 32;
-    const uint4 out0 = load_shared_16(factors), out1 = load_shared_16(factors + 16);
-    std::uint32_t fragment[4][4];
+  /// A step's X and its factors in the update, as they come from shared memory.
+  struct Loaded {
+    std::uint32_t x[4][4];
+    uint4 out[2];
+  };
+  __device__ __forceinline__ void load_x(Loaded& loaded, int slot) const {
+    const std::uint32_t x = shared_.x(slot) + fragment_;
+    const std::uint32_t factors = shared_.decays(slot) + Decays::out + (lane_ & 3) * 32;
+    loaded.out[0] = load_shared_16(factors);
+    loaded.out[1] = load_shared_16(factors + 16);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) load_fragments_transposed(fragment[k], x + k * 2048);
-    const std::uint32_t out[8] = {out0.x, out0.y, out0.z, out0.w, out1.x, out1.y, out1.z, out1.w};
+    for (int k = 0; k < 4; ++k) load_fragments_transposed(loaded.x[k], x + k * 2048);
+  }
+  __device__ __forceinline__ void weight(std::uint32_t (&weighted)[16],
+                                         const Loaded& loaded) const {
+    const uint4 a = loaded.out[0], b = loaded.out[1];
+    const std::uint32_t out[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
     for (int k = 0; k < 16; ++k) {
-      weighted[k] = multiply_bf16_pairs(fragment[k / 4][k % 4], out[k / 2]);
+      weighted[k] = multiply_bf16_pairs(loaded.x[k / 4][k % 4], out[k / 2]);
     }
-    next_.advance();
   }
 
   template <bool reads, bool updates>
@@ -128,8 +137,15 @@ class State {
     const std::uint64_t C = describe(shared_.C(bc_.slot), 16, 1024);
     const std::uint64_t B = describe(shared_.B(bc_.slot), tile_bytes, 1024);
     const std::uint32_t total = shared_.decays(token_.slot) + Decays::total;
+    const int token_slot = token_.slot, bc_slot = bc_.slot;
+    token_.advance();
+    bc_.advance();
+    const std::uint32_t has_x = probe(shared_.token_full(token_.slot), token_.parity);
+    const std::uint32_t has_bc = probe(shared_.shared_full(bc_.slot), bc_.parity);
+    const std::uint32_t has_tile = probe(shared_.output_empty(y_.slot), y_.parity ^ 1);
     float Y[32];
     if constexpr (reads) {
+      float factor = load_shared_float_in_order(total);
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
 #pragma unroll
@@ -145,20 +161,26 @@ class State {
         }
         if (k == 7) commit_products();
         if constexpr (updates) {
-          // The factor is read again between the products, or ptxas would move all these
-          // multiplications before the second product, and the tensor cores would wait for them.
-          const float factor = load_shared_float_in_order(total);
+          // The factor is read again between the products, one ahead of its use, or ptxas would
+          // move all these multiplications before the second product and the tensor cores wait for
+          // them.
+          const float now = factor;
+          if (k < 7) factor = load_shared_float_in_order(total);
 #pragma unroll
-          for (int e = 0; e < 8; ++e) S_[8 * k + e] *= factor;
+          for (int e = 0; e < 8; ++e) S_[8 * k + e] *= now;
         }
       }
     } else {
 #pragma unroll
       for (float& value : S_) value = 0.0F;
     }
+    Loaded next{};
+    if (has_next) {
+      wait_unless(has_x, shared_.token_full(token_.slot), token_.parity);
+      load_x(next, token_.slot);
+    }
     __syncwarp();
-    if (lane_ == 0) arrive(shared_.token_empty(token_.slot));
-    token_.advance();
+    if (lane_ == 0) arrive(shared_.token_empty(token_slot));
     if constexpr (updates) {
       pin(S_), pin(weighted);
       fence_products();
@@ -168,14 +190,10 @@ class State {
     }
 
     // While the products run, all that the next step waits for.
-    const int bc_slot = bc_.slot;
-    bc_.advance();
-    if (has_next) {
-      prepare(next_weighted);
-      wait(shared_.shared_full(bc_.slot), bc_.parity);
-    }
+    weight(next_weighted, next);
+    if (has_next) wait_unless(has_bc, shared_.shared_full(bc_.slot), bc_.parity);
     if constexpr (reads) wait_products<updates ? 1 : 0>();
-    wait(shared_.output_empty(y_.slot), y_.parity ^ 1);
+    wait_unless(has_tile, shared_.output_empty(y_.slot), y_.parity ^ 1);
     if constexpr (reads) {
       pin(Y), pin(rounded_);
       const std::uint32_t tile = shared_.output(y_.slot) + fragment_;
@@ -204,7 +222,7 @@ class State {
   const Shared& shared_;
   int head_, lane_, row_, column_;
   std::uint32_t fragment_;
-  Cursor<token_slots> token_, next_;
+  Cursor<token_slots> token_;
   Cursor<shared_slots> bc_;
   Cursor<output_slots> y_;
 
