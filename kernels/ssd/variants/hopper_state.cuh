@@ -131,6 +131,12 @@ class State {
     }
   }
 
+  /// Tokens 16 k to 16 k + 15.
+  __device__ __forceinline__ void update(const std::uint32_t (&weighted)[16], int k,
+                                         std::uint64_t B) {
+    multiply_128_by_rows(S_, weighted + 4 * k, B + k * 2048 / 16);
+  }
+
   template <bool reads, bool updates>
   __device__ __forceinline__ void step(std::uint32_t (&weighted)[16],
                                        std::uint32_t (&next_weighted)[16], bool has_next) {
@@ -145,57 +151,45 @@ class State {
     const std::uint32_t has_tile = probe(shared_.output_empty(y_.slot), y_.parity ^ 1);
     float Y[32];
     if constexpr (reads) {
-      float factor = load_shared_float_in_order(total);
 #pragma unroll
-      for (int k = 0; k < 8; ++k) {
+      for (int k = 0; k < 32; ++k) rounded_[k] = pack_bf16(S_[2 * k], S_[2 * k + 1]);
+      pin(rounded_);
+      fence_products();
+      multiply_64<false>(Y, rounded_, C);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          rounded_[4 * k + e] = pack_bf16(S_[8 * k + 2 * e], S_[8 * k + 2 * e + 1]);
-        }
-        fence_products();
-        const std::uint64_t operand = C + ((k >> 2) * tile_bytes + (k & 3) * 32) / 16;
-        if (k == 0) {
-          multiply_64<false>(Y, rounded_, operand);
-        } else {
-          multiply_64<true>(Y, rounded_ + 4 * k, operand);
-        }
-        if (k == 7) commit_products();
-        if constexpr (updates) {
-          // The factor is read again between the products, one ahead of its use, or ptxas would
-          // move all these multiplications before the second product and the tensor cores wait for
-          // them.
-          const float now = factor;
-          if (k < 7) factor = load_shared_float_in_order(total);
+      for (int k = 1; k < 8; ++k) {
+        multiply_64<true>(Y, rounded_ + 4 * k, C + ((k >> 2) * tile_bytes + (k & 3) * 32) / 16);
+      }
+      commit_products();
+      if constexpr (updates) {
+        // Read here, or ptxas would move the multiplications before the second product, and the
+        // tensor cores wait for them.
+        const float factor = load_shared_float_in_order(total);
 #pragma unroll
-          for (int e = 0; e < 8; ++e) S_[8 * k + e] *= now;
-        }
+        for (float& value : S_) value *= factor;
       }
     } else {
 #pragma unroll
       for (float& value : S_) value = 0.0F;
     }
-    Loaded next{};
-    if (has_next) {
-      wait_unless(has_x, shared_.token_full(token_.slot), token_.parity);
-      load_x(next, token_.slot);
-    }
     __syncwarp();
     if (lane_ == 0) arrive(shared_.token_empty(token_slot));
+
+    // The update in two halves: while the first runs, y's tile is written, while the second does,
+    // all is made ready for the next step.
     if constexpr (updates) {
       pin(S_), pin(weighted);
       fence_products();
-#pragma unroll
-      for (int k = 0; k < 4; ++k) multiply_128_by_rows(S_, weighted + 4 * k, B + k * 2048 / 16);
+      update(weighted, 0, B);
+      update(weighted, 1, B);
       commit_products();
     }
-
-    // While the products run, all that the next step waits for.
-    weight(next_weighted, next);
-    if (has_next) wait_unless(has_bc, shared_.shared_full(bc_.slot), bc_.parity);
-    if constexpr (reads) wait_products<updates ? 1 : 0>();
+    if constexpr (reads) {
+      wait_products<updates ? 1 : 0>();
+      pin(Y), pin(rounded_);
+    }
     wait_unless(has_tile, shared_.output_empty(y_.slot), y_.parity ^ 1);
     if constexpr (reads) {
-      pin(Y), pin(rounded_);
       const std::uint32_t tile = shared_.output(y_.slot) + fragment_;
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
@@ -207,6 +201,20 @@ class State {
       __syncwarp();
     }
     if (lane_ == 0) arrive(shared_.read_full(y_.slot));
+    if constexpr (updates) {
+      fence_products();
+      update(weighted, 2, B);
+      update(weighted, 3, B);
+      commit_products();
+    }
+    if (has_next) {
+      Loaded next;
+      wait_unless(has_x, shared_.token_full(token_.slot), token_.parity);
+      load_x(next, token_.slot);
+      wait_unless(has_bc, shared_.shared_full(bc_.slot), bc_.parity);
+      weight(next_weighted, next);
+      pin(next_weighted);
+    }
     wait_products<0>();
     if constexpr (updates) pin(S_), pin(weighted);
     __syncwarp();
