@@ -201,6 +201,12 @@ __device__ __forceinline__ float load_shared_float(std::uint32_t address) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
   return v;
 }
+/// Stays where it stands between products, and what uses it behind it.
+__device__ __forceinline__ float load_shared_float_in_order(std::uint32_t address) {
+  float v;
+  asm volatile("ld.volatile.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
+  return v;
+}
 __device__ __forceinline__ void store_shared_float2(std::uint32_t address, float2 v) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(v.x), "f"(v.y) : "memory");
 }
@@ -310,22 +316,20 @@ __device__ __forceinline__ void multiply_64_by_rows(float (&sum)[32], const std:
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0));
 }
 
-/// sum [64 x 128] (+)= a [64 x 16] (registers) b [16 x 128] (shared, contiguous along its rows).
-template <bool add>
+/// sum [64 x 128] += a [64 x 16] (registers) b [16 x 128] (shared, contiguous along its rows).
 __device__ __forceinline__ void multiply_128_by_rows(float (&sum)[64], const std::uint32_t* a,
                                                      std::uint64_t b) {
   asm volatile(
-      "{ .reg .pred add; setp.ne.b32 add, %69, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
       "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
       "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"
       "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
-      "{%64,%65,%66,%67}, %68, add, 1, 1, 1; }"
+      "{%64,%65,%66,%67}, %68, 1, 1, 1, 1;"
       : CHUNKSTATE_ACCUMULATORS_8(sum, 0), CHUNKSTATE_ACCUMULATORS_8(sum, 8),
         CHUNKSTATE_ACCUMULATORS_8(sum, 16), CHUNKSTATE_ACCUMULATORS_8(sum, 24),
         CHUNKSTATE_ACCUMULATORS_8(sum, 32), CHUNKSTATE_ACCUMULATORS_8(sum, 40),
         CHUNKSTATE_ACCUMULATORS_8(sum, 48), CHUNKSTATE_ACCUMULATORS_8(sum, 56)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
 #undef CHUNKSTATE_ACCUMULATORS_8

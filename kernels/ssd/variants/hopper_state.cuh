@@ -55,32 +55,41 @@ class State {
   /// whose last one updates none, because nobody would read it.
   template <int period>
   __device__ __forceinline__ void run() {
-    prepare(even_, even_total_);
+    wait(shared_.token_full(token_.slot), token_.parity);
+    Loaded first;
+    load_x(first, token_.slot);
+    weight(even_, first);
+    wait(shared_.shared_full(bc_.slot), bc_.parity);
     if constexpr (period <= 1) {
       for (int c = 0; c < scan_.steps; c += 2) {
-        // Nothing is in flight, but ptxas follows products only within one pass of a loop.
-        wait_products<0>();
-        pin(S_);
-        step<true, true>(even_, even_total_, odd_, odd_total_, true);
-        step<true, true>(odd_, odd_total_, even_, even_total_, c + 2 < scan_.steps);
+        settle();
+        step<true, true>(even_, odd_, true);
+        step<true, true>(odd_, even_, c + 2 < scan_.steps);
       }
     } else {
       for (int c = 0;; c += period) {
-        step<false, true>(even_, even_total_, odd_, odd_total_, true);
+        settle();
+        step<false, true>(even_, odd_, true);
 #pragma unroll
         for (int k = 1; k < period - 1; k += 2) {
-          step<true, true>(odd_, odd_total_, even_, even_total_, true);
-          step<true, true>(even_, even_total_, odd_, odd_total_, true);
+          step<true, true>(odd_, even_, true);
+          step<true, true>(even_, odd_, true);
         }
         if (c + period >= scan_.steps) break;
-        step<true, false>(odd_, odd_total_, even_, even_total_, true);
+        step<true, false>(odd_, even_, true);
       }
       // The state after the last step is the call's result.
-      step<true, true>(odd_, odd_total_, even_, even_total_, false);
+      step<true, true>(odd_, even_, false);
     }
   }
 
  private:
+  // Nothing is in flight, but ptxas follows products only within one pass of a loop.
+  __device__ __forceinline__ void settle() {
+    wait_products<0>();
+    pin(S_), pin(rounded_), pin(even_), pin(odd_);
+  }
+
   // With a constant type the loads overlap; a type known at run time makes each of them wait, 10 us
   // in all. Rows row_ and row_ + 8, columns 8 k + column_ and the next one, as wgmma spreads them.
   __device__ __forceinline__ void load_as(DType dtype) {
@@ -99,71 +108,88 @@ class State {
     return scan_.args.state.at(0, head_, row_ + pair % 2 * 8, pair / 2 * 8 + column_);
   }
 
-  /// The next step's X, times its factors in the update, and its decay.
-  __device__ __forceinline__ void prepare(std::uint32_t (&weighted)[16], float& total) {
-    wait(shared_.token_full(token_.slot), token_.parity);
-    const std::uint32_t x = shared_.x(token_.slot) + fragment_;
-    const std::uint32_t decays = shared_.decays(token_.slot);
-    const std::uint32_t factors = decays + Decays::out + (lane_ & 3) * 32;
-    const uint4 out0 = load_shared_16(factors), out1 = load_shared_16(factors + 16);
-    total = load_shared_float(decays + Decays::total);
-    std::uint32_t fragment[4][4];
+  /// A step's X and its factors in the update, as they come from shared memory.
+  struct Loaded {
+    std::uint32_t x[4][4];
+    uint4 out[2];
+  };
+  __device__ __forceinline__ void load_x(Loaded& loaded, int slot) const {
+    const std::uint32_t x = shared_.x(slot) + fragment_;
+    const std::uint32_t factors = shared_.decays(slot) + Decays::out + (lane_ & 3) * 32;
+    loaded.out[0] = load_shared_16(factors);
+    loaded.out[1] = load_shared_16(factors + 16);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) load_fragments_transposed(fragment[k], x + k * 2048);
-    const std::uint32_t out[8] = {out0.x, out0.y, out0.z, out0.w, out1.x, out1.y, out1.z, out1.w};
+    for (int k = 0; k < 4; ++k) load_fragments_transposed(loaded.x[k], x + k * 2048);
+  }
+  __device__ __forceinline__ void weight(std::uint32_t (&weighted)[16],
+                                         const Loaded& loaded) const {
+    const uint4 a = loaded.out[0], b = loaded.out[1];
+    const std::uint32_t out[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
     for (int k = 0; k < 16; ++k) {
-      weighted[k] = multiply_bf16_pairs(fragment[k / 4][k % 4], out[k / 2]);
+      weighted[k] = multiply_bf16_pairs(loaded.x[k / 4][k % 4], out[k / 2]);
     }
-    __syncwarp();
-    if (lane_ == 0) arrive(shared_.token_empty(token_.slot));
-    token_.advance();
+  }
+
+  /// Tokens 16 k to 16 k + 15.
+  __device__ __forceinline__ void update(const std::uint32_t (&weighted)[16], int k,
+                                         std::uint64_t B) {
+    multiply_128_by_rows(S_, weighted + 4 * k, B + k * 2048 / 16);
   }
 
   template <bool reads, bool updates>
-  __device__ __forceinline__ void step(std::uint32_t (&weighted)[16], float total,
-                                       std::uint32_t (&next_weighted)[16], float& next_total,
-                                       bool has_next) {
+  __device__ __forceinline__ void step(std::uint32_t (&weighted)[16],
+                                       std::uint32_t (&next_weighted)[16], bool has_next) {
     const std::uint64_t C = describe(shared_.C(bc_.slot), 16, 1024);
     const std::uint64_t B = describe(shared_.B(bc_.slot), tile_bytes, 1024);
-    wait(shared_.shared_full(bc_.slot), bc_.parity);
+    const std::uint32_t total = shared_.decays(token_.slot) + Decays::total;
+    const int token_slot = token_.slot, bc_slot = bc_.slot;
+    token_.advance();
+    bc_.advance();
+    const std::uint32_t has_x = probe(shared_.token_full(token_.slot), token_.parity);
+    const std::uint32_t has_bc = probe(shared_.shared_full(bc_.slot), bc_.parity);
+    const std::uint32_t has_tile = probe(shared_.output_empty(y_.slot), y_.parity ^ 1);
     float Y[32];
     if constexpr (reads) {
 #pragma unroll
-      for (int k = 0; k < 8; ++k) {
+      for (int k = 0; k < 32; ++k) rounded_[k] = pack_bf16(S_[2 * k], S_[2 * k + 1]);
+      pin(rounded_);
+      fence_products();
+      multiply_64<false>(Y, rounded_, C);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          rounded_[4 * k + e] = pack_bf16(S_[8 * k + 2 * e], S_[8 * k + 2 * e + 1]);
-        }
-        fence_products();
-        const std::uint64_t operand = C + ((k >> 2) * tile_bytes + (k & 3) * 32) / 16;
-        if (k == 0) {
-          multiply_64<false>(Y, rounded_, operand);
-        } else {
-          multiply_64<true>(Y, rounded_ + 4 * k, operand);
-        }
+      for (int k = 1; k < 8; ++k) {
+        multiply_64<true>(Y, rounded_ + 4 * k, C + ((k >> 2) * tile_bytes + (k & 3) * 32) / 16);
       }
+      commit_products();
+      if constexpr (updates) {
+        // Read here, or ptxas would move the multiplications before the second product, and the
+        // tensor cores wait for them.
+        const float factor = load_shared_float_in_order(total);
+#pragma unroll
+        for (float& value : S_) value *= factor;
+      }
+    } else {
+#pragma unroll
+      for (float& value : S_) value = 0.0F;
     }
-    commit_products();
+    __syncwarp();
+    if (lane_ == 0) arrive(shared_.token_empty(token_slot));
+
+    // The update in two halves: while the first runs, y's tile is written, while the second does,
+    // all is made ready for the next step.
     if constexpr (updates) {
-      if constexpr (reads) {
-#pragma unroll
-        for (int k = 0; k < 64; ++k) S_[k] *= total;
-      }
       pin(S_), pin(weighted);
       fence_products();
-      multiply_128_by_rows<reads>(S_, weighted, B);
-#pragma unroll
-      for (int k = 1; k < 4; ++k)
-        multiply_128_by_rows<true>(S_, weighted + 4 * k, B + k * 2048 / 16);
+      update(weighted, 0, B);
+      update(weighted, 1, B);
+      commit_products();
     }
-    commit_products();
-
-    if (has_next) prepare(next_weighted, next_total);
-    wait_products<1>();
-    wait(shared_.output_empty(y_.slot), y_.parity ^ 1);
     if constexpr (reads) {
+      wait_products<updates ? 1 : 0>();
       pin(Y), pin(rounded_);
+    }
+    wait_unless(has_tile, shared_.output_empty(y_.slot), y_.parity ^ 1);
+    if constexpr (reads) {
       const std::uint32_t tile = shared_.output(y_.slot) + fragment_;
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
@@ -175,15 +201,28 @@ class State {
       __syncwarp();
     }
     if (lane_ == 0) arrive(shared_.read_full(y_.slot));
+    if constexpr (updates) {
+      fence_products();
+      update(weighted, 2, B);
+      update(weighted, 3, B);
+      commit_products();
+    }
+    if (has_next) {
+      Loaded next;
+      wait_unless(has_x, shared_.token_full(token_.slot), token_.parity);
+      load_x(next, token_.slot);
+      wait_unless(has_bc, shared_.shared_full(bc_.slot), bc_.parity);
+      weight(next_weighted, next);
+      pin(next_weighted);
+    }
     wait_products<0>();
     if constexpr (updates) pin(S_), pin(weighted);
     __syncwarp();
     if constexpr (cluster > 1) {
-      if (lane_ < cluster) arrive_at_block(shared_.shared_empty(bc_.slot), lane_);
+      if (lane_ < cluster) arrive_at_block(shared_.shared_empty(bc_slot), lane_);
     } else {
-      if (lane_ == 0) arrive(shared_.shared_empty(bc_.slot));
+      if (lane_ == 0) arrive(shared_.shared_empty(bc_slot));
     }
-    bc_.advance();
     y_.advance();
   }
 
@@ -195,7 +234,7 @@ class State {
   Cursor<shared_slots> bc_;
   Cursor<output_slots> y_;
 
-  float S_[64], even_total_, odd_total_;
+  float S_[64];
   std::uint32_t rounded_[32], even_[16], odd_[16];
 };
 
