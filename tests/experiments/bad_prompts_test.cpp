@@ -6,7 +6,7 @@
 
 #include "experiments/spec/prompt_set.hpp"
 #include "tests/experiments/bad_input.hpp"
-#include "tests/experiments/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace chunkstate {
 namespace {

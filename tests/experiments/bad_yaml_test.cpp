@@ -7,7 +7,7 @@
 
 #include "experiments/spec/experiment_spec.hpp"
 #include "tests/experiments/bad_input.hpp"
-#include "tests/experiments/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace chunkstate {
 namespace {

@@ -7,12 +7,12 @@
 #include <csignal>
 
 #include "tests/catch.hpp"
-#include "tests/experiments/temporary_directory.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
 
 TEST_CASE("a second run in a directory is refused and told who is there") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   {
     const DirectoryLock lock(directory.path() / "new/results");
     std::string message;
@@ -30,7 +30,7 @@ TEST_CASE("a second run in a directory is refused and told who is there") {
 }
 
 TEST_CASE("the lock of a killed process is taken over") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   int channel[2];
   REQUIRE(pipe(channel) == 0);
   const pid_t child = fork();
@@ -56,14 +56,14 @@ TEST_CASE("a lock file of an earlier boot, of another host, or of rubbish is tak
        {R"({"boot_id":"old","host":"gone","pid":1,"since":"2020","start_ticks":5})", "not json",
         "{}"}) {
     CAPTURE(content);
-    const TemporaryDirectory directory;
+    const TemporaryFolder directory;
     write_bytes(directory.path() / "lock", content);
     CHECK_NOTHROW(DirectoryLock(directory.path()));
   }
 }
 
 TEST_CASE("an output that is a file is an error that names it") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   write_bytes(directory.path() / "file", "x");
   std::string message;
   try {

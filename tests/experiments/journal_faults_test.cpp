@@ -14,7 +14,7 @@
 #include "experiments/record/journal.hpp"
 #include "tests/catch.hpp"
 #include "tests/experiments/example_records.hpp"
-#include "tests/experiments/temporary_directory.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
 
@@ -81,7 +81,7 @@ std::int64_t append_items(JournalWriter& writer, std::int64_t first, std::int64_
 }  // namespace
 
 TEST_CASE("short writes and interrupting signals lose nothing") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const Armed armed;
   faults.largest_write = 7;
   faults.interrupt = true;
@@ -101,7 +101,7 @@ TEST_CASE("a full disk stops the journal at its last acknowledged line") {
   for (const int error : {ENOSPC, EDQUOT, EIO}) {
     for (const int good_writes : {1, 2, 15, 16, 31, 32, 33, 34, 64, 65, 79}) {
       CAPTURE(error, good_writes);
-      const TemporaryDirectory directory;
+      const TemporaryFolder directory;
       const Armed armed;
       faults.error = error;
       faults.good_writes = good_writes;
@@ -130,7 +130,7 @@ TEST_CASE("a full disk stops the journal at its last acknowledged line") {
 }
 
 TEST_CASE("a full disk at the very first line is an error at once") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const Armed armed;
   faults.error = ENOSPC;
   faults.good_writes = 0;
@@ -141,7 +141,7 @@ TEST_CASE("a full disk at the very first line is an error at once") {
 TEST_CASE("a failed sync is never tried again, and what it covered is not acknowledged") {
   for (const int good_syncs : {1, 2, 3}) {  // the first line's sync is one of them
     CAPTURE(good_syncs);
-    const TemporaryDirectory directory;
+    const TemporaryFolder directory;
     const Armed armed;
     faults.error = EIO;
     faults.good_syncs = good_syncs;
@@ -159,7 +159,7 @@ TEST_CASE("a failed sync is never tried again, and what it covered is not acknow
 
 TEST_CASE("results are synced one by one, in groups of 16, or not at all") {
   const auto syncs_for = [](Durability durability, std::int64_t items) {
-    const TemporaryDirectory directory;
+    const TemporaryFolder directory;
     JournalWriter writer(directory.path(), example_start(), durability);
     const Armed armed;
     append_items(writer, 0, items);
@@ -172,7 +172,7 @@ TEST_CASE("results are synced one by one, in groups of 16, or not at all") {
 }
 
 TEST_CASE("a lone result is synced within about a second, without another call") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   JournalWriter writer(directory.path(), example_start(), Durability::group);
   append_items(writer, 0, 1);
   CHECK(writer.acknowledged() == 0);
@@ -183,7 +183,7 @@ TEST_CASE("a lone result is synced within about a second, without another call")
 }
 
 TEST_CASE("a sync that fails in the background is told by the next call") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const Armed armed;
   faults.error = EIO;
   faults.good_syncs = 1;
@@ -198,7 +198,7 @@ TEST_CASE("a sync that fails in the background is told by the next call") {
 TEST_CASE("killed at any moment, a process leaves every acknowledged result") {
   std::mt19937 random(11);
   for (int kill_number = 0; kill_number < 25; ++kill_number) {
-    const TemporaryDirectory directory;
+    const TemporaryFolder directory;
     int channel[2];
     REQUIRE(pipe(channel) == 0);
     const pid_t child = fork();

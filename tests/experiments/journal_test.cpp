@@ -10,7 +10,7 @@
 #include "experiments/record/result_digest.hpp"
 #include "tests/catch.hpp"
 #include "tests/experiments/example_records.hpp"
-#include "tests/experiments/temporary_directory.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
 
@@ -57,7 +57,7 @@ std::filesystem::path only_journal(const std::filesystem::path& directory) {
 }  // namespace
 
 TEST_CASE("what is appended is read back bit for bit") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   std::vector<RequestRecord> records{example_record(0, 0, 0), example_record(1, 2, 3, 1),
                                      failed_record(0, 1, 0, "InputError: prompt too long")};
   records[0].ttft = 0x1.fffffffffffffp-1022;
@@ -106,7 +106,7 @@ TEST_CASE("what is appended is read back bit for bit") {
 }
 
 TEST_CASE("text that is no UTF-8 is stored in its canonical form") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   RequestRecord record = example_record(0, 0, 0);
   record.text = std::string("half a character \xE2\x82 and\0NUL", 28);
   {
@@ -120,13 +120,13 @@ TEST_CASE("text that is no UTF-8 is stored in its canonical form") {
 }
 
 TEST_CASE("a directory without journals is empty, not an error") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   CHECK(read_journals(directory.path()).files.empty());
   CHECK(read_journals(directory.path() / "missing").records.empty());
 }
 
 TEST_CASE("a journal cut at any byte loses the cut line only") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   constexpr std::int64_t items = 3;
   const std::string bytes = journal_bytes(items, directory.path());
   const auto path = only_journal(directory.path());
@@ -153,7 +153,7 @@ TEST_CASE("a journal cut at any byte loses the cut line only") {
 }
 
 TEST_CASE("a flipped bit costs one line, is reported, and its item runs again") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const std::string bytes = journal_bytes(4, directory.path());
   const auto path = only_journal(directory.path());
   std::mt19937 random(5);
@@ -182,7 +182,7 @@ TEST_CASE("a flipped bit costs one line, is reported, and its item runs again") 
 }
 
 TEST_CASE("equal results of one item count once, different ones are a conflict with both digests") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const RequestRecord record = example_record(0, 0, 0);
   RequestRecord again = record;
   again.ttft *= 2;  // another run of it: other times, same result
@@ -211,7 +211,7 @@ TEST_CASE("a success replaces a failure in any order, of two failures the later 
   const RequestRecord failure = failed_record(0, 0, 0, "bad_alloc: first");
   const RequestRecord later = failed_record(0, 0, 0, "bad_alloc: second");
   const auto merged = [](const std::vector<RequestRecord>& attempts) {
-    const TemporaryDirectory directory;
+    const TemporaryFolder directory;
     for (const RequestRecord& attempt : attempts) {
       JournalWriter writer(directory.path(), example_start(), Durability::none);
       writer.append(attempt);
@@ -227,7 +227,7 @@ TEST_CASE("a success replaces a failure in any order, of two failures the later 
 }
 
 TEST_CASE("claims of dead processes are counted per item") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   for (int death = 0; death < 3; ++death) {
     JournalWriter writer(directory.path(), example_start(), Durability::none);
     writer.claim("a");
@@ -245,7 +245,7 @@ TEST_CASE("claims of dead processes are counted per item") {
 }
 
 TEST_CASE("lines of kinds a newer version writes are passed over") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const std::string bytes = journal_bytes(2, directory.path());
   const auto path = only_journal(directory.path());
   const std::size_t second = bytes.find('\n') + 1;
@@ -259,7 +259,7 @@ TEST_CASE("lines of kinds a newer version writes are passed over") {
 }
 
 TEST_CASE("lines with a good checksum and bad content are quarantined") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const std::string bytes = journal_bytes(1, directory.path());
   const auto path = only_journal(directory.path());
   const std::size_t second = bytes.find('\n') + 1;
@@ -278,7 +278,7 @@ TEST_CASE("lines with a good checksum and bad content are quarantined") {
 }
 
 TEST_CASE("a journal whose first line is damaged still gives its results") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   std::string bytes = journal_bytes(2, directory.path());
   bytes[20] = static_cast<char>(bytes[20] ^ 1);
   write_bytes(only_journal(directory.path()), bytes);
@@ -290,13 +290,13 @@ TEST_CASE("a journal whose first line is damaged still gives its results") {
 }
 
 TEST_CASE("something else than a regular file among the journals is an error, not a hang") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   std::filesystem::create_directories(directory.path() / "journal/x-1-2.jsonl");
   CHECK_THROWS_AS(read_journals(directory.path()), FileError);
 }
 
 TEST_CASE("another experiment's journals are refused with the differing keys") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   { const JournalWriter writer(directory.path(), example_start(), Durability::none); }
   const JournalContents contents = read_journals(directory.path());
   CHECK_NOTHROW(check_same_experiment(directory.path(), contents, example_start()));

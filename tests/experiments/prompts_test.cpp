@@ -5,7 +5,7 @@
 
 #include "experiments/spec/prompt_set.hpp"
 #include "tests/catch.hpp"
-#include "tests/experiments/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace chunkstate {
 namespace {

@@ -15,7 +15,7 @@
 #include "experiments/record/results_groups.hpp"
 #include "tests/catch.hpp"
 #include "tests/experiments/example_results.hpp"
-#include "tests/experiments/temporary_directory.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
 
@@ -41,7 +41,7 @@ bool contains(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("a written file verifies and carries the digest of its content") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const ResultsContent content = example_content(experiment);
   const auto path = directory.path() / "results.h5";
@@ -62,7 +62,7 @@ TEST_CASE("a written file verifies and carries the digest of its content") {
 }
 
 TEST_CASE("columns come back as they were recorded") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const ResultsContent content = example_content(experiment);
   const auto path = directory.path() / "results.h5";
@@ -154,7 +154,7 @@ TEST_CASE("the digest ignores order, times, resources and ranks, and nothing els
 }
 
 TEST_CASE("an unfinished experiment's file is sound and incomplete") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   ResultsContent content = example_content(experiment);
   const auto path = directory.path() / "results.h5";
@@ -172,7 +172,7 @@ TEST_CASE("an unfinished experiment's file is sound and incomplete") {
 }
 
 TEST_CASE("strange strings survive: NUL, broken UTF-8, an unknown stop reason") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   ResultsContent content = example_content(experiment);
   content.requests[0].text = std::string("a\0b\xFF", 4);
@@ -183,7 +183,7 @@ TEST_CASE("strange strings survive: NUL, broken UTF-8, an unknown stop reason") 
 }
 
 TEST_CASE("content that contradicts itself is refused before anything is written") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const auto refused = [&](auto change, const std::string& part) {
     ResultsContent content = example_content(experiment);
@@ -208,7 +208,7 @@ TEST_CASE("content that contradicts itself is refused before anything is written
 }
 
 TEST_CASE("what is no results file is refused with one clear line") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const auto path = directory.path() / "x.h5";
   CHECK(contains(error_of(path), "x.h5: No such file"));
   write_bytes(path, "");
@@ -250,7 +250,7 @@ TEST_CASE("what is no results file is refused with one clear line") {
 }
 
 TEST_CASE("a file cut anywhere is refused") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const auto path = directory.path() / "r.h5";
   write_results(path, example_content(experiment));
@@ -263,7 +263,7 @@ TEST_CASE("a file cut anywhere is refused") {
 }
 
 TEST_CASE("a flipped byte in the measurements is found") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const auto path = directory.path() / "r.h5";
   write_results(path, example_content(experiment));
@@ -301,7 +301,7 @@ TEST_CASE("a flipped byte in the measurements is found") {
 }
 
 TEST_CASE("a column that lost its dimension or its tokens is a problem") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const auto path = directory.path() / "r.h5";
   write_results(path, example_content(experiment));
@@ -323,7 +323,7 @@ TEST_CASE("a column that lost its dimension or its tokens is a problem") {
 }
 
 TEST_CASE("a dataset that claims more than its file can hold is not allocated") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const auto path = directory.path() / "r.h5";
   {
     const h5::Handle file = h5::create_file(path.string());
@@ -345,7 +345,7 @@ TEST_CASE("a dataset that claims more than its file can hold is not allocated") 
 }
 
 TEST_CASE("a disk that fills up while writing leaves the previous file alone") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   const ExampleExperiment experiment;
   const ResultsContent content = example_content(experiment);
   const auto path = directory.path() / "r.h5";

@@ -8,12 +8,12 @@
 
 #include "tests/catch.hpp"
 #include "tests/experiments/example_records.hpp"
-#include "tests/experiments/temporary_directory.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
 
 TEST_CASE("status counts what is done, failed and running") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   // A process that dies with a claim open.
   const pid_t child = fork();
   if (child == 0) {
@@ -55,7 +55,7 @@ TEST_CASE("status counts what is done, failed and running") {
 }
 
 TEST_CASE("the slowest of several live processes is named") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   JournalWriter quick(directory.path(), example_start(), Durability::none);
   usleep(1000);
   JournalWriter slow(directory.path(), example_start(), Durability::none);
@@ -68,7 +68,7 @@ TEST_CASE("the slowest of several live processes is named") {
 }
 
 TEST_CASE("nothing done yet gives no estimate") {
-  const TemporaryDirectory directory;
+  const TemporaryFolder directory;
   CHECK(read_status(directory.path()).items == 0);
   const JournalWriter writer(directory.path(), example_start(), Durability::none);
   const RunStatus status = read_status(directory.path());

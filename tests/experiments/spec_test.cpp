@@ -9,7 +9,7 @@
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/key_table.hpp"
 #include "tests/catch.hpp"
-#include "tests/experiments/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace chunkstate {
 namespace {
