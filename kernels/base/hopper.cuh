@@ -93,17 +93,6 @@ __device__ __forceinline__ void load_tile_to_blocks(std::uint32_t shared, const 
       : "memory");
 }
 
-__device__ __forceinline__ void prefetch_tile(const CUtensorMap* map, int column, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map),
-               "r"(column), "r"(row)
-               : "memory");
-}
-
-/// `address` and `bytes` are multiples of 16.
-__device__ __forceinline__ void prefetch_bytes(const void* address, std::uint32_t bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes) : "memory");
-}
-
 __device__ __forceinline__ void store_tile(const CUtensorMap* map, std::uint32_t shared, int column,
                                            int row) {
   asm volatile(
@@ -199,12 +188,6 @@ __device__ __forceinline__ float4 load_shared_float4(std::uint32_t address) {
 __device__ __forceinline__ float load_shared_float(std::uint32_t address) {
   float v;
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
-  return v;
-}
-/// Stays where it stands between products, and what uses it behind it.
-__device__ __forceinline__ float load_shared_float_in_order(std::uint32_t address) {
-  float v;
-  asm volatile("ld.volatile.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
   return v;
 }
 __device__ __forceinline__ void store_shared_float2(std::uint32_t address, float2 v) {
