@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/base/tensor_core.cuh"
 
 // Hopper's asynchronous machinery: barriers in shared memory, the bulk tensor copy engine (TMA),
@@ -135,15 +136,6 @@ template <int registers>
 __device__ __forceinline__ void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers));
 }
-/// Until the kernels before this one in the stream are complete and their results visible.
-__device__ __forceinline__ void wait_for_previous_kernel() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-/// Lets the next kernel of the stream start, if it was launched to overlap.
-__device__ __forceinline__ void let_next_kernel_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
 // ----------------------------------------------------------------------------- fragments and
 // numbers
 
