@@ -27,6 +27,9 @@ constexpr int output_slots = 4;
 constexpr int helper_warps = 4;                     // copies in, copies out, two of decays
 constexpr int output_groups = 2;                    // warpgroups of outputs, in turn
 constexpr int threads = (2 + output_groups) * 128;  // one warpgroup of helpers, one of the state
+
+// C_i B_j of a step is stored as the fragments that the outputs' warpgroups multiply: 16 bytes per
+// lane for every 16 x 16 block on or below the diagonal.
 constexpr int fragment_blocks = 10;
 constexpr int fragment_bytes = fragment_blocks * 32 * 16;
 __host__ __device__ constexpr int fragment_block(int row, int column) {
