@@ -3,8 +3,8 @@
 
 #include "kernels/attention/attention.hpp"
 #include "kernels/base/check.hpp"
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/base/workspace.cuh"
 
 // Decode attention: the keys of a sequence are split among blocks, which leave partial results that
@@ -61,6 +61,7 @@ struct RowOfLane {
 template <bool vectors>
 __global__ void __launch_bounds__(threads)
     split_kernel(AttentionStepArgs args, float* partial, int splits) {
+  overlap_kernels();
   __shared__ float probability[group][keys_per_split];
   __shared__ float warp_output[warps][group][max_head_dim];
   const std::int64_t kv_heads = args.k.extent[2];
@@ -167,6 +168,7 @@ __global__ void __launch_bounds__(threads)
 
 // One block per (sequence, head), one thread per element.
 __global__ void combine_kernel(AttentionStepArgs args, const float* partial, int splits) {
+  overlap_kernels();
   const std::int64_t heads = args.q.extent[1];
   const std::int64_t head_dim = args.q.extent[2];
   const std::int64_t sequence = blockIdx.x / heads;
@@ -202,13 +204,14 @@ void attention_step(const AttentionStepArgs& args, CUstream_st* stream) {
   auto* const partial = workspace.as<float>();
   const auto blocks = static_cast<unsigned>(batch * args.k.extent[2] * splits);
   if (allows_vectors<8>(args.q) && allows_vectors<8>(args.k) && allows_vectors<8>(args.v)) {
-    split_kernel<true><<<blocks, threads, 0, stream>>>(args, partial, splits);
+    launch_overlapping("attention_step split launch", split_kernel<true>, blocks, threads, stream,
+                       args, partial, splits);
   } else {
-    split_kernel<false><<<blocks, threads, 0, stream>>>(args, partial, splits);
+    launch_overlapping("attention_step split launch", split_kernel<false>, blocks, threads, stream,
+                       args, partial, splits);
   }
-  check_cuda(cudaGetLastError(), "attention_step split launch");
-  combine_kernel<<<static_cast<unsigned>(batch * heads), 128, 0, stream>>>(args, partial, splits);
-  check_cuda(cudaGetLastError(), "attention_step combine launch");
+  launch_overlapping("attention_step combine launch", combine_kernel,
+                     static_cast<unsigned>(batch * heads), 128, stream, args, partial, splits);
 }
 
 }  // namespace chunkstate::cuda

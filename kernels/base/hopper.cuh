@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/base/tensor_core.cuh"
 
 // Hopper's asynchronous machinery: barriers in shared memory, the bulk tensor copy engine (TMA),
@@ -93,17 +94,6 @@ __device__ __forceinline__ void load_tile_to_blocks(std::uint32_t shared, const 
       : "memory");
 }
 
-__device__ __forceinline__ void prefetch_tile(const CUtensorMap* map, int column, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map),
-               "r"(column), "r"(row)
-               : "memory");
-}
-
-/// `address` and `bytes` are multiples of 16.
-__device__ __forceinline__ void prefetch_bytes(const void* address, std::uint32_t bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes) : "memory");
-}
-
 __device__ __forceinline__ void store_tile(const CUtensorMap* map, std::uint32_t shared, int column,
                                            int row) {
   asm volatile(
@@ -146,15 +136,6 @@ template <int registers>
 __device__ __forceinline__ void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers));
 }
-/// Until the kernels before this one in the stream are complete and their results visible.
-__device__ __forceinline__ void wait_for_previous_kernel() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-/// Lets the next kernel of the stream start, if it was launched to overlap.
-__device__ __forceinline__ void let_next_kernel_start() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
 // ----------------------------------------------------------------------------- fragments and
 // numbers
 
@@ -199,12 +180,6 @@ __device__ __forceinline__ float4 load_shared_float4(std::uint32_t address) {
 __device__ __forceinline__ float load_shared_float(std::uint32_t address) {
   float v;
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
-  return v;
-}
-/// Stays where it stands between products, and what uses it behind it.
-__device__ __forceinline__ float load_shared_float_in_order(std::uint32_t address) {
-  float v;
-  asm volatile("ld.volatile.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
   return v;
 }
 __device__ __forceinline__ void store_shared_float2(std::uint32_t address, float2 v) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/conv1d/conv1d.hpp"
 
 namespace chunkstate::cuda {
@@ -114,6 +115,7 @@ __global__ void __launch_bounds__(row_threads) update_window_kernel(Conv1dArgs a
 
 // One thread per sequence and channel.
 __global__ void __launch_bounds__(row_threads) conv1d_step_kernel(Conv1dStepArgs args) {
+  overlap_kernels();
   const auto [sequence, c] = row_position<1>(args.x.extent[1]);
   if (c >= args.x.extent[1]) return;
   const std::int64_t past = args.weight.extent[1] - 1;
@@ -161,8 +163,8 @@ void conv1d(const Conv1dArgs& args, CUstream_st* stream) {
 void conv1d_step(const Conv1dStepArgs& args, CUstream_st* stream) {
   const auto [batch, channels] = args.x.extent;
   if (batch == 0 || channels == 0) return;
-  conv1d_step_kernel<<<row_blocks(batch, channels, 1), row_threads, 0, stream>>>(args);
-  check_cuda(cudaGetLastError(), "conv1d_step launch");
+  launch_overlapping("conv1d_step launch", conv1d_step_kernel, row_blocks(batch, channels, 1),
+                     row_threads, stream, args);
 }
 
 }  // namespace chunkstate::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/embedding/embedding.hpp"
 
 namespace chunkstate::cuda {
@@ -8,6 +8,7 @@ namespace {
 
 template <int N>
 __global__ void __launch_bounds__(row_threads) embedding_kernel(EmbeddingArgs args) {
+  overlap_kernels();
   const auto [token, c] = row_position<N>(args.y.extent[1]);
   if (c >= args.y.extent[1]) return;
   float value[N];
@@ -21,11 +22,12 @@ void embedding(const EmbeddingArgs& args, CUstream_st* stream) {
   const auto [tokens, channels] = args.y.extent;
   if (tokens == 0 || channels == 0) return;
   if (allows_vectors<8>(args.table) && allows_vectors<8>(args.y)) {
-    embedding_kernel<8><<<row_blocks(tokens, channels, 8), row_threads, 0, stream>>>(args);
+    launch_overlapping("embedding launch", embedding_kernel<8>, row_blocks(tokens, channels, 8),
+                       row_threads, stream, args);
   } else {
-    embedding_kernel<1><<<row_blocks(tokens, channels, 1), row_threads, 0, stream>>>(args);
+    launch_overlapping("embedding launch", embedding_kernel<1>, row_blocks(tokens, channels, 1),
+                       row_threads, stream, args);
   }
-  check_cuda(cudaGetLastError(), "embedding launch");
 }
 
 }  // namespace chunkstate::cuda

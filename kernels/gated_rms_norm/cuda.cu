@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 
 namespace chunkstate::cuda {
@@ -11,6 +11,7 @@ constexpr int kept = 2;  // vectors a thread keeps between the passes: rows of u
 // One block per token.
 template <int N, Storage storage>
 __global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs args) {
+  overlap_kernels();
   const std::int64_t token = blockIdx.x;
   const std::int64_t channels = args.x.extent[1];
   const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
@@ -74,11 +75,10 @@ void gated_rms_norm(const GatedRmsNormArgs& args, CUstream_st* stream) {
                        allows_vectors<8>(args.weight) && allows_vectors<8>(args.y);
   with_storage<8>(vectors, storage_of(args.x, args.z, args.weight, args.y),
                   [&]<int N, Storage storage>() {
-                    gated_rms_norm_kernel<N, storage>
-                        <<<static_cast<unsigned>(args.x.extent[0]),
-                           threads_per_row(args.x.extent[1], N), 0, stream>>>(args);
+                    launch_overlapping("gated_rms_norm launch", gated_rms_norm_kernel<N, storage>,
+                                       static_cast<unsigned>(args.x.extent[0]),
+                                       threads_per_row(args.x.extent[1], N), stream, args);
                   });
-  check_cuda(cudaGetLastError(), "gated_rms_norm launch");
 }
 
 }  // namespace chunkstate::cuda

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
-#include "kernels/base/workspace.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/linear/matrix_vector.cuh"
 
 // Decode reads every weight once per step, so these kernels are judged by the share of the memory's
@@ -55,6 +54,12 @@ struct WeightVector {
   }
 };
 
+/// Brings the line of an address to L2. Harmless before wait_for_previous_kernel, whoever wrote it:
+/// L2 is where all writes meet.
+__device__ __forceinline__ void prefetch_line(const std::byte* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 __device__ __forceinline__ void store_output(const LinearArgs& args, std::int64_t token,
                                              std::int64_t out, float value) {
   if (args.bias.data != nullptr) value += load_element(args.bias.at(out), args.bias.dtype);
@@ -78,6 +83,18 @@ __global__ void __launch_bounds__(threads) vector_kernel(LinearArgs args, int wa
       rows;
   const std::int64_t last_row = args.weight.extent[0] - 1;
   const int active_tokens = static_cast<int>(args.x.extent[0]);
+
+  // While the kernel before this one ends: the weights of the first round.
+  let_next_kernel_start();
+#pragma unroll
+  for (int u = 0; u < unroll; ++u) {
+    const std::int64_t feature = ((slice * unroll + u) * warp_size + lane) * vector;
+    if (feature < in_features) {
+#pragma unroll
+      for (int r = 0; r < rows; ++r) prefetch_line(args.weight.at(min(row + r, last_row), feature));
+    }
+  }
+  wait_for_previous_kernel();
 
   float sum[rows][tokens] = {};
   const std::int64_t step = static_cast<std::int64_t>(warps_per_row) * unroll * warp_size * vector;
@@ -174,6 +191,18 @@ __global__ void __launch_bounds__(threads) tile_kernel(LinearArgs args) {
   const bool has_token = group < args.x.extent[0];
   const std::byte* token = args.x.at(has_token ? group : 0, offset);
 
+  // While the kernel before this one ends: the weights of the first round.
+  let_next_kernel_start();
+#pragma unroll
+  for (int u = 0; u < unroll; ++u) {
+    const std::int64_t feature = (warp * unroll + u) * segment;
+    if (feature + offset < in_features) {
+      prefetch_line(upper + feature * 2);
+      prefetch_line(lower + feature * 2);
+    }
+  }
+  wait_for_previous_kernel();
+
   float sum[4] = {};
   for (std::int64_t base = warp * unroll * segment; base < in_features;
        base += warps * unroll * segment) {
@@ -227,7 +256,8 @@ void launch_vector(const LinearArgs& args, CUstream_st* stream) {
   const std::int64_t groups = ceil_div(args.weight.extent[0], rows);
   const int warps_per_row = choose_warps_per_row(groups, args.x.extent[1], 4 * warp_size * vector);
   const auto blocks = static_cast<unsigned>(ceil_div(groups, warps / warps_per_row));
-  vector_kernel<weight_type, tokens, rows><<<blocks, threads, 0, stream>>>(args, warps_per_row);
+  launch_overlapping("linear matrix-vector launch", vector_kernel<weight_type, tokens, rows>,
+                     blocks, threads, stream, args, warps_per_row);
 }
 
 template <DType weight_type>
@@ -237,7 +267,8 @@ void launch(const LinearArgs& args, CUstream_st* stream) {
   if constexpr (weight_type != DType::fp32) {
     if (args.x.dtype == weight_type) {
       const auto blocks = static_cast<unsigned>(ceil_div(args.weight.extent[0], 16));
-      tile_kernel<weight_type><<<blocks, threads, 0, stream>>>(args);
+      launch_overlapping("linear matrix-vector launch", tile_kernel<weight_type>, blocks, threads,
+                         stream, args);
       return;
     }
   }
@@ -261,7 +292,6 @@ bool matrix_vector(const LinearArgs& args, CUstream_st* stream) {
       launch<DType::fp16>(args, stream);
       break;
   }
-  check_cuda(cudaGetLastError(), "linear matrix-vector launch");
   return true;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/rms_norm/rms_norm.hpp"
 
 namespace chunkstate::cuda {
@@ -11,6 +11,7 @@ constexpr int kept = 2;  // vectors a thread keeps between the passes: rows of u
 // One block per token.
 template <int N, Storage storage>
 __global__ void __launch_bounds__(512) rms_norm_kernel(RmsNormArgs args) {
+  overlap_kernels();
   const std::int64_t token = blockIdx.x;
   const std::int64_t channels = args.x.extent[1];
   const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
@@ -64,10 +65,10 @@ void rms_norm(const RmsNormArgs& args, CUstream_st* stream) {
   const bool vectors =
       allows_vectors<8>(args.x) && allows_vectors<8>(args.weight) && allows_vectors<8>(args.y);
   with_storage<8>(vectors, storage_of(args.x, args.weight, args.y), [&]<int N, Storage storage>() {
-    rms_norm_kernel<N, storage><<<static_cast<unsigned>(args.x.extent[0]),
-                                  threads_per_row(args.x.extent[1], N), 0, stream>>>(args);
+    launch_overlapping("rms_norm launch", rms_norm_kernel<N, storage>,
+                       static_cast<unsigned>(args.x.extent[0]),
+                       threads_per_row(args.x.extent[1], N), stream, args);
   });
-  check_cuda(cudaGetLastError(), "rms_norm launch");
 }
 
 }  // namespace chunkstate::cuda

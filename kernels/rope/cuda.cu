@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/rope/rope.hpp"
 
 namespace chunkstate::cuda {
@@ -10,6 +10,7 @@ constexpr int threads = 256;
 
 // One thread per (token, head, pair).
 __global__ void __launch_bounds__(threads) rope_kernel(RopeArgs args, std::int64_t count) {
+  overlap_kernels();
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (index >= count) return;
   const std::int64_t pairs = args.inverse_frequency.extent[0];
@@ -35,8 +36,8 @@ __global__ void __launch_bounds__(threads) rope_kernel(RopeArgs args, std::int64
 void rope(const RopeArgs& args, CUstream_st* stream) {
   const std::int64_t count = args.x.extent[0] * args.x.extent[1] * args.inverse_frequency.extent[0];
   if (count == 0) return;
-  rope_kernel<<<static_cast<unsigned>(ceil_div(count, threads)), threads, 0, stream>>>(args, count);
-  check_cuda(cudaGetLastError(), "rope launch");
+  launch_overlapping("rope launch", rope_kernel, static_cast<unsigned>(ceil_div(count, threads)),
+                     threads, stream, args, count);
 }
 
 }  // namespace chunkstate::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/silu_mul/silu_mul.hpp"
 
 namespace chunkstate::cuda {
@@ -8,6 +8,7 @@ namespace {
 
 template <int N, Storage storage>
 __global__ void __launch_bounds__(row_threads) silu_mul_kernel(SiluMulArgs args) {
+  overlap_kernels();
   const auto [token, c] = row_position<N>(args.y.extent[1]);
   if (c >= args.y.extent[1]) return;
   float gate[N], up[N];
@@ -26,10 +27,10 @@ void silu_mul(const SiluMulArgs& args, CUstream_st* stream) {
   const bool vectors =
       allows_vectors<8>(args.gate) && allows_vectors<8>(args.up) && allows_vectors<8>(args.y);
   with_storage<8>(vectors, storage_of(args.y, args.gate, args.up), [&]<int N, Storage storage>() {
-    silu_mul_kernel<N, storage>
-        <<<row_blocks(args.y.extent[0], args.y.extent[1], N), row_threads, 0, stream>>>(args);
+    launch_overlapping("silu_mul launch", silu_mul_kernel<N, storage>,
+                       row_blocks(args.y.extent[0], args.y.extent[1], N), row_threads, stream,
+                       args);
   });
-  check_cuda(cudaGetLastError(), "silu_mul launch");
 }
 
 }  // namespace chunkstate::cuda

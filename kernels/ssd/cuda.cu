@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/launch.cuh"
 #include "kernels/ssd/scan_common.cuh"
 #include "kernels/ssd/ssd.hpp"
 
@@ -14,6 +14,7 @@ constexpr int warps = 8;
 template <int N>
 __global__ void __launch_bounds__(warps* warp_size)
     ssd_step_kernel(SsdStepArgs args, bool forgets, std::int64_t rows) {
+  overlap_kernels();
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * warps + threadIdx.x / warp_size;
   if (row >= rows) return;
   const auto [batch, slots, heads, head_dim, state_dim] = args.state.extent;
@@ -63,11 +64,12 @@ void ssd_step(SsdSemantics semantics, const SsdStepArgs& args, CUstream_st* stre
   const bool forgets = semantics != SsdSemantics::exact;
   const auto blocks = static_cast<unsigned>(ceil_div(rows, warps));
   if (allows_vectors<4>(args.B) && allows_vectors<4>(args.C) && allows_vectors<4>(args.state)) {
-    ssd_step_kernel<4><<<blocks, warps * warp_size, 0, stream>>>(args, forgets, rows);
+    launch_overlapping("ssd_step launch", ssd_step_kernel<4>, blocks, warps * warp_size, stream,
+                       args, forgets, rows);
   } else {
-    ssd_step_kernel<1><<<blocks, warps * warp_size, 0, stream>>>(args, forgets, rows);
+    launch_overlapping("ssd_step launch", ssd_step_kernel<1>, blocks, warps * warp_size, stream,
+                       args, forgets, rows);
   }
-  check_cuda(cudaGetLastError(), "ssd_step launch");
 }
 
 }  // namespace chunkstate::cuda

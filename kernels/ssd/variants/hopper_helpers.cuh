@@ -53,60 +53,13 @@ __device__ __forceinline__ void copy_in(const Scan& scan, const Maps& maps, cons
   }
 }
 
-/// What all blocks read is brought to L2 by one of them in turn, a row of dt by one each. Not by
-/// the thread that copies in, which it would hold up.
-template <int cluster>
-class Prefetch {
- public:
-  __device__ __forceinline__ Prefetch(const Scan& scan, const Maps& maps, int head, int group)
-      : scan_(scan), maps_(maps), column_(group * state_dim) {
-    products_ =
-        scan.products + static_cast<std::int64_t>(group) * scan.blocks * (fragment_bytes / 16);
-    period_ = static_cast<int>(gridDim.x / scan.args.B.extent[1]);
-    turn_ = head % period_;
-    row_ = static_cast<int>(blockIdx.x);
-  }
-
-  __device__ __forceinline__ void next() {
-    const int token = step_ * block;
-    if (step_ < scan_.blocks) {
-      const auto& dt = scan_.args.dt;
-      if (scan_.prefetch_dt && row_ < block && token + row_ < scan_.tokens) {
-        prefetch_bytes(dt.at(token + row_, 0), static_cast<std::uint32_t>(dt.extent[1]) * 2);
-      }
-      if (step_ == turn_) {
-        constexpr int rows = block / cluster;
-        for (int part = 0; part < cluster; ++part) {
-          const int first = token + part * rows;
-          prefetch_tile(&maps_.C, column_, first), prefetch_tile(&maps_.C, column_ + 64, first);
-          prefetch_tile(&maps_.B, column_, first), prefetch_tile(&maps_.B, column_ + 64, first);
-        }
-        prefetch_bytes(products_ + static_cast<std::int64_t>(step_) * (fragment_bytes / 16),
-                       fragment_bytes);
-        turn_ += period_;
-      }
-    }
-    ++step_;
-  }
-
- private:
-  const Scan& scan_;
-  const Maps& maps_;
-  const uint4* products_;
-  int column_, period_, turn_, row_;
-  int step_ = 0;
-};
-
 /// One thread. The outputs' warpgroup arrives after its ordinary stores to the tile; the fence that
 /// the copy engine needs after them stands here, where nobody waits for it: it cost that warpgroup
 /// 130 to 230 cycles a step. Its stores are ordered before this thread's fence by the barrier
 /// (release by their arrival, acquire by this wait), and the fence is cumulative over what this
 /// thread observed.
-template <int cluster>
 __device__ __forceinline__ void copy_out(const Scan& scan, const Maps& maps, const Shared& shared,
-                                         int head, int group) {
-  Prefetch<cluster> prefetch(scan, maps, head, group);
-  for (int step = 0; step < prefetch_distance; ++step) prefetch.next();
+                                         int head) {
   Cursor<output_slots> y;
   for (int step = 0; step < scan.steps; ++step) {
     wait(shared.output_full(y.slot), y.parity);
@@ -115,7 +68,6 @@ __device__ __forceinline__ void copy_out(const Scan& scan, const Maps& maps, con
     if (step < scan.blocks) {
       store_tile(&maps.y, shared.output(y.slot), head * head_dim, step * block);
     }
-    prefetch.next();
     wait_store_reads<0>();
     arrive(shared.output_empty(y.slot));
     y.advance();

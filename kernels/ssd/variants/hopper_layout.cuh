@@ -23,11 +23,13 @@ constexpr float log2_e = 1.4426950408889634F;
 constexpr int token_slots = 7;
 constexpr int shared_slots = 4;
 constexpr int output_slots = 4;
-constexpr int prefetch_distance = 8;  // steps by which L2 is ahead
 
 constexpr int helper_warps = 4;                     // copies in, copies out, two of decays
 constexpr int output_groups = 2;                    // warpgroups of outputs, in turn
 constexpr int threads = (2 + output_groups) * 128;  // one warpgroup of helpers, one of the state
+
+// C_i B_j of a step is stored as the fragments that the outputs' warpgroups multiply: 16 bytes per
+// lane for every 16 x 16 block on or below the diagonal.
 constexpr int fragment_blocks = 10;
 constexpr int fragment_bytes = fragment_blocks * 32 * 16;
 __host__ __device__ constexpr int fragment_block(int row, int column) {
@@ -43,7 +45,6 @@ struct Scan {
   int steps;         // blocks, rounded up to the loop's period; further ones have delta = 0
   int chunk_blocks;  // blocks per chunk where the state forgets; 0: never
   int first_block;   // of this call within its chunk
-  bool prefetch_dt;  // rows of dt may be prefetched in bulk
 };
 
 struct Maps {

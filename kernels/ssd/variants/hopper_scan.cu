@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(threads, 1)
     if (warp == 0) {
       if (lane == 0) copy_in<cluster>(scan, maps, shared, head, group);
     } else if (warp == 1) {
-      if (lane == 0) copy_out<cluster>(scan, maps, shared, head, group);
+      if (lane == 0) copy_out(scan, maps, shared, head);
     } else {
       DecayMaker(scan, shared, head, lane).run(warp - 2);
     }
@@ -211,9 +211,6 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   scan.blocks = static_cast<int>(ceil_div(tokens, block));
   scan.chunk_blocks = forgets ? static_cast<int>(chunk_blocks) : 0;
   scan.first_block = forgets ? static_cast<int>(args.first_position / block % chunk_blocks) : 0;
-  scan.prefetch_dt = reinterpret_cast<std::uintptr_t>(args.dt.data) % 16 == 0 &&
-                     args.dt.stride[0] * 2 % 16 == 0 && heads * 2 % 16 == 0;
-
   const Workspace workspace(groups * scan.blocks * fragment_bytes, stream);
   auto* const products = workspace.as<uint4>();
   scan.products = products;

@@ -142,7 +142,7 @@ class State {
                                        std::uint32_t (&next_weighted)[16], bool has_next) {
     const std::uint64_t C = describe(shared_.C(bc_.slot), 16, 1024);
     const std::uint64_t B = describe(shared_.B(bc_.slot), tile_bytes, 1024);
-    const std::uint32_t total = shared_.decays(token_.slot) + Decays::total;
+    const float total = load_shared_float(shared_.decays(token_.slot) + Decays::total);
     const int token_slot = token_.slot, bc_slot = bc_.slot;
     token_.advance();
     bc_.advance();
@@ -162,11 +162,8 @@ class State {
       }
       commit_products();
       if constexpr (updates) {
-        // Read here, or ptxas would move the multiplications before the second product, and the
-        // tensor cores wait for them.
-        const float factor = load_shared_float_in_order(total);
 #pragma unroll
-        for (float& value : S_) value *= factor;
+        for (float& value : S_) value *= total;
       }
     } else {
 #pragma unroll
