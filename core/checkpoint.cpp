@@ -239,9 +239,8 @@ std::unique_ptr<Checkpoint> open_safetensors(const fs::path& path) {
 void Checkpoint::copy_tensor(const std::string& name, const std::vector<std::int64_t>& extents,
                              std::byte* target) const {
   const CheckpointTensor source = tensor(name, extents);
-  std::size_t bytes = bytes_of(source.dtype);
-  for (const std::int64_t extent : extents) bytes *= static_cast<std::size_t>(extent);
-  std::memcpy(target, source.data, bytes);
+  const auto elements = static_cast<std::size_t>(element_count(source.extents));
+  std::memcpy(target, source.data, elements * bytes_of(source.dtype));
 }
 
 void check_weights(const Checkpoint& checkpoint, const ModelConfig& config) {

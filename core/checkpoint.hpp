@@ -12,6 +12,13 @@
 
 namespace chunkstate {
 
+/// Elements of a dense tensor of these extents.
+inline std::int64_t element_count(const std::vector<std::int64_t>& extents) {
+  std::int64_t elements = 1;
+  for (const std::int64_t extent : extents) elements *= extent;
+  return elements;
+}
+
 /// One named tensor in host memory; valid as long as the Checkpoint it came from.
 struct CheckpointTensor {
   std::string name;

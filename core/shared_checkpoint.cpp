@@ -21,19 +21,13 @@ struct Placement {
   std::size_t bytes = 0;
 };
 
-std::int64_t product(const std::vector<std::int64_t>& extents) {
-  std::int64_t elements = 1;
-  for (const std::int64_t extent : extents) elements *= extent;
-  return elements;
-}
-
 void fill(const Checkpoint& source, const CheckpointTensor& target, std::byte* memory) {
   if (source.dtype(target.name) == target.dtype) {
     source.copy_tensor(target.name, target.extents, memory);
     return;
   }
   const CheckpointTensor wide = source.tensor(target.name, target.extents);
-  const std::int64_t elements = product(target.extents);
+  const std::int64_t elements = element_count(target.extents);
   const ConstAnyView<1> from{wide.data, wide.dtype, {elements}};
   const AnyView<1> to{memory, target.dtype, {elements}};
 #pragma omp parallel for schedule(static)
@@ -88,7 +82,7 @@ std::shared_ptr<const Checkpoint> share_checkpoint(std::shared_ptr<const Checkpo
     const DType target = target_type(source->dtype(name), compute);
     placement.tensor = {name, target, extents, nullptr};
     placement.offset = total;
-    placement.bytes = static_cast<std::size_t>(product(extents)) * bytes_of(target);
+    placement.bytes = static_cast<std::size_t>(element_count(extents)) * bytes_of(target);
     total += (placement.bytes + tensor_alignment - 1) / tensor_alignment * tensor_alignment;
     costs.push_back(static_cast<double>(placement.bytes) + 1.0);
     placements.push_back(std::move(placement));

@@ -121,16 +121,10 @@ class Pages {
   std::size_t bytes_ = 0;
 };
 
-std::int64_t product(const std::vector<std::int64_t>& extents) {
-  std::int64_t elements = 1;
-  for (const std::int64_t extent : extents) elements *= extent;
-  return elements;
-}
-
 template <class T>
 void fill(T* target, const std::string& name, const std::vector<std::int64_t>& extents,
           std::uint64_t key) {
-  const std::int64_t elements = product(extents);
+  const std::int64_t elements = element_count(extents);
   if (!is_linear(name, extents)) {
     for (std::int64_t i = 0; i < elements; ++i) {
       target[i] = from_float<T>(static_cast<float>(special_value(name, uniform(key, i))));
@@ -153,7 +147,7 @@ class SyntheticCheckpoint final : public Checkpoint {
   SyntheticCheckpoint(const ModelConfig& config, std::uint64_t seed, DType dtype)
       : seed_(seed), dtype_(dtype) {
     for (auto& [name, extents] : expected_tensors(config)) {
-      bytes_ += product(extents) * static_cast<std::int64_t>(bytes_of(dtype));
+      bytes_ += element_count(extents) * static_cast<std::int64_t>(bytes_of(dtype));
       extents_.emplace(std::move(name), std::move(extents));
     }
   }
@@ -173,8 +167,8 @@ class SyntheticCheckpoint final : public Checkpoint {
     const std::lock_guard lock(mutex_);
     std::unique_ptr<Pages>& pages = made_[name];
     if (!pages) {
-      auto made =
-          std::make_unique<Pages>(static_cast<std::size_t>(product(extents)) * bytes_of(dtype_));
+      auto made = std::make_unique<Pages>(static_cast<std::size_t>(element_count(extents)) *
+                                          bytes_of(dtype_));
       make(name, extents, made->data());
       pages = std::move(made);
     }

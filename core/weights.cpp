@@ -24,12 +24,6 @@ FamilyNames family_names(const std::string& family) {
 // transformers does when it loads a checkpoint in that type.
 DType storage_type(DType file, DType compute) { return compute == DType::fp32 ? file : compute; }
 
-std::int64_t elements_of(const CheckpointTensor& tensor) {
-  std::int64_t elements = 1;
-  for (const std::int64_t extent : tensor.extents) elements *= extent;
-  return elements;
-}
-
 }  // namespace
 
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
@@ -135,7 +129,7 @@ View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t s
 }
 
 const std::byte* Weights::place(const CheckpointTensor& tensor, DType target) {
-  const std::int64_t elements = elements_of(tensor);
+  const std::int64_t elements = element_count(tensor.extents);
   streamed_bytes_ += static_cast<double>(elements) * static_cast<double>(bytes_of(target));
   if (backend_ != Backend::cuda && tensor.dtype == target) return tensor.data;
 

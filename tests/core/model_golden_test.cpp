@@ -10,6 +10,7 @@
 #include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/golden_file.hpp"
+#include "tests/core/model_runs.hpp"
 
 namespace chunkstate {
 namespace {
@@ -36,31 +37,6 @@ std::vector<Backend> backends() {
   std::vector<Backend> found = {Backend::reference, Backend::cpu};
   if (device_count() > 0) found.push_back(Backend::cuda);
   return found;
-}
-
-// All logits, the tokens given `step` at a time (0: at once).
-std::vector<float> all_logits(Model& model, const SsdSettings& ssd,
-                              const std::vector<std::int32_t>& tokens, std::int64_t step) {
-  std::vector<float> logits;
-  SequenceState state = model.make_state(ssd, 1, static_cast<std::int64_t>(tokens.size()));
-  model.prefill(tokens, state, 0, step, LogitsRows::all,
-                [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
-                  logits.insert(logits.end(), rows.data,
-                                rows.data + rows.extent[0] * rows.extent[1]);
-                });
-  return logits;
-}
-
-double relative_difference(const std::vector<float>& actual, const std::vector<float>& expected) {
-  REQUIRE(actual.size() == expected.size());
-  double difference = 0;
-  double largest = 0;
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    REQUIRE(std::isfinite(actual[i]));
-    difference = std::max(difference, std::abs(static_cast<double>(actual[i]) - expected[i]));
-    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-  }
-  return difference / largest;
 }
 
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {

@@ -9,6 +9,7 @@
 #include "core/model.hpp"
 #include "core/open_model.hpp"
 #include "tests/catch.hpp"
+#include "tests/core/model_runs.hpp"
 
 namespace chunkstate {
 namespace {
@@ -66,30 +67,6 @@ Tokens random_tokens(std::int64_t count, const ModelConfig& config, unsigned see
     id = static_cast<std::int32_t>(random() % static_cast<unsigned>(config.vocab_size));
   }
   return tokens;
-}
-
-std::vector<float> all_logits(Model& model, const SsdSettings& ssd, const Tokens& tokens,
-                              std::int64_t piece) {
-  std::vector<float> logits;
-  SequenceState state = model.make_state(ssd, 1, static_cast<std::int64_t>(tokens.size()));
-  model.prefill(tokens, state, 0, piece, LogitsRows::all,
-                [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
-                  logits.insert(logits.end(), rows.data,
-                                rows.data + rows.extent[0] * rows.extent[1]);
-                });
-  return logits;
-}
-
-double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0;
-  double largest = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double here = std::abs(static_cast<double>(a[i]) - b[i]);
-    if (!(here <= difference)) difference = here;  // a NaN stays
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
-  }
-  return difference / largest;
 }
 
 }  // namespace
