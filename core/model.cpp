@@ -234,6 +234,10 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
   }
 }
 
+void Model::read_memory(std::span<std::byte> target, const std::byte* source) const {
+  copy_to_host(exec_, target.data(), source, target.size());
+}
+
 void Model::prefill(std::span<const std::int32_t> tokens, SequenceState& state,
                     std::int64_t sequence, std::int64_t piece_tokens, LogitsRows rows,
                     const LogitsSink& sink) {

@@ -49,6 +49,8 @@ class Model {
   /// Memory for `batch` sequences of up to `capacity` tokens.
   SequenceState make_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) const;
   void reset(SequenceState& state) const { state.reset(exec_); }
+  /// Copies memory of the model's backend, such as a part of a state, to the host.
+  void read_memory(std::span<std::byte> target, const std::byte* source) const;
 
   /// Appends tokens[s] to sequence s: any number each, none included; the first of a sequence or
   /// later ones. A sequence's result does not depend on what else is in the batch. Throws
