@@ -10,6 +10,8 @@
 #include <tuple>
 #include <utility>
 
+#include "experiments/analysis/draw.hpp"
+
 namespace chunkstate {
 namespace {
 
@@ -18,11 +20,6 @@ namespace {
 constexpr std::size_t most_resamples = 1000;
 constexpr std::size_t fewest_resamples = 100;
 constexpr std::size_t draws_in_all = 4'000'000;
-
-/// A number in [0, count). std::uniform_int_distribution differs between standard libraries.
-std::size_t draw(std::mt19937_64& random, std::size_t count) {
-  return static_cast<std::size_t>((static_cast<unsigned __int128>(random()) * count) >> 64);
-}
 
 /// The median of the values that were drawn `times[i]` times each, `total` (> 0) draws in all.
 double median_of_drawn(std::span<const double> sorted, const std::vector<std::uint32_t>& times,
