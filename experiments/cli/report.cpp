@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "experiments/cli/verb.hpp"
+#include "experiments/record/file_io.hpp"
+#include "experiments/record/results_file.hpp"
+#include "experiments/report/chart.hpp"
+#include "experiments/report/figures.hpp"
+#include "experiments/report/page.hpp"
+#include "experiments/report/tables.hpp"
+
+namespace chunkstate {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ReportFlags {
+  std::string file;
+  std::string page;
+  std::string figures;
+  std::string csv;
+};
+
+// Written beside its name and renamed: a page that somebody looks at is whole.
+void put(const fs::path& path, const std::string& text) {
+  const TemporaryFile temporary{path.string() + ".tmp"};
+  write_durably(temporary.path, text);
+  rename_durably(temporary.path, path);
+  fmt::print("{}\n", path.string());
+}
+
+void put_tables(const fs::path& directory, const StoredResults& results) {
+  make_directories(directory);
+  for (const ReportTable& table : {summary_table_of(results), rank_table_of(results)}) {
+    put(directory / (table.name + ".csv"), to_csv(table));
+    put(directory / (table.name + ".md"), to_markdown(table));
+    put(directory / (table.name + ".tex"), to_latex(table));
+  }
+}
+
+int report_verb(const ReportFlags& flags) {
+  const StoredResults results = read_results(flags.file);
+  const fs::path page =
+      flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
+  put(page, report_page(results, fs::path(flags.file).filename().string(), results.digest));
+  if (!flags.figures.empty()) {
+    make_directories(flags.figures);
+    for (const Figure& figure : report_figures(results)) {
+      put(fs::path(flags.figures) / (figure.name + ".svg"), svg_file(figure.svg));
+    }
+  }
+  if (!flags.csv.empty()) put_tables(flags.csv, results);
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_report(CLI::App& app, VerbAction& action) {
+  auto flags = std::make_shared<ReportFlags>();
+  CLI::App* verb = app.add_subcommand(
+      "report", "One self-contained HTML page of a results file: tables and plots");
+  verb->add_option("file", flags->file, "results.h5")->required();
+  verb->add_option("-o,--output", flags->page, "the page; default: the file's name with .html");
+  verb->add_option("--figures", flags->figures, "also write each plot as SVG into this folder");
+  verb->add_option("--csv", flags->csv,
+                   "also write the tables as CSV, Markdown and LaTeX into this folder");
+  verb->callback([flags, &action] { action = [flags] { return report_verb(*flags); }; });
+}
+
+}  // namespace chunkstate

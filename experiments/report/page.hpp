@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "experiments/record/results_file.hpp"
+
+namespace chunkstate {
+
+/// One HTML page without any reference to the network or another file: cards, table, figures,
+/// failures, provenance and the experiment's text. `file` names the results it was made from.
+std::string report_page(const StoredResults& results, const std::string& file,
+                        const std::string& digest);
+
+}  // namespace chunkstate
