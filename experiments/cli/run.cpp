@@ -37,18 +37,26 @@ int run_verb(const RunOptions& options) {
 
 void add_run(CLI::App& app, VerbAction& action) {
   auto options = std::make_shared<RunOptions>();
+  auto shard = std::make_shared<std::string>();
   CLI::App* verb = app.add_subcommand(
       "run",
       "Run what is not done yet of an experiment; write DIR/results.h5. Also under mpirun, srun");
   verb->add_option("experiment", options->file, "experiment file (YAML)")->required();
   verb->add_option("-s,--set", options->overrides, "key.path=value, in place of the file's value");
   verb->add_option("--out", options->out, "results directory, in place of output.dir");
+  verb->add_option("--shard", *shard,
+                   "I/N: task I (from 0) of an array of N that share DIR; no results.h5");
   verb->add_flag("--retry-failed", options->retry_failed, "run failed items again");
+  verb->add_option("--retry-failed-before", options->retry_failed_before,
+                   "run again what processes that started before this time (UTC) failed");
   verb->add_flag("-q,--quiet", options->quiet, "no rank table, progress or summary");
   verb->add_option("--probe", options->probe, "run this item only, record nothing")->group("");
-  verb->callback([options, &action] {
+  verb->callback([options, shard, &action] {
     options->argv = command_line();
-    action = [options] { return run_verb(*options); };
+    action = [options, shard] {
+      options->shard = parse_shard(*shard);
+      return run_verb(*options);
+    };
   });
 }
 

@@ -23,6 +23,7 @@ void add_check(CLI::App& app, VerbAction& action);
 void add_schema(CLI::App& app, VerbAction& action);
 void add_status(CLI::App& app, VerbAction& action);
 void add_verify(CLI::App& app, VerbAction& action);
+void add_submit(CLI::App& app, VerbAction& action);
 void add_generate(CLI::App& app, VerbAction& action);
 void add_logits(CLI::App& app, VerbAction& action);
 void add_score(CLI::App& app, VerbAction& action);

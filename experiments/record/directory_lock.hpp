@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "experiments/plan/shard.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/process_identity.hpp"
 
@@ -17,14 +18,15 @@ class LockedError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Only one run at a time works in a directory. A kernel lock (flock) on DIR/lock that ends with
-/// the process, and in the file who holds it. Where the file system has no kernel locks, the file's
-/// content decides: a process that is dead, or of another boot, holds nothing. The file stays,
-/// empty, after release.
+/// Only one run at a time works in a directory, or the tasks of arrays, each task once. Kernel
+/// locks (flock) that end with the process, and in the files who holds them: a whole run has
+/// DIR/lock alone; a shard shares DIR/lock and has DIR/lock.shard-I-of-N alone. Where the file
+/// system has no kernel locks, the files' contents decide: a process that is dead, or of another
+/// boot, holds nothing. The files stay, empty, after release.
 class DirectoryLock {
  public:
   /// Creates `directory` if it is missing. Throws LockedError, FileError.
-  explicit DirectoryLock(const std::filesystem::path& directory);
+  explicit DirectoryLock(const std::filesystem::path& directory, Shard shard = {});
   ~DirectoryLock();
   DirectoryLock(const DirectoryLock&) = delete;
   DirectoryLock& operator=(const DirectoryLock&) = delete;
@@ -33,11 +35,13 @@ class DirectoryLock {
   const std::string& taken_over_from() const { return taken_over_from_; }
 
  private:
-  FileDescriptor file_;
+  FileDescriptor shared_;  // DIR/lock of a shard
+  FileDescriptor file_;    // the one that names this process
   std::string taken_over_from_;
 };
 
-/// The holder of DIR/lock as text ("pid 12 on node3 since ..."), empty if it is free. For `status`.
+/// The first holder of the directory, whole or shard, as text ("pid 12 on node3 since ..."), empty
+/// if it is free. For `status`.
 std::string lock_holder(const std::filesystem::path& directory);
 
 }  // namespace chunkstate

@@ -145,8 +145,8 @@ struct JournalContents {
   std::int64_t unknown_lines = 0;  // of kinds that a newer version writes
   std::vector<BadLine> bad_lines;
   std::vector<Conflict> conflicts;
-  /// Claims whose process died (no outcome, no end line), per item. Right only while no run is live
-  /// in the directory.
+  /// Claims whose process died (no outcome, no end line), per item. A process that is live on
+  /// another host counts as dead.
   std::map<std::string, std::int64_t> deaths;
 
   /// Null if the item has no outcome yet.

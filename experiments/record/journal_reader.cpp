@@ -72,7 +72,7 @@ class Merge {
     });
     if (torn || !bad_at_end_.empty()) ++contents_.torn_tails;
     const JournalFile& file = contents_.files.back();
-    if (file.ended) return;
+    if (file.ended || liveness(file.start.process) == Liveness::alive) return;
     for (const auto& claim : file.open_claims) ++contents_.deaths[claim.first];
   }
 

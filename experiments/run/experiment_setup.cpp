@@ -87,7 +87,8 @@ ExperimentSpec read_experiment(Communicator& world, const std::string& file,
   return spec;
 }
 
-ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec) {
+ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec,
+                                  bool runs_here) {
   ExperimentSetup setup;
   setup.spec = std::move(spec);
   agree(world, [&] {
@@ -95,7 +96,7 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
       // Every point's model, device and scan are checked before the first item runs.
       const OpenModel& files = engines.files(point.settings);
       setup.model_digests.push_back(files.digest);
-      backend_from_name(point.settings.backend);
+      if (runs_here) backend_from_name(point.settings.backend);
       const auto layers = static_cast<std::int64_t>(files.config.layers.size());
       if (point.settings.model_layers > layers) {
         throw UsageError("model.layers: found " + std::to_string(point.settings.model_layers) +
@@ -113,6 +114,7 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
   });
   check_same_everywhere(world, "prompts", setup.prompts.digest);
   check_same_everywhere(world, "models or prompts", setup.plan_hash);
+  if (!runs_here) return setup;
   const PointSettings* previous = nullptr;
   for (const SweepPoint& point : setup.spec.points) {
     if (previous != nullptr && same_weights(*previous, point.settings)) continue;

@@ -33,8 +33,10 @@ ExperimentSpec read_experiment(Communicator& world, const std::string& file,
                                const std::vector<std::string>& overrides);
 
 /// Prompts and models are opened by every rank, models through `engines`, and must be the same
-/// everywhere. Collective. Throws AgreedError.
-ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec);
+/// everywhere. `runs_here`: the machine must have the devices that the experiment names.
+/// Collective. Throws AgreedError.
+ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, ExperimentSpec spec,
+                                  bool runs_here = true);
 
 /// What a journal's first line says of the experiment: enough to tell it from another one. Process,
 /// run id and provenance are the caller's to add.

@@ -65,6 +65,17 @@ class Run {
  private:
   bool first() const { return world_.rank() == 0; }
 
+  bool is_mine(std::size_t item) const {
+    return shard_of_.empty() || shard_of_[item] == options_.shard.index;
+  }
+
+  bool is_to_retry(const RequestRecord& record, const JournalContents& journals) const {
+    if (record.status != RequestStatus::failed) return false;
+    return options_.retry_failed ||
+           journals.files[static_cast<std::size_t>(record.process)].start.start_utc <
+               options_.retry_failed_before;
+  }
+
   void prepare();
   int probe();
   void open_directory();
@@ -84,7 +95,8 @@ class Run {
   RunProvenance run_provenance_;  // rank 0
   std::string directory_;
   std::unique_ptr<DirectoryLock> lock_;  // rank 0
-  std::string todo_;  // per item of the plan: '1' to run, 'p' to probe first, '0' done
+  std::vector<int> shard_of_;            // per item of the plan; empty without an array
+  std::string todo_;  // per item: '1' to run, 'p' to probe first, '0' done or another shard's
   std::unique_ptr<JournalWriter> journal_;
   std::set<std::int64_t> warm_points_;
   std::int64_t failures_ = 0;
@@ -94,6 +106,7 @@ void Run::prepare() {
   const ExperimentSpec spec = read_experiment(world_, options_.file, options_.overrides);
   engines_.emplace(threads_per_rank(world_, spec.parallel.threads));
   setup_ = set_up_experiment(world_, *engines_, spec);
+  if (!options_.shard.whole()) shard_of_ = shard_of_items(setup_.plan, options_.shard.count);
   directory_ = options_.out.empty() ? setup_.spec.output.dir : options_.out;
 
   provenance_ = collect_rank_provenance();
@@ -124,16 +137,20 @@ void Run::open_directory() {
 
   agree(world_, [&] {
     if (!first()) return;
-    lock_ = std::make_unique<DirectoryLock>(directory_);
+    lock_ = std::make_unique<DirectoryLock>(directory_, options_.shard);
     const JournalContents journals = read_journals(directory_);
     check_same_experiment(directory_, journals, start);
-    for (const WorkItem& item : setup_.plan) {
+    for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
+      const WorkItem& item = setup_.plan[i];
+      if (!is_mine(i)) {
+        todo_ += '0';
+        continue;
+      }
       const RequestRecord* record = journals.find(item.id);
       const auto deaths = journals.deaths.find(item.id);
       const bool poison =
           deaths != journals.deaths.end() && deaths->second >= deaths_of_a_poisonous_item;
-      const bool finished =
-          record != nullptr && !(options_.retry_failed && record->status == RequestStatus::failed);
+      const bool finished = record != nullptr && !is_to_retry(*record, journals);
       todo_ += finished ? '0' : poison ? 'p' : '1';
     }
     if (!lock_->taken_over_from().empty() && !options_.quiet) {
@@ -152,9 +169,10 @@ void Run::show_ranks() const {
   const std::vector<std::string> all = world_.all_gather(to_json(provenance_));
   if (!first() || options_.quiet) return;
   const auto open = std::count_if(todo_.begin(), todo_.end(), [](char c) { return c != '0'; });
-  fmt::print("{}: {} points x {} prompts x {} repeats = {} items, {} to run\n", setup_.spec.name,
+  fmt::print("{}: {} points x {} prompts x {} repeats = {} items, {} to run{}\n", setup_.spec.name,
              setup_.spec.points.size(), setup_.prompts.prompts.size(), setup_.spec.measure.repeats,
-             todo_.size(), open);
+             todo_.size(), open,
+             options_.shard.whole() ? "" : " in shard " + to_string(options_.shard));
   Table table({"rank", "host", "pid", "CPUs", "threads", "backend"});
   for (const std::string& json : all) {
     const RankProvenance rank = rank_provenance_from_json(json);
@@ -252,14 +270,25 @@ int Run::finish(int code) {
   agree(world_, [&] {
     if (!first()) return;
     const JournalContents journals = read_journals(directory_);
-    const Outcome outcome = count_outcomes(setup_.plan, journals);
+    std::vector<WorkItem> mine;
+    for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
+      if (is_mine(i)) mine.push_back(setup_.plan[i]);
+    }
+    const Outcome outcome = count_outcomes(mine, journals);
+    const std::string tally =
+        fmt::format("{}{}: {} of {} items done, {} failed", directory_,
+                    options_.shard.whole() ? "" : ", shard " + to_string(options_.shard),
+                    outcome.done, mine.size(), outcome.failed);
     if (outcome.missing > 0) {
       if (code == exit_ok) code = exit_stopped_early;
-      fmt::print(stderr, "{}: {} of {} items done, {} failed, {} left; run again to resume\n",
-                 directory_, outcome.done, setup_.plan.size(), outcome.failed, outcome.missing);
+      fmt::print(stderr, "{}, {} left; run again to resume\n", tally, outcome.missing);
       return;
     }
     code = outcome.failed > 0 ? exit_items_failed : exit_ok;
+    if (!options_.shard.whole()) {  // results.h5 is for the one who comes after all shards
+      if (!options_.quiet) fmt::print("{}\n", tally);
+      return;
+    }
     const ResultsContent content = gather_results(setup_, *engines_, journals, run_provenance_);
     const std::string file = directory_ + "/results.h5";
     const std::string digest = write_results(file, content);

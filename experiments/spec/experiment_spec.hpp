@@ -60,8 +60,29 @@ struct ParallelSettings {
 };
 
 struct SlurmSettings {  // read by `submit`; no effect on results
-  std::vector<std::pair<std::string, std::string>>
-      values;  // key and value as written, keys checked
+  std::int64_t array = 1;
+  std::int64_t simultaneous = 0;  // array tasks at a time; 0: all
+  std::int64_t nodes = 1;         // per array task, as the next four
+  std::int64_t tasks_per_node = 1;
+  std::int64_t cpus_per_task = 0;  // 0: the site's default
+  std::int64_t gpus_per_node = 0;
+  std::string memory;                      // per node, "16G"; empty, as below: the site's default
+  std::string time;                        // "30m"
+  std::string signal_before_end = "120s";  // USR1 so long before the time limit
+  std::int64_t requeues = 5;               // in a row without a new result
+  std::string merge_time = "30m";
+  std::string launcher = "srun";  // srun | mpirun | none
+  std::string mpi = "pmix";       // srun --mpi=
+  std::string launcher_options;   // words with a blank between them, as the next two
+  std::string modules;
+  std::string sbatch_options;
+  std::string account, partition, qos, constraint, reservation;
+};
+
+/// A YAML file's name, for messages, and its text.
+struct YamlSource {
+  std::string file;
+  std::string text;
 };
 
 /// One value of one axis at one point, as written in YAML.
@@ -97,9 +118,11 @@ struct ExperimentSpec {
 /// Parses and validates. `file` names the source in messages (`exp.yaml:12:5: unknown key 'promts'
 /// (did you mean 'prompts'?)`). `overrides` are `key.path=value` texts (`-s`), applied in order:
 /// the value is YAML, an empty one takes the key out, and `sweep.matrix.ssm.variant=[a, b]` sets an
-/// axis. Relative paths stay relative to the working directory. Touches no file. Throws UsageError.
+/// axis. `site`: a map with keys of the `slurm` section, for those that the file does not have.
+/// Relative paths stay relative to the working directory. Touches no file. Throws UsageError.
 ExperimentSpec parse_experiment(const std::string& yaml, const std::string& file,
-                                const std::vector<std::string>& overrides = {});
+                                const std::vector<std::string>& overrides = {},
+                                const YamlSource& site = {});
 
 /// The bytes of a regular file of at most 1 MiB: rank 0 reads and broadcasts them, so that all
 /// ranks parse the same text. Throws UsageError.

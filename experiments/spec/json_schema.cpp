@@ -17,6 +17,22 @@ Json whole_if_possible(double value) {
              : Json(value);
 }
 
+Json pattern(const std::string& expression) {
+  return {{"type", "string"}, {"pattern", expression}};
+}
+
+/// What may stand between the brackets of a word's pattern, all but the dash.
+std::string characters_of(const Domain& domain) {
+  std::string characters = "A-Za-z0-9";
+  for (const std::string_view more : {word_characters, domain.more_characters}) {
+    for (const char c : more) {
+      if (c == '[' || c == ']') characters += '\\';
+      if (c != '-') characters += c;
+    }
+  }
+  return characters;
+}
+
 Json domain_schema(const Domain& domain) {
   switch (domain.kind) {
     case Kind::integer:
@@ -34,13 +50,17 @@ Json domain_schema(const Domain& domain) {
     case Kind::text:
       return {{"type", "string"}, {"minLength", 1}};
     case Kind::name:
-      return {{"type", "string"}, {"pattern", "^[A-Za-z0-9_][A-Za-z0-9._-]*$"}};
+      return pattern("^[A-Za-z0-9_][A-Za-z0-9._-]*$");
     case Kind::word:
-      return {{"type", "string"}, {"pattern", "^[A-Za-z0-9._+:,@/=][-A-Za-z0-9._+:,@/=]*$"}};
+      return pattern(fmt::format("^[{0}][-{0}]*$", characters_of(domain)));
+    case Kind::words:
+      return pattern(fmt::format("^[{0}][-{0}]*( [{0}][-{0}]*)*$", characters_of(domain)));
+    case Kind::options:
+      return pattern(fmt::format("^-[-{0}]*( [-{0}]+)*$", characters_of(domain)));
     case Kind::duration:
-      return {{"type", "string"}, {"pattern", "^[1-9][0-9]*[smhd]$"}};
+      return pattern("^[1-9][0-9]*[smhd]$");
     case Kind::size:
-      return {{"type", "string"}, {"pattern", "^[1-9][0-9]*[KMGT]$"}};
+      return pattern("^[1-9][0-9]*[KMGT]$");
   }
   return {};
 }

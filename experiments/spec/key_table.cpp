@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/variant_names.hpp"
+#include "experiments/plan/shard.hpp"
 
 namespace chunkstate {
 namespace {
@@ -28,9 +29,22 @@ Field in(ExperimentSpec& spec, PointSettings&) {
   return &(spec.*Section.*Member);
 }
 
+template <auto Member>
+Field slurm(ExperimentSpec& spec, PointSettings&) {
+  return &(spec.slurm.*Member);
+}
+
 Field not_stored(ExperimentSpec&, PointSettings&) { return {}; }
 
 Domain of(Kind kind) { return {kind}; }
+Domain words_of(Kind kind, std::string_view more) {
+  Domain domain{kind};
+  domain.more_characters = more;
+  return domain;
+}
+Domain word(std::string_view more = "") { return words_of(Kind::word, more); }
+Domain words() { return words_of(Kind::words, ""); }
+Domain options() { return words_of(Kind::options, "[]%"); }
 Domain integer(double least, double most) { return {Kind::integer, least, most}; }
 Domain number_above(double least, double most) { return {Kind::number, least, most, true}; }
 Domain choice(std::vector<std::string> (*choices)(), std::vector<std::string> later = {}) {
@@ -48,9 +62,11 @@ Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names orders() { return {"interleaved", "blocked"}; }
 Names modes() { return {"data"}; }
 Names durabilities() { return {"item", "group", "none"}; }
+Names launchers() { return {"srun", "mpirun", "none"}; }
 
 using Spec = ExperimentSpec;
 using Point = PointSettings;
+using Slurm = SlurmSettings;
 
 const std::vector<Key>& table() {
   // 2^53: the largest range in which a limit given as a double is exact.
@@ -139,20 +155,45 @@ const std::vector<Key>& table() {
        choice(durabilities),
        "When a result is on disk: after each item, each group of items, or when the system likes."},
 
-      {"slurm.array", Scope::launcher, not_stored, integer(1, 100000), "Array tasks."},
-      {"slurm.time", Scope::launcher, not_stored, of(Kind::duration), "Time limit of a task."},
-      {"slurm.nodes", Scope::launcher, not_stored, integer(1, 100000), "Nodes of a task."},
-      {"slurm.tasks_per_node", Scope::launcher, not_stored, integer(1, 4096), "Ranks on a node."},
-      {"slurm.cpus_per_task", Scope::launcher, not_stored, integer(1, 4096), "Cores of a rank."},
-      {"slurm.gpus_per_node", Scope::launcher, not_stored, integer(0, 64), "GPUs on a node."},
-      {"slurm.memory", Scope::launcher, not_stored, of(Kind::size), "Memory on a node."},
-      {"slurm.signal_before_end", Scope::launcher, not_stored, of(Kind::duration),
-       "How long before the time limit a task is told to stop."},
-      {"slurm.account", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
-      {"slurm.partition", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
-      {"slurm.qos", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
-      {"slurm.constraint", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
-      {"slurm.reservation", Scope::launcher, not_stored, of(Kind::word), "As sbatch takes it."},
+      {"slurm.array", Scope::launcher, slurm<&Slurm::array>, integer(1, max_shards),
+       "Array tasks that share the items."},
+      {"slurm.simultaneous", Scope::launcher, slurm<&Slurm::simultaneous>, integer(0, max_shards),
+       "Array tasks that run at the same time; 0: as many as the site lets."},
+      {"slurm.nodes", Scope::launcher, slurm<&Slurm::nodes>, integer(1, 100000),
+       "Nodes of a task."},
+      {"slurm.tasks_per_node", Scope::launcher, slurm<&Slurm::tasks_per_node>, integer(1, 4096),
+       "Ranks on a node."},
+      {"slurm.cpus_per_task", Scope::launcher, slurm<&Slurm::cpus_per_task>, integer(0, 4096),
+       "Cores of a rank; 0: the site's default."},
+      {"slurm.gpus_per_node", Scope::launcher, slurm<&Slurm::gpus_per_node>, integer(0, 64),
+       "GPUs on a node, dealt to its ranks in turn."},
+      {"slurm.memory", Scope::launcher, slurm<&Slurm::memory>, of(Kind::size), "Memory on a node."},
+      {"slurm.time", Scope::launcher, slurm<&Slurm::time>, of(Kind::duration),
+       "Time limit of a task; it is queued again until its items are done."},
+      {"slurm.signal_before_end", Scope::launcher, slurm<&Slurm::signal_before_end>,
+       of(Kind::duration),
+       "How long before the time limit a task is told to stop: longer than an item and a minute."},
+      {"slurm.requeues", Scope::launcher, slurm<&Slurm::requeues>, integer(0, 1000),
+       "How often in a row a task is queued again without a new result in the directory."},
+      {"slurm.merge_time", Scope::launcher, slurm<&Slurm::merge_time>, of(Kind::duration),
+       "Time limit of the job that writes results.h5."},
+      {"slurm.launcher", Scope::launcher, slurm<&Slurm::launcher>, choice(launchers),
+       "Who starts the ranks of a task; `none`: one rank without MPI."},
+      {"slurm.mpi", Scope::launcher, slurm<&Slurm::mpi>, word(),
+       "`srun --mpi=` (see `srun --mpi=list`)."},
+      {"slurm.launcher_options", Scope::launcher, slurm<&Slurm::launcher_options>, options(),
+       "More for srun or mpirun, as `--map-by numa`."},
+      {"slurm.modules", Scope::launcher, slurm<&Slurm::modules>, words(),
+       "What `module load` loads first, as `gcc/12 openmpi/4`."},
+      {"slurm.sbatch_options", Scope::launcher, slurm<&Slurm::sbatch_options>, options(),
+       "More for sbatch, array and merge job, as `--exclusive --mail-type=END`."},
+      {"slurm.account", Scope::launcher, slurm<&Slurm::account>, word(), "As sbatch takes it."},
+      {"slurm.partition", Scope::launcher, slurm<&Slurm::partition>, word(), "As sbatch takes it."},
+      {"slurm.qos", Scope::launcher, slurm<&Slurm::qos>, word(), "As sbatch takes it."},
+      {"slurm.constraint", Scope::launcher, slurm<&Slurm::constraint>, word("&|()[]*"),
+       "As sbatch takes it."},
+      {"slurm.reservation", Scope::launcher, slurm<&Slurm::reservation>, word(),
+       "As sbatch takes it."},
   };
   return keys;
 }

@@ -23,6 +23,8 @@ struct Domain {
     text,      // anything on one line that YAML could not mean as a number, a boolean or nothing
     name,      // [A-Za-z0-9._-]+, not beginning with . or -
     word,      // as text, without spaces and shell characters: it stands in a batch script
+    words,     // words with blanks between them
+    options,   // words that begin with -, and values of those that do not, blanks between them
     duration,  // 30m, 120s, 2h, 1d
     size       // 16G, 512M
   };
@@ -35,8 +37,12 @@ struct Domain {
   std::vector<std::string> later =
       {};  // values of a documented feature that is not in this version
 
+  std::string_view more_characters = "";  // in words, beside letters, digits and word_characters
+
   std::string expected() const;  // "an integer from 0 to 1024", for messages and the reference
 };
+
+inline constexpr std::string_view word_characters = "._-+:,@/=";
 
 enum class Scope : std::uint8_t {
   point,       // decides what a request computes; may be a sweep axis
@@ -44,8 +50,7 @@ enum class Scope : std::uint8_t {
   launcher     // where and how it runs: not part of the identity
 };
 
-/// Where a value is stored; nothing for `schema` and the slurm keys, whose texts are kept as
-/// written.
+/// Where a value is stored; nothing for `schema`.
 using Field =
     std::variant<std::monostate, std::string*, std::int64_t*, std::uint64_t*, double*, bool*>;
 

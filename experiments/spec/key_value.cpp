@@ -63,12 +63,26 @@ bool is_name(std::string_view text) {
              text, [](char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
-bool is_word(std::string_view text) {
-  return !text.empty() && text.size() <= 200 && text[0] != '-' &&
-         std::ranges::all_of(text, [](char c) {
-           return is_alphanumeric(c) ||
-                  std::string_view("._-+:,@/=").find(c) != std::string_view::npos;
-         });
+bool is_word(const Domain& domain, std::string_view text) {
+  return !text.empty() && text.size() <= 200 && std::ranges::all_of(text, [&](char c) {
+    return is_alphanumeric(c) || word_characters.find(c) != std::string_view::npos ||
+           domain.more_characters.find(c) != std::string_view::npos;
+  });
+}
+
+/// Words with one blank between them. Only options, and the first of them for sure, begin with -:
+/// a value that does would be taken for an option.
+bool are_words(const Domain& domain, std::string_view text) {
+  const bool options = domain.kind == Kind::options;
+  if (text.size() > 4096 || text.starts_with('-') != options) return false;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end =
+        domain.kind == Kind::word ? text.size() : std::min(text.find(' ', begin), text.size());
+    const std::string_view word = text.substr(begin, end - begin);
+    if (!is_word(domain, word) || (word[0] == '-' && !options)) return false;
+    begin = end + 1;
+  }
+  return true;
 }
 
 bool in_range(const Domain& domain, double value) {
@@ -101,7 +115,9 @@ std::string canonical(const Domain& domain, const YamlNode& node) {
     case Kind::name:
       return is_name(text) && (node.quoted || means_text(text)) ? text : "";
     case Kind::word:
-      return is_word(text) && (node.quoted || means_text(text)) ? text : "";
+    case Kind::words:
+    case Kind::options:
+      return are_words(domain, text) && (node.quoted || means_text(text)) ? text : "";
     case Kind::duration:
       return is_number_with_unit(text, "smhd") ? text : "";
     case Kind::size:
@@ -151,7 +167,13 @@ std::string Domain::expected() const {
     case Kind::name:
       return "a name of letters, digits, '.', '_' and '-'";
     case Kind::word:
-      return "a word of letters, digits and ._-+:,@/=";
+      return fmt::format("a word of letters, digits and {}{}", word_characters, more_characters);
+    case Kind::words:
+      return fmt::format("words of letters, digits and {}{}, a blank between them", word_characters,
+                         more_characters);
+    case Kind::options:
+      return fmt::format("options of letters, digits and {}{}, a blank between them",
+                         word_characters, more_characters);
     case Kind::duration:
       return "a time with its unit, as 120s, 30m, 2h or 1d";
     case Kind::size:

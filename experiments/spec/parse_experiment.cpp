@@ -112,7 +112,6 @@ class Reader {
   void read_value(const Key& key, const YamlNode& node) {
     const std::string value = checked_value(key, node);
     assign_value(key, value, spec_, spec_.base);
-    if (is_below(key.path, "slurm")) spec_.slurm.values.emplace_back(key.path.substr(6), value);
   }
 
   void require(std::string_view path) const {
@@ -192,11 +191,35 @@ class Reader {
   std::map<std::string, Place, std::less<>> places_;  // of the keys that are in the file
 };
 
+/// Puts the site's keys into the `slurm` section where it lacks them; those it has are checked too.
+void add_site(YamlNode& root, const YamlNode& site) {
+  if (site.kind != Kind::map) {
+    fail_at(site.place, fmt::format("found {}, expected a map with keys of {}", site.described(),
+                                    fmt::join(names_in("slurm"), ", ")));
+  }
+  if (root.kind != Kind::map) return;  // said with the experiment's place
+  if (root.find("slurm") == nullptr) {
+    root.entries.push_back({"slurm", site.place, {}});
+    root.entries.back().value.kind = Kind::map;
+    root.entries.back().value.place = site.place;
+  }
+  YamlNode& section = *root.find("slurm");
+  for (const YamlNode::Entry& entry : site.entries) {
+    const Key* key = find_key("slurm." + entry.key);
+    if (key == nullptr) refuse_unknown("slurm", entry);
+    checked_value(*key, entry.value);
+    if (section.kind == Kind::map && section.find(entry.key) == nullptr) {
+      section.entries.push_back(entry);
+    }
+  }
+}
+
 }  // namespace
 
 ExperimentSpec parse_experiment(const std::string& yaml, const std::string& file,
-                                const std::vector<std::string>& overrides) {
+                                const std::vector<std::string>& overrides, const YamlSource& site) {
   YamlNode root = parse_yaml(yaml, file);
+  if (!site.file.empty()) add_site(root, parse_yaml(site.text, site.file));
   apply_overrides(root, overrides);
   ExperimentSpec spec;
   spec.yaml_source = yaml;

@@ -1,15 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/record/directory_lock.hpp"
 
+#include <dlfcn.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "tests/catch.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
+
+namespace {
+
+bool kernel_locks = true;
+
+std::string refusal(const std::filesystem::path& directory, Shard shard = {}) {
+  try {
+    const DirectoryLock lock(directory, shard);
+    return "";
+  } catch (const LockedError& error) {
+    return error.what();
+  }
+}
+
+}  // namespace
+
+/// Stands in the way of libc's: a file system without kernel locks.
+extern "C" int flock(int file, int operation) {
+  static const auto real = reinterpret_cast<int (*)(int, int)>(dlsym(RTLD_NEXT, "flock"));
+  if (kernel_locks) return real(file, operation);
+  errno = ENOLCK;
+  return -1;
+}
 
 TEST_CASE("a second run in a directory is refused and told who is there") {
   const TemporaryFolder directory;
@@ -27,6 +53,39 @@ TEST_CASE("a second run in a directory is refused and told who is there") {
   }
   const DirectoryLock again(directory.path() / "new/results");
   CHECK(again.taken_over_from().empty());
+}
+
+TEST_CASE("shards share a directory, each once, and a whole run has it alone") {
+  for (const bool kernel : {true, false}) {
+    CAPTURE(kernel);
+    kernel_locks = kernel;
+    const TemporaryFolder directory;
+    const std::string self = "pid " + std::to_string(getpid());
+    {
+      const DirectoryLock first(directory.path(), {0, 4});
+      const DirectoryLock second(directory.path(), {1, 4});
+      const DirectoryLock other_width(directory.path(), {0, 3});
+      CHECK(refusal(directory.path(), {0, 4}).find(self) != std::string::npos);
+      CHECK(refusal(directory.path()).find(self) != std::string::npos);
+      CHECK(lock_holder(directory.path()).find(self) == 0);
+    }
+    CHECK(lock_holder(directory.path()).empty());
+    {
+      const DirectoryLock whole(directory.path());
+      CHECK(refusal(directory.path(), {0, 4}).find(self) != std::string::npos);
+      CHECK(refusal(directory.path()).find(self) != std::string::npos);
+    }
+    CHECK(refusal(directory.path(), {0, 4}).empty());
+    kernel_locks = true;
+  }
+}
+
+TEST_CASE("a run that is refused because of a shard names the shard, not a run that was killed") {
+  const TemporaryFolder directory;
+  write_bytes(directory.path() / "lock",
+              R"({"boot_id":"b","host":"elsewhere","pid":1,"since":"2020","start_ticks":5})");
+  const DirectoryLock shard(directory.path(), {2, 4});
+  CHECK(refusal(directory.path()).find("pid " + std::to_string(getpid())) != std::string::npos);
 }
 
 TEST_CASE("the lock of a killed process is taken over") {

@@ -67,9 +67,11 @@ TEST_CASE("The documented example means what it says") {
   CHECK(spec.base.seed == 42);
   CHECK(spec.measure.repeats == 3);
   CHECK(spec.output.dir == "results/chunk-variants");
-  const std::vector<std::pair<std::string, std::string>> slurm = {
-      {"array", "8"}, {"time", "30m"}, {"gpus_per_node", "4"}, {"signal_before_end", "120s"}};
-  CHECK(spec.slurm.values == slurm);
+  CHECK(spec.slurm.array == 8);
+  CHECK(spec.slurm.time == "30m");
+  CHECK(spec.slurm.gpus_per_node == 4);
+  CHECK(spec.slurm.signal_before_end == "120s");
+  CHECK(spec.slurm.tasks_per_node == 1);
   CHECK(spec.axis_paths == std::vector<std::string>{"ssm.variant", "ssm.chunk_size"});
   CHECK(points_of(spec) ==
         std::vector<std::string>{"default/128/1", "default/256/1", "default_optimized/64/1",
