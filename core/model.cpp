@@ -53,7 +53,7 @@ Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),
       options_(options),
-      exec_{options.backend, options.threads},
+      exec_{options.backend, options.threads, nullptr, options.execution.autotune},
       weights_(config_, std::move(checkpoint), options.backend, options.dtype),
       inverse_frequency_(make_inverse_frequency(config_, exec_)),
       arena_(options.backend) {}

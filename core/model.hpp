@@ -9,6 +9,7 @@
 
 #include "core/arena.hpp"
 #include "core/checkpoint.hpp"
+#include "core/execution_options.hpp"
 #include "core/layers.hpp"
 #include "core/model_config.hpp"
 #include "core/sequence_state.hpp"
@@ -23,6 +24,7 @@ struct ModelOptions {
   DType residual_dtype = DType::fp32;  // of the sum that runs through the layers
   DType state_dtype = DType::fp32;     // of the SSD state
   std::int64_t layers = 0;             // run the first N layers; 0 means all
+  ExecutionOptions execution;
 };
 
 /// Which rows of logits a forward pass is asked for.

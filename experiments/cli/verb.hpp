@@ -42,6 +42,9 @@ struct ModelFlags {
   std::int64_t lookback = 1;
   std::int64_t layers = 0;
   int threads = 0;
+  std::string mode = "auto";
+  std::string autotune = "off";
+  std::string fusion = "auto";
   std::uint64_t seed = 42;
 
   void add_to(CLI::App& verb);
