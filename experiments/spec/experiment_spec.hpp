@@ -51,6 +51,20 @@ struct MeasureSettings {
   std::string order = "interleaved";  // interleaved | blocked
 };
 
+/// What is computed of the results after everything is timed. Aspects of GPTScore are instructions
+/// with `{given}` where the text stands that the judge reads before the scored one.
+struct AccuracySettings {
+  std::string reference = "none";  // none | exact_fp32
+  bool state_drift = false;
+  std::string judge;  // a Hugging Face folder; empty: no GPTScore
+  std::string quality = "Read this text: {given} A continuation of high quality:";
+  std::string naturalness = "Read this text: {given} A fluent and natural continuation:";
+  std::string informativeness = "Read this text: {given} A continuation with the key facts:";
+
+  bool compares() const { return reference != "none"; }
+  bool judges() const { return !judge.empty(); }
+};
+
 struct OutputSettings {
   std::string dir;                   // default: results/<name>
   std::string durability = "group";  // item | group | none
@@ -106,6 +120,7 @@ struct ExperimentSpec {
   PointSettings base;
   PromptSettings prompts;
   MeasureSettings measure;
+  AccuracySettings accuracy;
   OutputSettings output;
   ParallelSettings parallel;
   bool trace = false;  // true is not in this version

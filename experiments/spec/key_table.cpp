@@ -62,6 +62,7 @@ Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names execution_modes() { return {"auto", "eager", "graph"}; }
 Names switches() { return {"off", "on"}; }
 Names automatic_switches() { return {"auto", "off", "on"}; }
+Names references() { return {"none", "exact_fp32"}; }
 Names orders() { return {"interleaved", "blocked"}; }
 Names modes() { return {"data"}; }
 Names durabilities() { return {"item", "group", "none"}; }
@@ -147,6 +148,25 @@ const std::vector<Key>& table() {
        "`interleaved` goes through all points in each repeat, `blocked` finishes point after "
        "point."},
 
+      {"accuracy.reference", Scope::experiment, in<&Spec::accuracy, &AccuracySettings::reference>,
+       choice(references),
+       "Compare predictions, after the timed runs, with those of the same weights computed in fp32 "
+       "by `default_optimized`."},
+      {"accuracy.state_drift", Scope::experiment,
+       in<&Spec::accuracy, &AccuracySettings::state_drift>, boolean(),
+       "Also how far each mamba layer's last state is from the reference's."},
+      {"accuracy.gptscore.judge", Scope::experiment, in<&Spec::accuracy, &AccuracySettings::judge>,
+       of(Kind::text), "GPTScore of the outputs: the folder of the model that judges.", true},
+      {"accuracy.gptscore.quality", Scope::experiment,
+       in<&Spec::accuracy, &AccuracySettings::quality>, of(Kind::text),
+       "What the judge reads before a text whose quality it scores; `{given}` is the other text."},
+      {"accuracy.gptscore.naturalness", Scope::experiment,
+       in<&Spec::accuracy, &AccuracySettings::naturalness>, of(Kind::text),
+       "The same for naturalness."},
+      {"accuracy.gptscore.informativeness", Scope::experiment,
+       in<&Spec::accuracy, &AccuracySettings::informativeness>, of(Kind::text),
+       "The same for informativeness."},
+
       {"parallel.mode", Scope::experiment, in<&Spec::parallel, &ParallelSettings::mode>,
        choice(modes, {"sequence", "tensor"}), "Each rank takes whole prompts."},
       {"parallel.ranks_per_group", Scope::launcher,
@@ -226,7 +246,7 @@ bool is_section(std::string_view path) {
 }
 
 std::span<const std::string_view> later_keys() {
-  static constexpr std::array<std::string_view, 2> keys = {"accuracy", "measure.until"};
+  static constexpr std::array<std::string_view, 1> keys = {"measure.until"};
   return keys;
 }
 

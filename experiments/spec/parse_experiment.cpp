@@ -6,6 +6,7 @@
 
 #include "core/digest.hpp"
 #include "core/errors.hpp"
+#include "core/gpt_score.hpp"
 #include "core/variant_names.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/input_file.hpp"
@@ -66,6 +67,7 @@ class Reader {
       if (key.required) require(key.path);
     }
     check_prompts();
+    check_accuracy();
     if (spec_.base.model_path.starts_with("synthetic:")) spec_.base.model_weights = "synthetic";
     if (spec_.output.dir.empty()) spec_.output.dir = "results/" + spec_.name;
 
@@ -146,6 +148,25 @@ class Reader {
       fail_at(place_of("prompts.synthetic"),
               fmt::format("prompts.synthetic: found {} x {} tokens, expected at most {}",
                           prompts.synthetic_count, prompts.synthetic_tokens, max_synthetic_tokens));
+    }
+  }
+
+  void check_accuracy() const {
+    const AccuracySettings& accuracy = spec_.accuracy;
+    if (accuracy.state_drift && !accuracy.compares()) {
+      fail_at(place_of("accuracy.state_drift"),
+              "accuracy.state_drift: found true, expected accuracy.reference: exact_fp32 with it");
+    }
+    if (!accuracy.judges()) return;
+    for (const auto& [path, text] : {std::pair{"quality", &accuracy.quality},
+                                     {"naturalness", &accuracy.naturalness},
+                                     {"informativeness", &accuracy.informativeness}}) {
+      const std::string key = std::string("accuracy.gptscore.") + path;
+      try {
+        parse_judge_template(*text);
+      } catch (const UsageError& error) {
+        fail_at(place_of(key), key + ": " + error.what());
+      }
     }
   }
 

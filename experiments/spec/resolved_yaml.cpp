@@ -40,7 +40,8 @@ std::string yaml_value(const Key& key, const std::string& value) {
 }
 
 /// Keys that say nothing in this experiment are left out: those of the other kind of prompts, of
-/// sampling if it is greedy, and the word `sample` if they are not.
+/// sampling if it is greedy, and the word `sample` if they are not, of accuracy if none is asked
+/// for.
 bool is_shown(const Key& key, const ExperimentSpec& spec, const PointSettings& settings) {
   const bool samples = settings.sampling == "sample";
   if (key.scope == Scope::launcher) return false;
@@ -48,6 +49,10 @@ bool is_shown(const Key& key, const ExperimentSpec& spec, const PointSettings& s
   if (key.path.starts_with("generation.sampling.")) return samples;
   if (key.path.starts_with("prompts.synthetic.")) return spec.prompts.file.empty();
   if (key.path.starts_with("prompts.")) return !spec.prompts.file.empty();
+  if (key.path.starts_with("accuracy.gptscore.")) return spec.accuracy.judges();
+  if (key.path == "accuracy.reference" || key.path == "accuracy.state_drift") {
+    return spec.accuracy.compares();
+  }
   return true;
 }
 

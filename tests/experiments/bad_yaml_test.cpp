@@ -193,14 +193,16 @@ const std::vector<Row>& rows() {
       {25, head + "sweep: {matrix: {ssm.lookback: [1]}, exclude: [\"ssm.lookback == 0 xor 1\"]}\n",
        "expected 'and', 'or' or the end"},
       // What the contract names and this version does not have.
-      {4, head + "accuracy: {reference: exact_fp32}\n",
-       "exp.yaml:6:1: 'accuracy' is not in this version"},
       {4, head + "profile: {trace: true}\n", "profile.trace: 'true' is not in this version"},
       {4, head + "parallel: {mode: tensor}\n", "parallel.mode: 'tensor' is not in this version"},
       {5, head + "measure: {repeats: 3}\n", "duplicate key 'measure'"},
       {4, repeated("schema: 1\n", 1) + "measure: {until: {ci_rel: 1%}}\n",
        "'measure.until' is not in this version"},
       // What does not go together.
+      {6, head + "accuracy: {gptscore: {quality: 'x {given}'}}\n", "is missing"},
+      {7, head + "accuracy: {gptscore: {judge: m, quality: 'no place'}}\n",
+       "expected {given} exactly once"},
+      {7, head + "accuracy: {state_drift: true}\n", "accuracy.state_drift"},
       {7, head + "ssm: {variant: own_end_state}\n",
        "exp.yaml:6:7: ssm.variant: 'own_end_state' cannot decode from a cached state"},
       {7, head + "sweep: {matrix: {ssm.variant: [default, own_end_state]}}\n",
