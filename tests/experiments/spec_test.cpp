@@ -103,9 +103,9 @@ TEST_CASE("The site's Slurm keys are below the experiment's, and those below the
       {"modules: a  b\n", "expected words of letters"},
       {"sbatch_options: mail\n", "expected options of letters"},
       {"sbatch_options: --comment=$(id)\n", "expected options of letters"},
-      {"sbatch_options: \"--exclusive\\n#SBATCH -A x\"\n", "expected options of letters"},
+      {"sbatch_options: \"--exclusive\\n#SBATCH -A x\"\n", "found a control character"},
       {"constraint: \"a'b\"\n", "expected a word of letters"},
-      {"account: \"a\\nb\"\n", "expected a word of letters"},
+      {"account: \"a\\nb\"\n", "found a control character"},
       {"launcher: mpiexec\n", "site.yaml:1:11: slurm.launcher: unknown value 'mpiexec'"},
   };
   for (const auto& [text, message] : wrong) {
@@ -285,6 +285,9 @@ TEST_CASE("Every key can be set, and every point key can be an axis") {
         break;
       case Domain::Kind::size:
         value = "16G";
+        break;
+      case Domain::Kind::options:
+        value = "--word";
         break;
       default:
         value = "word";
