@@ -3,8 +3,16 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <fstream>
 
 #include "experiments/cli/verb.hpp"
+
+std::vector<std::string> chunkstate::command_line() {
+  std::ifstream in("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> words;
+  for (std::string word; std::getline(in, word, '\0');) words.push_back(word);
+  return words;
+}
 
 int main(int argc, char** argv) {
   using namespace chunkstate;
@@ -12,9 +20,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", CHUNKSTATE_VERSION);
   VerbAction action;
-  for (const auto add :
-       {add_run, add_plan, add_check, add_schema, add_status, add_verify, add_submit, add_generate,
-        add_logits, add_score, add_tokenize, add_detokenize, add_inspect, add_bench}) {
+  for (const auto add : {add_run, add_plan, add_check, add_schema, add_status, add_merge,
+                         add_verify, add_submit, add_generate, add_logits, add_score, add_tokenize,
+                         add_detokenize, add_inspect, add_bench}) {
     add(app, action);
   }
   try {

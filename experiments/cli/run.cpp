@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <fstream>
-
 #include "experiments/cli/verb.hpp"
 #include "experiments/run/run_experiment.hpp"
 
 namespace chunkstate {
 namespace {
-
-// As the process was started, launcher's words excluded.
-std::vector<std::string> command_line() {
-  std::ifstream in("/proc/self/cmdline", std::ios::binary);
-  std::vector<std::string> words;
-  for (std::string word; std::getline(in, word, '\0');) words.push_back(word);
-  return words;
-}
 
 int run_verb(const RunOptions& options) {
   const auto world = make_world();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/model.hpp"
 #include "core/open_model.hpp"
@@ -22,6 +23,7 @@ void add_plan(CLI::App& app, VerbAction& action);
 void add_check(CLI::App& app, VerbAction& action);
 void add_schema(CLI::App& app, VerbAction& action);
 void add_status(CLI::App& app, VerbAction& action);
+void add_merge(CLI::App& app, VerbAction& action);
 void add_verify(CLI::App& app, VerbAction& action);
 void add_submit(CLI::App& app, VerbAction& action);
 void add_generate(CLI::App& app, VerbAction& action);
@@ -31,6 +33,9 @@ void add_tokenize(CLI::App& app, VerbAction& action);
 void add_detokenize(CLI::App& app, VerbAction& action);
 void add_inspect(CLI::App& app, VerbAction& action);
 void add_bench(CLI::App& app, VerbAction& action);
+
+/// As the process was started, launcher's words excluded: for provenance.
+std::vector<std::string> command_line();
 
 /// The flags that all verbs which load a model share.
 struct ModelFlags {

@@ -129,6 +129,8 @@ class Group {
   std::vector<std::string> read_texts(const std::string& name) const;
   std::vector<std::string> read_flags(const std::string& name) const;  // as their meanings
   std::string read_text(const std::string& name) const;                // of a scalar
+  H5T_class_t class_of(const std::string& name) const;
+  std::string label_of(const std::string& name) const;  // its long_name
   /// The index of the first dimension of a dataset that is attached to no scale of this group;
   /// empty if all are.
   std::string dimension_without_scale(const std::string& name) const;

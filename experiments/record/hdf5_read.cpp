@@ -78,6 +78,20 @@ std::string Group::read_text(const std::string& name) const {
   return texts[0];
 }
 
+H5T_class_t Group::class_of(const std::string& name) const {
+  const Handle dataset(check(H5Dopen2(handle_.get(), name.c_str(), H5P_DEFAULT), where(name)),
+                       H5Dclose);
+  const Handle type(check(H5Dget_type(dataset.get()), where(name)), H5Tclose);
+  return H5Tget_class(type.get());
+}
+
+std::string Group::label_of(const std::string& name) const {
+  return Group(Handle(check(H5Dopen2(handle_.get(), name.c_str(), H5P_DEFAULT), where(name)),
+                      H5Dclose),
+               where(name))
+      .text_attribute("long_name");
+}
+
 std::vector<std::string> Group::read_flags(const std::string& name) const {
   const std::vector<std::uint8_t> codes = read<std::uint8_t>(name);
   const Group dataset(

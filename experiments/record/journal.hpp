@@ -161,7 +161,7 @@ inline constexpr std::int64_t deaths_of_a_poisonous_item = 3;
 /// Throws FileError if a file cannot be read.
 JournalContents read_journals(const std::filesystem::path& directory);
 
-/// The directory holds another experiment's results: exit code 3.
+/// Results of another experiment where those of one are expected: exit code 3.
 class OtherExperimentError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -171,6 +171,10 @@ class OtherExperimentError : public std::runtime_error {
 /// differs from `mine`.
 void check_same_experiment(const std::filesystem::path& directory, const JournalContents& contents,
                            const RunStart& mine);
+
+/// What two experiments differ in, as one text; empty if they are the same. A plan_hash that is
+/// empty is not compared.
+std::string experiment_differences(const RunStart& there, const RunStart& here);
 
 /// "ssm.variant: 'default' there, 'independent' here", one per differing key of two YAML texts.
 std::vector<std::string> yaml_differences(const std::string& there, const std::string& here);

@@ -218,33 +218,43 @@ std::vector<std::string> yaml_differences(const std::string& there, const std::s
   return differences;
 }
 
+std::string experiment_differences(const RunStart& there, const RunStart& here) {
+  constexpr std::size_t shown = 8;
+  const bool same_plan =
+      there.plan_hash == here.plan_hash || there.plan_hash.empty() || here.plan_hash.empty();
+  std::vector<std::string> differences;
+  if (there.config_hash != here.config_hash) {
+    differences = yaml_differences(there.yaml_resolved, here.yaml_resolved);
+  }
+  if (there.prompts_digest != here.prompts_digest) {
+    differences.push_back("the prompts: " + there.prompts_digest + " there, " +
+                          here.prompts_digest + " here");
+  }
+  if (there.model_digest != here.model_digest) {
+    differences.push_back("the model's files: " + there.model_digest + " there, " +
+                          here.model_digest + " here");
+  }
+  if (differences.empty() && (there.config_hash != here.config_hash || !same_plan)) {
+    differences.push_back("the work plan (written by another version)");
+  }
+  std::string text;
+  for (std::size_t i = 0; i < std::min(shown, differences.size()); ++i) {
+    text += (i == 0 ? "" : "; ") + differences[i];
+  }
+  if (differences.size() > shown) {
+    text += "; and " + std::to_string(differences.size() - shown) + " more";
+  }
+  return text;
+}
+
 void check_same_experiment(const std::filesystem::path& directory, const JournalContents& contents,
                            const RunStart& mine) {
-  constexpr std::size_t shown = 8;
   for (const JournalFile& file : contents.files) {
     if (!file.has_start) continue;  // cannot say; its items are known by their ids
-    const RunStart& other = file.start;
-    if (other.config_hash == mine.config_hash && other.plan_hash == mine.plan_hash) continue;
-    std::vector<std::string> differences =
-        yaml_differences(other.yaml_resolved, mine.yaml_resolved);
-    if (other.prompts_digest != mine.prompts_digest) {
-      differences.push_back("the prompts: " + other.prompts_digest + " there, " +
-                            mine.prompts_digest + " here");
-    }
-    if (other.model_digest != mine.model_digest) {
-      differences.push_back("the model's files: " + other.model_digest + " there, " +
-                            mine.model_digest + " here");
-    }
-    if (differences.empty()) differences.push_back("the work plan (written by another version)");
-    std::string text = directory.string() + " holds the results of another experiment (" +
-                       file.path.filename().string() + "):";
-    for (std::size_t i = 0; i < std::min(shown, differences.size()); ++i) {
-      text += (i == 0 ? " " : "; ") + differences[i];
-    }
-    if (differences.size() > shown) {
-      text += "; and " + std::to_string(differences.size() - shown) + " more";
-    }
-    throw OtherExperimentError(text);
+    const std::string differences = experiment_differences(file.start, mine);
+    if (differences.empty()) continue;
+    throw OtherExperimentError(directory.string() + " holds the results of another experiment (" +
+                               file.path.filename().string() + "): " + differences);
   }
 }
 

@@ -31,6 +31,13 @@ struct ModelFacts {
   double bytes_per_token = std::numeric_limits<double>::quiet_NaN();  // one decoded token, batch 1
 };
 
+/// One input of a merge: a row of /shards.
+struct ShardFacts {
+  std::string name;             // of the file or directory, without the path to it
+  std::int64_t items = 0;       // with an outcome
+  std::int64_t duplicates = 0;  // of those: dropped, because an equal result was there already
+};
+
 /// All that goes into a results file. `spec` and `prompts` must outlive it.
 struct ResultsContent {
   const ExperimentSpec& spec;
@@ -41,6 +48,7 @@ struct ResultsContent {
   std::vector<RankProvenance>
       processes;  // RequestRecord::process is the index; JournalContents::files
   std::vector<RequestRecord> requests;  // in any order; each item at most once
+  std::vector<ShardFacts> shards = {};  // of merged files only
 };
 
 /// The digest that the results file of this content carries. Requests in any order.
@@ -52,6 +60,21 @@ std::string content_digest(const ResultsContent& content);
 /// std::invalid_argument (content that contradicts itself), std::runtime_error (what was read back
 /// differs).
 std::string write_results(const std::filesystem::path& path, const ResultsContent& content);
+
+/// What a results file holds. Of `spec`, what is written to the file: name, texts, config_hash,
+/// repeats, axes and their values per point.
+struct StoredResults {
+  ExperimentSpec spec;
+  PromptSet prompts;
+  std::vector<ModelFacts> models;
+  std::vector<std::int64_t> model_of_point;
+  std::vector<RankProvenance> processes;
+  std::vector<RequestRecord> requests;  // by point, prompt, repeat
+};
+
+/// The inverse of write_results(), for files from anywhere: in a child process with limits on
+/// memory and time, after the checks of verify_results(). Throws InputError.
+StoredResults read_results(const std::filesystem::path& path);
 
 /// What verify_results() found. The file is sound if there are no problems; it may still be
 /// incomplete.
@@ -71,7 +94,7 @@ struct VerifyReport {
 /// checks the token offsets and that every column has its dimension. In a child process with limits
 /// on memory and time, because HDF5 itself crashes on some damaged files. Throws InputError if it
 /// is no results file of a schema that this version knows, or cannot be read: missing, truncated,
-/// not HDF5.
+/// not HDF5, columns that do not belong together.
 VerifyReport verify_results(const std::filesystem::path& path);
 
 /// The same in this process, for a file that this process has just written.

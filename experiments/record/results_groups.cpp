@@ -10,6 +10,7 @@
 #include <set>
 
 #include "experiments/record/checksum.hpp"
+#include "experiments/record/results_columns.hpp"
 
 namespace chunkstate {
 namespace {
@@ -20,28 +21,22 @@ std::string json_object(const std::vector<std::pair<std::string, std::string>>& 
   return object.dump();
 }
 
-template <class Row, class Field>
-void write_integers(const h5::Group& group, const h5::Label& label, const std::vector<Row>& rows,
-                    Field Row::*field, const std::string& dimension) {
-  std::vector<std::int64_t> values;
-  for (const Row& row : rows) values.push_back(row.*field);
-  group.write<std::int64_t>(label, values, {dimension}, -1);
-}
-
+/// Writes one column of `rows`, by the type of the field.
 template <class Row>
-void write_strings(const h5::Group& group, const h5::Label& label, const std::vector<Row>& rows,
-                   std::string Row::*field, const std::string& dimension) {
-  std::vector<std::string> values;
-  for (const Row& row : rows) values.push_back(canonical_text(row.*field));
-  group.write_texts(label, values, dimension);
-}
-
-template <class Row>
-void write_reals(const h5::Group& group, const h5::Label& label, const std::vector<Row>& rows,
-                 double Row::*field, const std::string& dimension) {
-  std::vector<double> values;
-  for (const Row& row : rows) values.push_back(row.*field);
-  group.write<double>(label, values, {dimension}, std::nan(""));
+auto column_writer(const h5::Group& group, const std::vector<Row>& rows,
+                   const std::string& dimension) {
+  return [&group, &rows, dimension]<class Value>(const h5::Label& label, Value Row::*field) {
+    std::vector<Value> values;
+    values.reserve(rows.size());
+    if constexpr (std::is_same_v<Value, std::string>) {
+      for (const Row& row : rows) values.push_back(canonical_text(row.*field));
+      group.write_texts(label, values, dimension);
+    } else {
+      for (const Row& row : rows) values.push_back(row.*field);
+      const Value missing = std::is_same_v<Value, double> ? static_cast<Value>(std::nan("")) : -1;
+      group.write<Value>(label, values, {dimension}, missing);
+    }
+  };
 }
 
 /// The whole text is one number.
@@ -99,6 +94,24 @@ void write_guessed(const h5::Group& group, const h5::Label& label,
   }
 }
 
+std::vector<std::string> read_guessed(const h5::Group& group, const std::string& name) {
+  std::vector<std::string> values;
+  const auto add = [&](const auto& column) {
+    for (const auto& value : column) values.push_back(nlohmann::json(value).dump());
+  };
+  switch (group.class_of(name)) {
+    case H5T_INTEGER:
+      add(group.read<std::int64_t>(name));
+      break;
+    case H5T_FLOAT:
+      add(group.read<double>(name));  // NaN: null
+      break;
+    default:
+      add(group.read_texts(name));
+  }
+  return values;
+}
+
 void write_config(const h5::Group& root, const ResultsContent& content) {
   const h5::Group group = root.create_group("config");
   group.set_attribute("config_hash", content.spec.config_hash);
@@ -131,35 +144,10 @@ void write_provenance(const h5::Group& root, const ResultsContent& content) {
                    json_object(content.run.slurm));
 
   const auto& rows = content.processes;
-  using Rank = RankProvenance;
   const h5::Group ranks = group.create_group("ranks");
-  const std::string process = "process";
-  ranks.write_dimension({process, "1", "index of the process: one per rank and start"},
+  ranks.write_dimension({"process", "1", "index of the process: one per rank and start"},
                         static_cast<std::int64_t>(rows.size()));
-  write_integers(ranks, {"rank", "1", "rank"}, rows, &Rank::rank, process);
-  write_integers(ranks, {"ranks", "1", "ranks of its job"}, rows, &Rank::ranks, process);
-  write_strings(ranks, {"host", "1", "host name"}, rows, &Rank::host, process);
-  write_integers(ranks, {"local_rank", "1", "rank on its host"}, rows, &Rank::local_rank, process);
-  write_strings(ranks, {"gpu_name", "1", "GPU"}, rows, &Rank::gpu_name, process);
-  write_strings(ranks, {"gpu_uuid", "1", "GPU's UUID"}, rows, &Rank::gpu_uuid, process);
-  write_strings(ranks, {"pci_bus_id", "1", "GPU's PCI address"}, rows, &Rank::pci_bus_id, process);
-  write_strings(ranks, {"numa", "1", "NUMA nodes it may run on"}, rows, &Rank::numa, process);
-  write_strings(ranks, {"cpus", "1", "logical processors it may run on"}, rows, &Rank::cpus,
-                process);
-  write_strings(ranks, {"driver", "1", "GPU driver's version"}, rows, &Rank::driver, process);
-  write_strings(ranks, {"backend", "1", "backend"}, rows, &Rank::backend, process);
-  write_integers(ranks, {"threads", "1", "threads"}, rows, &Rank::threads, process);
-  write_strings(ranks, {"cpu_model", "1", "processor"}, rows, &Rank::cpu_model, process);
-  write_integers(ranks, {"cores", "1", "physical cores of the host"}, rows, &Rank::cores, process);
-  write_integers(ranks, {"processors", "1", "logical processors of the host"}, rows,
-                 &Rank::processors, process);
-  write_strings(ranks, {"governor", "1", "frequency governor"}, rows, &Rank::governor, process);
-  write_integers(ranks, {"memory_bytes", "byte", "memory of the host"}, rows, &Rank::memory_bytes,
-                 process);
-  write_strings(ranks, {"os", "1", "operating system"}, rows, &Rank::os, process);
-  write_strings(ranks, {"kernel", "1", "kernel"}, rows, &Rank::kernel, process);
-  write_integers(ranks, {"pid", "1", "process id"}, rows, &Rank::pid, process);
-  write_strings(ranks, {"start_utc", "1", "start, UTC"}, rows, &Rank::start_utc, process);
+  visit_rank_columns(column_writer(ranks, rows, "process"));
 }
 
 void write_model(const h5::Group& root, const ResultsContent& content) {
@@ -175,23 +163,7 @@ void write_model(const h5::Group& root, const ResultsContent& content) {
   const std::string model = "model";
   group.write_dimension({model, "1", "index of the model; the attributes are the first one's"},
                         static_cast<std::int64_t>(rows.size()));
-  using Facts = ModelFacts;
-  write_strings(group, {"name", "1", "folder or synthetic name"}, rows, &Facts::name, model);
-  write_strings(group, {"architecture", "1", "family"}, rows, &Facts::architecture, model);
-  write_strings(group, {"dtype", "1", "type of activations"}, rows, &Facts::dtype, model);
-  write_strings(group, {"digest", "1", "digest of weights and tokenizer"}, rows, &Facts::digest,
-                model);
-  write_integers(group, {"parameters", "1", "parameters"}, rows, &Facts::parameters, model);
-  write_integers(group, {"weight_bytes", "byte", "weights"}, rows, &Facts::weight_bytes, model);
-  write_integers(group, {"state_bytes", "byte", "recurrent state of one sequence"}, rows,
-                 &Facts::state_bytes, model);
-  write_integers(group, {"kv_bytes_per_token", "byte", "KV cache per token of one sequence"}, rows,
-                 &Facts::kv_bytes_per_token, model);
-  write_reals(group, {"flops_per_token", "1", "operations of one decoded token without context"},
-              rows, &Facts::flops_per_token, model);
-  write_reals(group,
-              {"bytes_per_token", "byte", "least bytes moved for one decoded token, batch 1"}, rows,
-              &Facts::bytes_per_token, model);
+  visit_model_columns(column_writer(group, rows, model));
 }
 
 void write_sweep(const h5::Group& root, const ResultsContent& content,
@@ -240,13 +212,7 @@ void write_prompts(const h5::Group& root, const ResultsContent& content) {
   const std::string dimension = "prompt";
   group.write_dimension({dimension, "1", "index of the prompt"},
                         static_cast<std::int64_t>(prompts.size()));
-  write_strings(group, {"id", "1", "the prompt's id"}, prompts, &Prompt::id, dimension);
-  write_strings(group, {"text", "1", "the prompt"}, prompts, &Prompt::text, dimension);
-  write_strings(group, {"answer", "1", "the expected answer"}, prompts, &Prompt::answer, dimension);
-  write_integers(group, {"token_len", "1", "tokens, as stated by the prompt file"}, prompts,
-                 &Prompt::token_len, dimension);
-  write_integers(group, {"num_chunks", "1", "chunks, as stated by the prompt file"}, prompts,
-                 &Prompt::num_chunks, dimension);
+  visit_prompt_columns(column_writer(group, prompts, dimension));
 
   std::vector<std::string> fields;  // in order of first appearance
   std::map<std::string, std::vector<std::string>> columns;
@@ -267,6 +233,14 @@ void write_prompts(const h5::Group& root, const ResultsContent& content) {
     write_guessed(group, {name, "1", "field " + canonical_text(field) + " of the prompt file"},
                   columns[field], dimension);
   }
+}
+
+void write_shards(const h5::Group& root, const ResultsContent& content) {
+  if (content.shards.empty()) return;
+  const h5::Group group = root.create_group("shards");
+  group.write_dimension({"shard", "1", "index of the input merged"},
+                        static_cast<std::int64_t>(content.shards.size()));
+  visit_shard_columns(column_writer(group, content.shards, "shard"));
 }
 
 }  // namespace chunkstate

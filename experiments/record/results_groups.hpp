@@ -24,11 +24,16 @@ void write_tokens(const h5::Group& root, const SortedRequests& requests);
 void write_summary(const h5::Group& root, const ResultsContent& content,
                    const SortedRequests& requests);
 
+void write_shards(const h5::Group& root, const ResultsContent& content);
+
 /// A column from texts that come from outside (a sweep axis, a further field of the prompt file):
 /// integers if all are, else numbers (missing: NaN), else texts. `values` are JSON or plain text;
 /// an empty one is missing.
 void write_guessed(const h5::Group& group, const h5::Label& label,
                    const std::vector<std::string>& values, const std::string& dimension);
+
+/// Such texts that write_guessed() makes the same column of.
+std::vector<std::string> read_guessed(const h5::Group& group, const std::string& name);
 
 /// A name that HDF5 and netCDF both take: letters, digits, "_.+-@", first a letter, digit or "_".
 std::string column_name(const std::string& name);

@@ -8,6 +8,7 @@
 #include "experiments/analysis/summary.hpp"
 #include "experiments/record/checksum.hpp"
 #include "experiments/record/metrics.hpp"
+#include "experiments/record/results_columns.hpp"
 #include "experiments/record/results_groups.hpp"
 
 namespace chunkstate {
@@ -64,16 +65,11 @@ void write_requests(const h5::Group& root, const ResultsContent& content,
   const h5::Group group = root.create_group("requests");
   group.set_attribute("repeats", content.spec.measure.repeats);
   group.write_dimension(request_dimension, static_cast<std::int64_t>(requests.size()));
-  const auto integers = [&](const h5::Label& label, std::int64_t RequestRecord::*field) {
+  visit_request_integers([&](const h5::Label& label, std::int64_t RequestRecord::*field) {
     group.write<std::int64_t>(
         label, collect<std::int64_t>(requests, [&](const auto& r) { return r.*field; }),
         {"request"}, -1);
-  };
-  integers({"point", "1", "index into /sweep"}, &RequestRecord::point);
-  integers({"prompt", "1", "index into /prompts"}, &RequestRecord::prompt);
-  integers({"repeat", "1", "repeat"}, &RequestRecord::repeat);
-  integers({"rank", "1", "rank that ran it"}, &RequestRecord::rank);
-  integers({"process", "1", "index into /provenance/ranks"}, &RequestRecord::process);
+  });
   group.write<double>({"t_start", "s", "request start, since the run began"},
                       collect<double>(requests, [](const auto& r) { return r.t_start; }),
                       {"request"}, std::nan(""));

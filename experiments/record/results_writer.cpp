@@ -103,6 +103,7 @@ std::string file_bytes(const std::filesystem::path& path, const ResultsContent& 
   write_outputs(root, requests);
   write_tokens(root, requests);
   write_summary(root, content, requests);
+  write_shards(root, content);
   return h5::file_image(file, path.string());
 }
 

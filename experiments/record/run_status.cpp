@@ -18,20 +18,6 @@ double seconds_since_last_write(const std::filesystem::path& path) {
   return std::max(0.0, std::chrono::duration<double>(age).count());
 }
 
-std::string state_of(const JournalFile& file, double silent_seconds) {
-  if (file.ended) return "ended";
-  switch (file.has_start ? liveness(file.start.process) : Liveness::unknown) {
-    case Liveness::alive:
-      return "running";
-    case Liveness::dead:
-      return "died";
-    case Liveness::unknown:
-      break;
-  }
-  return std::chrono::duration<double>(silent_seconds) < silence_of_a_live_process ? "running"
-                                                                                   : "died";
-}
-
 ProcessStatus status_of(const JournalFile& file) {
   const double silent = seconds_since_last_write(file.path);
   ProcessStatus process;
@@ -39,7 +25,7 @@ ProcessStatus status_of(const JournalFile& file) {
   process.host = file.start.process.host;
   process.pid = file.start.process.pid;
   process.rank = file.start.provenance.rank;
-  process.state = state_of(file, silent);
+  process.state = process_state(file);
   process.done = file.done;
   process.failed = file.failed;
   process.elapsed = file.last_seconds + (process.state == "running" ? silent : 0.0);
@@ -56,6 +42,20 @@ ProcessStatus status_of(const JournalFile& file) {
 }
 
 }  // namespace
+
+std::string process_state(const JournalFile& file) {
+  if (file.ended) return "ended";
+  switch (file.has_start ? liveness(file.start.process) : Liveness::unknown) {
+    case Liveness::alive:
+      return "running";
+    case Liveness::dead:
+      return "died";
+    case Liveness::unknown:
+      break;
+  }
+  const std::chrono::duration<double> silent(seconds_since_last_write(file.path));
+  return silent < silence_of_a_live_process ? "running" : "died";
+}
 
 RunStatus read_status(const std::filesystem::path& directory) {
   const JournalContents contents = read_journals(directory);

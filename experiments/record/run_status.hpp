@@ -43,10 +43,13 @@ struct RunStatus {
   std::int64_t conflicts = 0;
 };
 
+/// "running", "ended" or "died": the process that writes, or wrote, a journal. One of this machine
+/// is asked after by pid; one of another machine counts as running while its journal has no end
+/// line and was written to within the last ten minutes.
+std::string process_state(const JournalFile& file);
+
 /// What the journals of a directory say now; may be called while runs are on, from another process
-/// or machine. A process of this machine is asked after by pid; one of another machine counts as
-/// running while its journal has no end line and was written to within the last ten minutes. Throws
-/// FileError.
+/// or machine. Throws FileError.
 RunStatus read_status(const std::filesystem::path& directory);
 
 }  // namespace chunkstate

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
@@ -15,6 +16,7 @@
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
+#include "experiments/record/merge.hpp"
 #include "experiments/record/provenance.hpp"
 #include "experiments/record/results_file.hpp"
 #include "experiments/run/clock.hpp"
@@ -152,6 +154,10 @@ void Run::open_directory() {
           deaths != journals.deaths.end() && deaths->second >= deaths_of_a_poisonous_item;
       const bool finished = record != nullptr && !is_to_retry(*record, journals);
       todo_ += finished ? '0' : poison ? 'p' : '1';
+    }
+    if (const auto manifest = std::filesystem::path(directory_) / manifest_name;
+        journals.files.empty() || !std::filesystem::exists(manifest)) {
+      write_results(manifest, gather_results(setup_, *engines_, {}, run_provenance_));
     }
     if (!lock_->taken_over_from().empty() && !options_.quiet) {
       fmt::print(stderr, "{}: taking over from {}\n", directory_, lock_->taken_over_from());

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -183,6 +184,30 @@ class Runs(Scratch):
         self.assertGreater(status["remaining"], 0)
         self.run_ok(["run", file, "--out", out])
         harness.digest_of(out / "results.h5")
+
+    def test_merge_of_a_directory_gives_the_digest_of_its_run_or_says_what_is_missing(self):
+        file = self.sweep()
+        whole = self.folder / "whole"
+        self.run_ok(["run", file, "--out", whole], 2)
+        expected = harness.digest_of(whole / "results.h5")
+        self.run_ok(["merge", whole, "-o", self.folder / "all.h5"])
+        self.assertEqual(harness.digest_of(self.folder / "all.h5"), expected)
+
+        cut = self.folder / "cut"  # as a killed run leaves it
+        shutil.copytree(whole, cut)
+        (cut / "results.h5").unlink()
+        journal = max(cut.glob("journal/*.jsonl"), key=lambda path: path.stat().st_size)
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(lines[:len(lines) // 2]) + lines[len(lines) // 2][:100])
+        done = harness.run(["merge", cut, "-o", self.folder / "cut.h5"])
+        self.assertEqual(done.returncode, 75, done.stderr)
+        self.assertRegex(done.stderr, r"\d+ of 36 items have no outcome: point \d+, prompt 'item-\d', repeat \d")
+        self.assertFalse((self.folder / "cut.h5").exists())
+        self.run_ok(["merge", cut, "-o", self.folder / "cut.h5", "--partial"])
+        with h5py.File(self.folder / "cut.h5") as results:
+            self.assertEqual(results.attrs["complete"], 0)
+        self.run_ok(["run", file, "--out", cut])
+        self.assertEqual(harness.digest_of(cut / "results.h5"), expected)
 
     def test_a_directory_of_another_experiment_is_refused_with_its_differences(self):
         out = self.folder / "out"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/record/journal.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -40,18 +43,31 @@ void check_equal(const RequestRecord& a, const RequestRecord& b) {
 }
 
 /// A journal with a claim and a result for each of `items` prompts, as bytes.
-std::string journal_bytes(std::int64_t items, const std::filesystem::path& directory) {
-  JournalWriter writer(directory, example_start(), Durability::none);
-  for (std::int64_t item = 0; item < items; ++item) {
-    writer.claim(example_record(0, item, 0).item_id);
-    writer.append(example_record(0, item, 0));
-  }
-  writer.end("done");
-  return read_bytes(writer.path());
-}
-
 std::filesystem::path only_journal(const std::filesystem::path& directory) {
   return std::filesystem::directory_iterator(directory / "journal")->path();
+}
+
+/// Runs `body` in a process that has ended when this returns.
+template <class Body>
+void in_process(const Body& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    body();
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+}
+
+std::string journal_bytes(std::int64_t items, const std::filesystem::path& directory) {
+  in_process([&] {
+    JournalWriter writer(directory, example_start(), Durability::none);
+    for (std::int64_t item = 0; item < items; ++item) {
+      writer.claim(example_record(0, item, 0).item_id);
+      writer.append(example_record(0, item, 0));
+    }
+    writer.end("done");
+  });
+  return read_bytes(only_journal(directory));
 }
 
 }  // namespace
@@ -240,12 +256,7 @@ TEST_CASE("claims of dead processes are counted per item") {
     }
   };
   for (const bool in_order : {false, false, true}) {
-    const pid_t child = fork();
-    if (child == 0) {
-      leave_claims(in_order);
-      _exit(0);
-    }
-    waitpid(child, nullptr, 0);
+    in_process([&] { leave_claims(in_order); });
   }
   leave_claims(false);  // this process lives: another task of the array at work
   const JournalContents contents = read_journals(directory.path());

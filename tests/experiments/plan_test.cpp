@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <set>
 
 #include "core/errors.hpp"
+#include "experiments/plan/shard.hpp"
 #include "experiments/plan/work_plan.hpp"
 #include "tests/catch.hpp"
 
@@ -89,6 +91,47 @@ TEST_CASE("Ids do not depend on what does not decide a result") {
       "p.json");
   const auto extended = ids_and_seeds(make_work_plan(larger, more, digests(larger), {}));
   for (const auto& [id, seed] : reference) CHECK(extended.count(id) == 1);
+}
+
+TEST_CASE("A shard is I/N with I below N, and nothing else") {
+  CHECK(parse_shard("").whole());
+  CHECK(parse_shard("0/1") == Shard{0, 1});
+  CHECK(parse_shard("7/8") == Shard{7, 8});
+  CHECK(parse_shard("99999/100000") == Shard{99999, 100000});
+  for (const char* wrong :
+       {"8/8", "9/8", "-1/8", "0/0", "1/", "/8", "1", "1/8/2", "1/8 ", " 1/8", "a/b", "1/-8",
+        "0x1/8", "0/100001", "99999999999999/8", "1/99999999999999", "+1/8", "1.0/8", "1\n/8"}) {
+    CAPTURE(wrong);
+    std::string message;
+    try {
+      parse_shard(wrong);
+    } catch (const UsageError& error) {
+      message = error.what();
+    }
+    CHECK(message.find("expected I/N") != std::string::npos);
+    CHECK(message.find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("Shards have every item once and about the same cost, whatever is done already") {
+  const ExperimentSpec spec = experiment({"measure.repeats=25"});
+  const std::vector<double> costs = {1, 2, 30, 4, 5, 6, 7, 80, 9, 10, 11, 12};
+  const std::vector<WorkItem> items = make_work_plan(spec, three_prompts(), digests(spec), costs);
+  for (const int count : {1, 2, 3, 4, 7, 50}) {
+    CAPTURE(count);
+    const std::vector<int> shards = shard_of_items(items, count);
+    REQUIRE(shards.size() == items.size());
+    std::vector<double> load(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      load.at(static_cast<std::size_t>(shards[i])) += items[i].cost;
+    }
+    const auto [least, most] = std::minmax_element(load.begin(), load.end());
+    CHECK(*most - *least <= 80);
+    CHECK(shard_of_items(items, count) == shards);
+  }
+  // More shards than items: some are empty.
+  const std::vector<int> shards = shard_of_items(items, 500);
+  CHECK(std::set<int>(shards.begin(), shards.end()).size() == items.size());
 }
 
 TEST_CASE("Ids depend on what decides a result") {

@@ -82,6 +82,54 @@ TEST_CASE("The documented example means what it says") {
   CHECK(spec.yaml_source == full);
 }
 
+TEST_CASE("The site's Slurm keys are below the experiment's, and those below the command line's") {
+  const YamlSource site = {"site.yaml", "account: me\npartition: gpu\ntime: 1h\narray: 2\n"};
+  const ExperimentSpec spec = parse_experiment(full, "exp.yaml", {"slurm.array=3"}, site);
+  CHECK(spec.slurm.account == "me");
+  CHECK(spec.slurm.partition == "gpu");
+  CHECK(spec.slurm.time == "30m");
+  CHECK(spec.slurm.array == 3);
+  CHECK(spec.config_hash == parse_experiment(full, "exp.yaml").config_hash);
+  CHECK(parse_experiment(head, "exp.yaml", {}, site).slurm.time == "1h");
+  const std::pair<const char*, const char*> wrong[] = {
+      {"account: me\nacount: you\n",
+       "site.yaml:2:1: unknown key 'acount' (did you mean 'account'?)"},
+      {"slurm: {account: me}\n", "site.yaml:1:1: unknown key 'slurm'"},
+      {"- a\n", "site.yaml:1:1: found a list"},
+      {"time: 30\n", "site.yaml:1:7: slurm.time: found '30', expected a time with its unit"},
+      {"", "site.yaml"},
+      {"modules: \"gcc; rm -rf ~\"\n", "site.yaml:1:10: slurm.modules: found"},
+      {"modules: --gcc\n", "expected words of letters"},
+      {"modules: a  b\n", "expected words of letters"},
+      {"sbatch_options: mail\n", "expected options of letters"},
+      {"sbatch_options: --comment=$(id)\n", "expected options of letters"},
+      {"sbatch_options: \"--exclusive\\n#SBATCH -A x\"\n", "found a control character"},
+      {"constraint: \"a'b\"\n", "expected a word of letters"},
+      {"account: \"a\\nb\"\n", "found a control character"},
+      {"launcher: mpiexec\n", "site.yaml:1:11: slurm.launcher: unknown value 'mpiexec'"},
+  };
+  for (const auto& [text, message] : wrong) {
+    CAPTURE(text);
+    std::string found;
+    try {
+      parse_experiment(full, "exp.yaml", {}, {"site.yaml", text});
+    } catch (const UsageError& error) {
+      found = error.what();
+    }
+    CHECK(found.find(message) != std::string::npos);
+  }
+  const SlurmSettings rich =
+      parse_experiment(
+          head +
+              "slurm:\n  modules: gcc/12 openmpi/4.1\n  constraint: \"[a100*2|h100&x]\"\n"
+              "  sbatch_options: --exclusive --nodelist=n[1-4,7] -x n9\n",
+          "exp.yaml")
+          .slurm;
+  CHECK(rich.modules == "gcc/12 openmpi/4.1");
+  CHECK(rich.constraint == "[a100*2|h100&x]");
+  CHECK(rich.sbatch_options == "--exclusive --nodelist=n[1-4,7] -x n9");
+}
+
 TEST_CASE("What is not stated has its default") {
   const ExperimentSpec spec = parse_experiment(head, "exp.yaml");
   const PointSettings defaults;
@@ -237,6 +285,9 @@ TEST_CASE("Every key can be set, and every point key can be an axis") {
         break;
       case Domain::Kind::size:
         value = "16G";
+        break;
+      case Domain::Kind::options:
+        value = "--word";
         break;
       default:
         value = "word";
