@@ -6,6 +6,7 @@
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/results_file.hpp"
+#include "experiments/record/results_reader.hpp"
 #include "experiments/report/chart.hpp"
 #include "experiments/report/figures.hpp"
 #include "experiments/report/page.hpp"
@@ -44,7 +45,7 @@ int report_verb(const ReportFlags& flags) {
   const StoredResults results = read_results(flags.file);
   const fs::path page =
       flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
-  put(page, report_page(results, fs::path(flags.file).filename().string(), results.digest));
+  put(page, report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
   if (!flags.figures.empty()) {
     make_directories(flags.figures);
     for (const Figure& figure : report_figures(results)) {
