@@ -107,7 +107,8 @@ TEST_CASE("an MPI error becomes an exception with MPI's words") {
     message = error.what();
   }
   CHECK(message.find("MPI_Send: ") == 0);
-  CHECK(message.find("MPI_ERR_RANK") != std::string::npos);
+  // Open MPI: "MPI_ERR_RANK: invalid rank"; MPICH: "Invalid rank, error stack: ...".
+  CHECK(message.find("nvalid rank") != std::string::npos);
   world->barrier();
 }
 
