@@ -21,7 +21,7 @@ std::vector<Link> links_of(hid_t group, const std::string& place) {
   const auto visit = [](hid_t, const char* name, const H5L_info_t* info, void* out) -> herr_t {
     auto& all = *static_cast<std::vector<Link>*>(out);
     all.push_back({name, info->type});
-    return all.size() > most_objects ? -1 : 0;
+    return all.size() > most_objects ? 1 : 0;  // 1: enough seen
   };
   check(H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, visit, &links), place);
   return links;
