@@ -20,34 +20,36 @@ constexpr std::size_t block_bytes = std::size_t{1} << 20;
 // A million tokens with times and log-probabilities take about 60 MB.
 constexpr std::size_t longest_line = std::size_t{1} << 30;
 
-/// Calls `visit(line, offset)` for every line that ends in a newline; returns whether something
-/// follows the last one.
+/// Calls `visit(line, offset)` for every line that ends in a newline, with LineDecoder::padding
+/// bytes behind it; returns whether something follows the last one.
 bool for_each_line(const std::filesystem::path& path,
                    const std::function<void(std::string_view, std::int64_t)>& visit) {
   const FileDescriptor file(path, O_RDONLY | O_NONBLOCK);
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw FileError(errno, path, "fstat");
   if (!S_ISREG(status.st_mode)) throw FileError(EINVAL, path, "not a regular file");
-  std::string rest;
-  std::int64_t offset = 0;  // of rest
+  std::vector<char> buffer;
+  std::size_t known = 0;    // bytes of it, without a newline among them
+  std::int64_t offset = 0;  // of the buffer in the file
   while (true) {
-    const std::size_t known = rest.size();
-    rest.resize(known + block_bytes);
-    const ssize_t got = ::read(file.get(), rest.data() + known, block_bytes);
-    if (got < 0 && errno != EINTR) throw FileError(errno, path, "read");
-    rest.resize(known + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    if (got < 0) continue;
-    if (got == 0) return !rest.empty();
+    if (known > longest_line) throw FileError(EFBIG, path, "a line of more than 1 GiB");
+    if (buffer.size() < known + block_bytes + LineDecoder::padding) {
+      buffer.resize(std::max(2 * buffer.size(), known + block_bytes + LineDecoder::padding));
+    }
+    const ssize_t got = ::read(file.get(), buffer.data() + known, block_bytes);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw FileError(errno, path, "read");
+    if (got == 0) return known > 0;
+    const std::string_view all(buffer.data(), known + static_cast<std::size_t>(got));
     std::size_t begin = 0;
-    for (std::size_t end = rest.find('\n', known); end != std::string::npos;
-         end = rest.find('\n', begin)) {
-      visit(std::string_view(rest).substr(begin, end - begin),
-            offset + static_cast<std::int64_t>(begin));
+    for (std::size_t end = all.find('\n', known); end != std::string_view::npos;
+         end = all.find('\n', begin)) {
+      visit(all.substr(begin, end - begin), offset + static_cast<std::int64_t>(begin));
       begin = end + 1;
     }
-    rest.erase(0, begin);
+    known = all.size() - begin;
+    std::copy(all.begin() + static_cast<std::ptrdiff_t>(begin), all.end(), buffer.begin());
     offset += static_cast<std::int64_t>(begin);
-    if (rest.size() > longest_line) throw FileError(EFBIG, path, "a line of more than 1 GiB");
   }
 }
 
@@ -60,10 +62,10 @@ class Merge {
     std::int64_t number = 0;
     const bool torn = for_each_line(path, [&](std::string_view line, std::int64_t offset) {
       ++number;
-      std::string reason;
-      const auto object = decode_line(line, reason);
-      if (!object || !accept(*object, reason)) {
-        bad_at_end_.push_back({path, number, offset, reason});
+      try {
+        accept(decoder_.decode(line));
+      } catch (const std::invalid_argument& error) {
+        bad_at_end_.push_back({path, number, offset, error.what()});
         return;
       }
       // A good line follows: so the bad ones before it are damage, not the torn end of a crash.
@@ -79,36 +81,34 @@ class Merge {
   JournalContents take() { return std::move(contents_); }
 
  private:
-  bool accept(const nlohmann::json& object, std::string& reason) {
+  void accept(JournalEvent event) {
+    using Kind = JournalEvent::Kind;
     JournalFile& file = contents_.files.back();
-    try {
-      const std::string kind = object.at("kind");
-      const double seconds = object.at("t");
-      if (kind == "run_start") {
-        file.start = run_start_from_json(object);
+    switch (event.kind) {
+      case Kind::run_start:
+        file.start = std::move(event.start);
         file.has_start = true;
-      } else if (kind == "claim") {
-        file.open_claims[object.at("item")] = seconds;
-      } else if (kind == "cancelled") {
-        file.open_claims.erase(object.at("item").get<std::string>());
+        break;
+      case Kind::claim:
+        file.open_claims[event.item] = event.seconds;
+        break;
+      case Kind::cancelled:
+        file.open_claims.erase(event.item);
         ++file.cancelled;
-      } else if (kind == "result" || kind == "failed") {
-        RequestRecord record = record_from_json(object);
-        file.open_claims.erase(record.item_id);
-        ++(record.status == RequestStatus::done ? file.done : file.failed);
-        merge(std::move(record));
-      } else if (kind == "run_end") {
+        break;
+      case Kind::outcome:
+        file.open_claims.erase(event.record.item_id);
+        ++(event.record.status == RequestStatus::done ? file.done : file.failed);
+        merge(std::move(event.record));
+        break;
+      case Kind::run_end:
         file.ended = true;
-        file.end_reason = object.at("reason");
-      } else {
+        file.end_reason = std::move(event.reason);
+        break;
+      case Kind::unknown:
         ++contents_.unknown_lines;
-      }
-      file.last_seconds = seconds;
-      return true;
-    } catch (const std::exception& error) {  // json's, or std::invalid_argument
-      reason = error.what();
-      return false;
     }
+    file.last_seconds = event.seconds;
   }
 
   void merge(RequestRecord record) {
@@ -142,6 +142,7 @@ class Merge {
     return contents_.files[static_cast<std::size_t>(record.process)].path;
   }
 
+  LineDecoder decoder_;
   JournalContents contents_;
   std::vector<BadLine> bad_at_end_;
 };

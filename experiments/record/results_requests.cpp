@@ -143,10 +143,11 @@ void write_summary(const h5::Group& root, const ResultsContent& content,
     std::copy_if(begin, end, std::back_inserter(done),
                  [](const RequestRecord* r) { return r->status == RequestStatus::done; });
     const auto repeats = collect<std::int64_t>(done, [](const auto& r) { return r.repeat; });
-    for (std::size_t m = 0; m < metrics.size(); ++m) {
-      const auto values = collect<double>(done, metrics[m].value);
-      const auto statistics = summarize(values, repeats, point * metrics.size() + m).values();
-      table.insert(table.end(), statistics.begin(), statistics.end());
+    std::vector<std::vector<double>> columns;
+    for (const Metric& metric : metrics) columns.push_back(collect<double>(done, metric.value));
+    for (const Statistics& statistics : summarize(columns, repeats, point)) {
+      const auto values = statistics.values();
+      table.insert(table.end(), values.begin(), values.end());
     }
     begin = end;
   }
