@@ -24,7 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto checkpoint = open_safetensors(folder.path());
     expect(checkpoint->contains("a") != checkpoint->contains("c") || checkpoint->bytes() == 12,
            "an index names all tensors of its shards");
-    if (checkpoint->contains("b")) expect(checkpoint->tensor("b", {2}).data[0] == std::byte{'b'}, "b");
+    if (checkpoint->contains("b"))
+      expect(checkpoint->tensor("b", {2}).data[0] == std::byte{'b'}, "b");
   } catch (const InputError&) {
   }
   return 0;

@@ -2,13 +2,14 @@
 // The journals of a directory -> what they say, as `run` and `status` read them. Every line of the
 // input is given its checksum, which no fuzzer could guess; one that starts with '~' goes in
 // without the '~' and as it is.
+#include "experiments/record/journal.hpp"
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 
 #include "experiments/record/checksum.hpp"
-#include "experiments/record/journal.hpp"
 #include "experiments/record/run_status.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/temporary_folder.hpp"
@@ -56,6 +57,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check_same_experiment(folder.path(), contents, mine);
   } catch (const OtherExperimentError&) {
   }
-  read_status(folder.path());
+  if (size % 4 == 0) read_status(folder.path());  // reads them all again
   return 0;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The start of a safetensors file -> its entries. The last four bytes of the input say how much
 // longer the file is than what follows the header, so that tensors need no data.
+#include "core/safetensors.hpp"
+
 #include <cstring>
 
 #include "core/errors.hpp"
-#include "core/safetensors.hpp"
 #include "tests/fuzz/target.hpp"
 
 using namespace chunkstate;

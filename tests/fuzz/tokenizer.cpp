@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // tokenizer.json -> a tokenizer, which encodes a few texts and decodes what it made of them.
+#include "core/tokenizer.hpp"
+
 #include <string>
 
 #include "core/errors.hpp"
-#include "core/tokenizer.hpp"
 #include "tests/fuzz/target.hpp"
 
 using namespace chunkstate;
