@@ -10,8 +10,8 @@
 ///   FAULT_TIMES    how many operations fail from there on (1); 0: all
 ///   FAULT_KIND     kill        before the operation
 ///                  after       when it is done
-///                  tear:N      a write's first N bytes are written, then kill
-///                  short:N     only the first N bytes are written, and no error is reported
+///                  tear:N      a write's first N bytes are written (-N: all but N), then kill
+///                  short:N     only so many bytes are written, and no error is reported
 ///                  ENOSPC, EDQUOT, EIO, EINTR, ESTALE, EXDEV, EROFS: the operation fails
 ///   FAULT_OPS      names of operations that may fail, joined by commas; not stated: all
 ///   FAULT_FLOCK    an error that every flock gives
@@ -156,8 +156,9 @@ static void end(long number) {
 static size_t cut(long number, const char* prefix, size_t size) {
   const size_t length = strlen(prefix);
   if (at == 0 || number != at || strncmp(kind, prefix, length) != 0) return size;
-  const size_t bytes = (size_t)atol(kind + length);
-  return bytes < size ? bytes : size;
+  const long bytes = atol(kind + length);
+  if (bytes < 0) return size > (size_t)-bytes ? size - (size_t)-bytes : 0;
+  return (size_t)bytes < size ? (size_t)bytes : size;
 }
 
 static ssize_t write_bytes(int fd, const void* bytes, size_t size, off_t position) {
