@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -45,6 +46,9 @@ int write_all(int fd, std::string_view bytes);
 /// fdatasync(2), again after EINTR only. Returns 0 or the errno. After an error never call it again
 /// on this file: the kernel may have dropped the dirty pages and would report success.
 int sync_data(int fd);
+
+/// ftruncate(2), again after EINTR. Returns 0 or the errno.
+int cut_file(int fd, std::int64_t bytes);
 
 /// Makes the creation or renaming of entries of `directory` durable. Throws FileError.
 void sync_directory(const std::filesystem::path& directory);

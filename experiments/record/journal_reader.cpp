@@ -2,16 +2,17 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <optional>
 
+#include "core/errors.hpp"
 #include "experiments/record/journal.hpp"
 #include "experiments/record/journal_line.hpp"
 #include "experiments/record/result_digest.hpp"
+#include "experiments/spec/yaml_tree.hpp"
 
 namespace chunkstate {
 namespace {
@@ -154,26 +155,35 @@ std::string start_of(const std::filesystem::path& path) {
   return stem.substr(stem.rfind('-') + 1);
 }
 
-void flatten(const YAML::Node& node, const std::string& path,
+std::string text_of(const YamlNode& node) {
+  std::string text;
+  for (const YamlNode& item : node.items) text += (text.empty() ? "" : ", ") + text_of(item);
+  for (const YamlNode::Entry& entry : node.entries) {
+    text += (text.empty() ? "" : ", ") + entry.key + ": " + text_of(entry.value);
+  }
+  return node.kind == YamlNode::Kind::list  ? "[" + text + "]"
+         : node.kind == YamlNode::Kind::map ? "{" + text + "}"
+                                            : node.text;
+}
+
+void flatten(const YamlNode& node, const std::string& path,
              std::map<std::string, std::string>& values) {
-  if (node.IsMap()) {
-    for (const auto& entry : node) {
-      const std::string key = entry.first.as<std::string>();
-      flatten(entry.second, path.empty() ? key : path + "." + key, values);
-    }
-  } else {
-    YAML::Emitter text;
-    text << YAML::Flow << node;
-    values[path] = text.c_str();
+  if (node.kind != YamlNode::Kind::map) {
+    values[path] = text_of(node);
+    return;
+  }
+  for (const YamlNode::Entry& entry : node.entries) {
+    flatten(entry.value, path.empty() ? entry.key : path + "." + entry.key, values);
   }
 }
 
+/// By the strict reader: a journal may hold anything, and aliases of aliases would fill the memory.
 std::optional<std::map<std::string, std::string>> flatten(const std::string& yaml) {
   try {
     std::map<std::string, std::string> values;
-    flatten(YAML::Load(yaml), "", values);
+    flatten(parse_yaml(yaml, "journal"), "", values);
     return values;
-  } catch (const YAML::Exception&) {
+  } catch (const UsageError&) {
     return std::nullopt;
   }
 }

@@ -343,3 +343,19 @@ TEST_CASE("another experiment's journals are refused with the differing keys") {
   mine.prompts_digest = "aa";
   CHECK(message(mine).find("work plan") != std::string::npos);
 }
+
+TEST_CASE("a journal whose experiment is a bomb of aliases is refused at once") {
+  const TemporaryFolder directory;
+  RunStart bomb = example_start();
+  bomb.yaml_resolved = "a0: &a0 {b: x, c: y}\n";
+  for (int i = 1; i < 40; ++i) {
+    const std::string inner = "*a" + std::to_string(i - 1);
+    const std::string name = "a" + std::to_string(i);
+    bomb.yaml_resolved += name + ": &" + name + " {b: " + inner + ", c: " + inner + "}\n";
+  }
+  { const JournalWriter writer(directory.path(), bomb, Durability::none); }
+  RunStart mine = example_start();
+  mine.config_hash = "c1";
+  CHECK_THROWS_AS(check_same_experiment(directory.path(), read_journals(directory.path()), mine),
+                  OtherExperimentError);
+}
