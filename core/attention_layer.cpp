@@ -51,6 +51,10 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   for (const auto& piece : packed.pieces) {
     append(context.exec, k, piece, keys);
     append(context.exec, v, piece, values);
+    if (context.split != nullptr) {
+      context.split->exchange_rows(keys[piece.sequence]);
+      context.split->exchange_rows(values[piece.sequence]);
+    }
     if (!packed.step_runs.empty()) continue;
     const std::int64_t end_row = piece.first_row + piece.tokens;
     const std::int64_t length = piece.first_position + piece.tokens;

@@ -6,6 +6,7 @@
 
 #include "core/arena.hpp"
 #include "core/model_config.hpp"
+#include "core/sequence_split.hpp"
 #include "core/sequence_state.hpp"
 #include "core/weights.hpp"
 
@@ -42,6 +43,7 @@ struct LayerContext {
   SequenceState& state;
   Arena& arena;
   View<const float, 1> inverse_frequency;  // [rotary_dim / 2]
+  SequenceSplit* split = nullptr;          // given: `packed` is this rank's part of one sequence
 };
 
 /// residual += out_proj(gated_norm(ssd(conv(in_proj(x)))));  x, residual: [tokens, hidden].

@@ -104,16 +104,18 @@ void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
 }
 
 PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
-                         const SequenceState& state, View<const std::int32_t, 1>& ids) {
+                         const SequenceState& state, const SequenceSplit* split,
+                         View<const std::int32_t, 1>& ids) {
   PackedTokens packed;
   std::vector<std::int32_t> host_ids;
   std::vector<std::int64_t> positions;
-  bool single_tokens = state.ssd().variant->causal();
+  // A rank's only token of a longer prefill is scanned as the others are.
+  bool single_tokens = state.ssd().variant->causal() && (split == nullptr || split->tokens() == 1);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
     if (tokens[s].empty()) continue;
     const auto count = static_cast<std::int64_t>(tokens[s].size());
     const auto sequence = static_cast<std::int64_t>(s);
-    const std::int64_t first = state.position(sequence);
+    const std::int64_t first = state.position(sequence) + (split ? split->own().begin : 0);
     packed.pieces.push_back({sequence, packed.tokens, count, first});
     host_ids.insert(host_ids.end(), tokens[s].begin(), tokens[s].end());
     for (std::int64_t t = 0; t < count; ++t) positions.push_back(first + t);
@@ -148,6 +150,33 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
 void Model::forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
                     LogitsRows rows, const LogitsSink& sink) {
   check_input(tokens, state);
+  run(tokens, state, nullptr, rows, sink);
+}
+
+void Model::forward_split(std::span<const std::int32_t> tokens, SequenceState& state,
+                          std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
+                          const LogitsSink& sink) {
+  if (state.position(sequence) != 0 || split.tokens() != static_cast<std::int64_t>(tokens.size())) {
+    throw std::logic_error("forward_split: expected a whole sequence");
+  }
+  std::vector<std::span<const std::int32_t>> batch(static_cast<std::size_t>(state.batch()));
+  auto& own = batch[static_cast<std::size_t>(sequence)];
+  own = tokens;
+  check_input(batch, state);
+  const Range range = split.own();
+  own =
+      tokens.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+  const bool silent = rows == LogitsRows::last && !split.is_owner();
+  run(batch, state, &split, silent ? LogitsRows::none : rows,
+      [&](std::int64_t s, std::int64_t first_token, View<const float, 2> logits) {
+        sink(s, range.begin + first_token, logits);
+      });
+  state.advance(sequence, split.tokens() - range.size());
+  split.flush();
+}
+
+void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
+                SequenceSplit* split, LogitsRows rows, const LogitsSink& sink) {
   std::int64_t total = 0;
   std::int64_t sequences = 0;
   for (const auto& sequence : tokens) {
@@ -158,7 +187,7 @@ void Model::forward(std::span<const std::span<const std::int32_t>> tokens, Seque
   arena_.reserve(arena_bytes(total, rows == LogitsRows::all ? total : sequences));
 
   View<const std::int32_t, 1> ids;
-  const PackedTokens packed = pack(tokens, state, ids);
+  const PackedTokens packed = pack(tokens, state, split, ids);
   const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
   const LayerContext context{
       exec_,
@@ -167,7 +196,8 @@ void Model::forward(std::span<const std::span<const std::int32_t>> tokens, Seque
       packed,
       state,
       arena_,
-      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
+      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
+      split};
   embedding(exec_, {ids, weights_.embedding, residual});
 
   const std::size_t mark = arena_.mark();

@@ -57,6 +57,14 @@ class Model {
   void forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
                LogitsRows rows, const LogitsSink& sink = {});
 
+  /// forward() of one sequence from its start, computed by the ranks of `split` together. All of
+  /// them call it with the same tokens. `sink` gets the rows of this rank's tokens, of
+  /// LogitsRows::last those of the owner only. Afterwards the owner can go on with forward(); the
+  /// other ranks' states are not whole. Throws also what the group's receive() throws.
+  void forward_split(std::span<const std::int32_t> tokens, SequenceState& state,
+                     std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
+                     const LogitsSink& sink = {});
+
   /// forward() of one sequence in pieces of at most `piece_tokens` (0: whole), cut at chunk borders
   /// where the variant needs it, so that activation memory does not grow with the prompt.
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
@@ -71,7 +79,10 @@ class Model {
   void check_input(std::span<const std::span<const std::int32_t>> tokens,
                    const SequenceState& state) const;
   PackedTokens pack(std::span<const std::span<const std::int32_t>> tokens,
-                    const SequenceState& state, View<const std::int32_t, 1>& ids);
+                    const SequenceState& state, const SequenceSplit* split,
+                    View<const std::int32_t, 1>& ids);
+  void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
+           SequenceSplit* split, LogitsRows rows, const LogitsSink& sink);
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const LogitsSink& sink);
 

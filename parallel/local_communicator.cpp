@@ -24,8 +24,13 @@ class LocalCommunicator final : public Communicator {
   void all_reduce_sum(std::span<float>) override {}
   void broadcast(std::string&, int root) override { check_rank("broadcast", root); }
   std::vector<std::string> all_gather(const std::string& bytes) override { return {bytes}; }
-  void send(std::span<const std::byte>, int to) override { refuse("send to", to); }
+  void post(std::span<const std::byte>, int to) override { refuse("post to", to); }
   void receive(std::span<std::byte>, int from) override { refuse("receive from", from); }
+  void flush() override {}
+
+  std::unique_ptr<Communicator> split(int) override { return make_local_communicator(); }
+  void watch(const Deadline&) override {}
+  void busy(bool) override {}
 
   std::span<std::byte> host_memory(std::size_t bytes) override {
     // 64-byte lines, as the vector kernels like their operands.

@@ -64,6 +64,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   options.use_cache = settings.use_cache;
   options.sampling = sampling_of(settings);
   options.prefill_tokens = settings.prefill_tokens;
+  options.group = group_;
   if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
 
   ResourceMeter meter;
@@ -78,6 +79,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
       model, ssd, tokens, seeds, options,
       [&](std::int64_t, const Sampled&) { record.t_emit.push_back(monotonic_seconds() - start); });
   const ResourceUse use = meter.stop();
+  if (results.empty()) return;  // another rank of the group has them
 
   const Generated& result = results[0];
   record.token_ids = result.tokens;
@@ -107,12 +109,17 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
   };
   begin();
   std::string error;
+  failed_alone_ = false;
   for (int attempt = 0; attempt < 2; ++attempt) {
     try {
       generate_into(item, settings.max_new_tokens, record);
       return record;
     } catch (const std::bad_alloc&) {
       error = "out_of_memory: not enough memory, also after freeing caches";
+      if (group_ != nullptr) {  // the others cannot begin again
+        failed_alone_ = true;
+        break;
+      }
       engines_.release_models();
       begin();
       continue;
@@ -126,6 +133,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
       error = std::string("usage: ") + e.what();
     } catch (const std::exception& e) {
       error = std::string("error: ") + e.what();
+      failed_alone_ = group_ != nullptr;
     }
     break;
   }

@@ -60,7 +60,7 @@ Names weights() { return {"checkpoint", "synthetic"}; }
 Names samplings() { return {"greedy", "sample"}; }
 Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names orders() { return {"interleaved", "blocked"}; }
-Names modes() { return {"data"}; }
+Names modes() { return {"data", "sequence"}; }
 Names durabilities() { return {"item", "group", "none"}; }
 Names launchers() { return {"srun", "mpirun", "none"}; }
 
@@ -137,10 +137,17 @@ const std::vector<Key>& table() {
        "point."},
 
       {"parallel.mode", Scope::experiment, in<&Spec::parallel, &ParallelSettings::mode>,
-       choice(modes, {"sequence", "tensor"}), "Each rank takes whole prompts."},
+       choice(modes, {"tensor"}),
+       "`data`: each rank takes whole prompts; `sequence`: a group of ranks shares each prompt's "
+       "prefill."},
       {"parallel.ranks_per_group", Scope::launcher,
-       in<&Spec::parallel, &ParallelSettings::ranks_per_group>, integer(1, 1),
+       in<&Spec::parallel, &ParallelSettings::ranks_per_group>, integer(1, 4096),
        "Ranks that work on one prompt together."},
+      {"parallel.deadline", Scope::launcher, in<&Spec::parallel, &ParallelSettings::deadline>,
+       of(Kind::duration),
+       "How long ranks of a group wait for one that gives no sign of life; if not stated, 60s, or "
+       "20 "
+       "times the usual wait."},
       {"parallel.threads", Scope::launcher, in<&Spec::parallel, &ParallelSettings::threads>,
        integer(0, 4096), "Threads per rank; 0: cores of the host divided by its ranks."},
 

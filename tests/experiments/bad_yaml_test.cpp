@@ -201,6 +201,10 @@ const std::vector<Row>& rows() {
       {4, repeated("schema: 1\n", 1) + "measure: {until: {ci_rel: 1%}}\n",
        "'measure.until' is not in this version"},
       // What does not go together.
+      {7, head + "parallel: {ranks_per_group: 2}\n",
+       "parallel.ranks_per_group: found 2, expected 1 in mode data"},
+      {7, head + "parallel: {mode: sequence}\nexecution: {prefill_tokens: 64}\n",
+       "execution.prefill_tokens: found 64, expected 0 (whole prompts) in parallel.mode sequence"},
       {7, head + "ssm: {variant: own_end_state}\n",
        "exp.yaml:6:7: ssm.variant: 'own_end_state' cannot decode from a cached state"},
       {7, head + "sweep: {matrix: {ssm.variant: [default, own_end_state]}}\n",
