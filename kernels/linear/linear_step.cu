@@ -384,7 +384,8 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
              "linear_step shared memory");
   const auto blocks = static_cast<unsigned>(std::min(std::int64_t{device_limits().multiprocessors},
                                                      std::int64_t{cut.units} * cut.slices));
-  launch_overlapping("linear_step launch", kernel, blocks, threads, stream, args, cut);
+  launch_overlapping_shared("linear_step launch", kernel, blocks, threads,
+                            static_cast<unsigned>(bytes), stream, args, cut);
 }
 
 template <DType dtype>
