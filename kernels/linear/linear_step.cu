@@ -85,37 +85,24 @@ __device__ void stage_input(const LinearStepArgs& args, const Cut& cut, const Sh
   wait_for_consumers();
 }
 
-template <DType dtype>
-__device__ __forceinline__ void multiply_tile(float (&sum)[4], std::uint32_t a0, std::uint32_t a1,
-                                              std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
-                                              std::uint32_t b1) {
-  if constexpr (dtype == DType::bf16) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  } else {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  }
-}
-
-// Each warp multiplies 32 columns of every tile. A fragment may take the columns in any order that
-// both operands share, so a lane reads 8 neighbouring ones in one vector.
+// Each warp multiplies 32 columns of every tile.
 template <DType dtype>
 __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Shared& shared) {
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  const int row = lane / 4;  // of the weight and 8 more; token of x
   const int tokens = static_cast<int>(args.x.extent[0]);
   const int in = static_cast<int>(args.x.extent[1]);
   const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.tiles * tile_columns;
   const int own_column = warp * columns_per_warp;
-  const std::uint32_t weights =
-      shared.ring + row * row_pitch + own_column * 2 + lane % 4 * vector * 2;
-  const std::uint32_t x = shared.x + row * cut.x_pitch + own_column * 2 + lane % 4 * vector * 2;
+  // A lane gives the address of one row of one 8 x 8 fragment: of the weights those of rows 0-7 and
+  // 8-15 of 8 columns, then of the next 8; of x those of 8 tokens and 4 times 8 columns.
+  const int row = lane % 16;
+  const int chunk = own_column % box_columns / 8 + lane / 16;
+  const std::uint32_t box = shared.ring + own_column / box_columns * box_bytes + row * 128;
+  const std::uint32_t weights[2] = {box + ((chunk ^ (row % 8)) * 16),
+                                    box + (((chunk + 2) ^ (row % 8)) * 16)};
+  const std::uint32_t x =
+      shared.x + min(lane % 8, tokens - 1) * cut.x_pitch + own_column * 2 + lane / 8 * 16;
   Position at;
   for (int turn = 0;; ++turn) {
     float even[4] = {}, odd[4] = {};
@@ -125,13 +112,13 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
       unit = shared.unit_of_stage[at.stage];
       if (unit < 0) break;
       if (begin + t * tile_columns + own_column < in) {
-        const std::uint32_t tile = weights + at.stage * stage_bytes;
-        const uint4 upper = hopper::load_shared_16(tile);
-        const uint4 lower = hopper::load_shared_16(tile + 8 * row_pitch);
-        uint4 b = make_uint4(0, 0, 0, 0);
-        if (row < tokens) b = hopper::load_shared_16(x + t * tile_columns * 2);
-        multiply_tile<dtype>(even, upper.x, lower.x, upper.y, lower.y, b.x, b.y);
-        multiply_tile<dtype>(odd, upper.z, lower.z, upper.w, lower.w, b.z, b.w);
+        const std::uint32_t stage = at.stage * stage_bytes;
+        std::uint32_t a[2][4], b[4];
+        load_fragments(a[0], weights[0] + stage);
+        load_fragments(a[1], weights[1] + stage);
+        load_fragments(b, x + t * tile_columns * 2);
+        multiply_fragments<dtype>(even, a[0], b[0], b[1]);
+        multiply_fragments<dtype>(odd, a[1], b[2], b[3]);
       }
       __syncwarp();
       if (lane == 0) hopper::arrive(shared.empty + at.stage * 8);
@@ -151,9 +138,9 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
     for (int c = 0; c < 2; ++c) {
       const int token = lane % 4 * 2 + c;
       if (token >= tokens) continue;
-      const std::uint32_t column = sums + token * tile_rows * 4;
-      hopper::store_shared_4(column + row * 4, __float_as_uint(even[c] + odd[c]));
-      hopper::store_shared_4(column + (row + 8) * 4, __float_as_uint(even[c + 2] + odd[c + 2]));
+      const std::uint32_t column = sums + (token * tile_rows + lane / 4) * 4;
+      hopper::store_shared_4(column, __float_as_uint(even[c] + odd[c]));
+      hopper::store_shared_4(column + 8 * 4, __float_as_uint(even[c + 2] + odd[c + 2]));
     }
     __syncwarp();
     if (lane == 0) hopper::arrive(shared.sums_full + buffer * 8);
@@ -192,14 +179,9 @@ __device__ void finish(const LinearStepArgs& args, int unit, int r, int token, b
   } else {
     int p = 0;
     if constexpr (sink == StepSink::store) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int here = static_cast<int>(ceil_div(args.products[i].weight.extent[0], tile_rows));
-        if (p == i && unit >= here && args.products[i + 1].weight.data != nullptr) {
-          unit -= here;
-          p = i + 1;
-        }
-      }
+      const UnitOf at(args, unit);
+      p = at.product;
+      unit = at.unit;
     }
     const auto& product = args.products[p];
     const std::int64_t row = std::int64_t{unit} * tile_rows + r;
@@ -296,18 +278,19 @@ __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const S
 template <DType dtype, StepSink sink>
 __global__ void __launch_bounds__(threads, 2)
     linear_step_kernel(const __grid_constant__ LinearStepArgs args,
-                       const __grid_constant__ Cut cut) {
+                       const __grid_constant__ Maps maps, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(128) std::byte memory[];
+  extern __shared__ std::byte unaligned[];
   __shared__ std::uint64_t barriers[2 * max_stages + 2 * sum_buffers];
   __shared__ int unit_of_stage[max_stages], unit_of_sums[sum_buffers];
   __shared__ float scale[8];
   const int tokens = static_cast<int>(args.x.extent[0]);
   Shared shared;
-  shared.ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(memory));
+  const std::uint32_t start = shared_address(unaligned);
+  shared.ring = (start + swizzle_alignment - 1) / swizzle_alignment * swizzle_alignment;
   shared.x = shared.ring + cut.stages * stage_bytes;
   shared.sums = shared.x + tokens * cut.x_pitch;
-  shared.full = static_cast<std::uint32_t>(__cvta_generic_to_shared(barriers));
+  shared.full = shared_address(barriers);
   shared.empty = shared.full + max_stages * 8;
   shared.sums_full = shared.empty + max_stages * 8;
   shared.sums_empty = shared.sums_full + sum_buffers * 8;
@@ -329,7 +312,7 @@ __global__ void __launch_bounds__(threads, 2)
 
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   if (warp == consumer_warps) {
-    produce<sink>(args, cut, shared);
+    produce<sink>(args, maps, cut, shared);
     return;
   }
   wait_for_previous_kernel();
@@ -340,8 +323,7 @@ __global__ void __launch_bounds__(threads, 2)
     stage_input<dtype>(args, cut, shared);
     multiply<dtype>(args, cut, shared);
   } else {
-    const auto* sums =
-        reinterpret_cast<const float*>(memory + cut.stages * stage_bytes + tokens * cut.x_pitch);
+    const auto* sums = reinterpret_cast<const float*>(unaligned + (shared.sums - start));
     finish_units<sink>(args, cut, shared, sums);
   }
 #endif
@@ -365,7 +347,7 @@ Cut cut_of(const LinearStepArgs& args) {
   cut.slices = 1;
   while (ceil_div(in, cut.slices) > max_slice_columns) cut.slices *= 2;
   cut.tiles = static_cast<int>(ceil_div(ceil_div(in, tile_columns), cut.slices));
-  cut.x_pitch = cut.tiles * tile_columns * 2 + 64;
+  cut.x_pitch = cut.tiles * tile_columns * 2 + 16;  // 8 tokens' chunks lie in different banks
   const std::int64_t fixed =
       tokens * cut.x_pitch + sum_buffers * consumer_warps * tokens * tile_rows * 4;
   cut.stages =
@@ -378,14 +360,22 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args);
   const auto kernel = linear_step_kernel<dtype, sink>;
   const auto tokens = static_cast<int>(args.x.extent[0]);
-  const int bytes = cut.stages * stage_bytes + tokens * cut.x_pitch +
+  const int bytes = swizzle_alignment + cut.stages * stage_bytes + tokens * cut.x_pitch +
                     sum_buffers * consumer_warps * tokens * tile_rows * 4;
+  Maps maps;
+  for (std::size_t i = 0; i < args.products.size(); ++i) {
+    const ConstAnyView<2>& weight = args.products[i].weight;
+    if (!weight) break;
+    const std::int64_t pitch = weight.extent[0] > 1 ? weight.stride[0] : weight.extent[1];
+    maps.map[i] = hopper::bf16_tile_map(weight.data, weight.extent[1], weight.extent[0], pitch,
+                                        sink == StepSink::silu_mul ? tile_rows / 2 : tile_rows);
+  }
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              "linear_step shared memory");
   const auto blocks = static_cast<unsigned>(std::min(std::int64_t{device_limits().multiprocessors},
                                                      std::int64_t{cut.units} * cut.slices));
   launch_overlapping_shared("linear_step launch", kernel, blocks, threads,
-                            static_cast<unsigned>(bytes), stream, args, cut);
+                            static_cast<unsigned>(bytes), stream, args, maps, cut);
 }
 
 template <DType dtype>
