@@ -10,7 +10,7 @@ namespace {
 using namespace step;
 
 constexpr int vector = 8;
-constexpr int staged_at_once = 4;
+constexpr int staged_at_once = 2;
 
 __device__ __forceinline__ void wait_for_consumers() {
   asm volatile("bar.sync 1, %0;" ::"n"(consumers) : "memory");
@@ -85,6 +85,17 @@ __device__ void stage_input(const LinearStepArgs& args, const Cut& cut, const Sh
   wait_for_consumers();
 }
 
+/// Tells every finishing warp, from `turn` on, that no unit follows.
+__device__ void end_sums(const Cut& cut, const Shared& shared, int turn) {
+  const int end = turn + (finishing_warps + cut.parts - 1) / cut.parts;
+  for (; turn < end; ++turn) {
+    const int buffer = turn % cut.sum_buffers;
+    hopper::wait(shared.sums_empty + buffer * 8, (turn / cut.sum_buffers & 1) ^ 1);
+    if (threadIdx.x == 0) shared.unit_of_sums[buffer] = -1;
+    if (threadIdx.x % warp_size == 0) hopper::arrive(shared.sums_full + buffer * 8);
+  }
+}
+
 // Each warp multiplies 32 columns of every tile.
 template <DType dtype>
 __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Shared& shared) {
@@ -125,15 +136,12 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
       at.advance(cut.stages);
     }
 
-    const int buffer = turn % sum_buffers;
-    hopper::wait(shared.sums_empty + buffer * 8, (turn / sum_buffers & 1) ^ 1);
+    if (unit < 0) return end_sums(cut, shared, turn);
+    const int buffer = turn % cut.sum_buffers;
+    hopper::wait(shared.sums_empty + buffer * 8, (turn / cut.sum_buffers & 1) ^ 1);
     const std::uint32_t sums =
         shared.sums + (buffer * consumer_warps + warp) * tokens * tile_rows * 4;
     if (warp == 0 && lane == 0) shared.unit_of_sums[buffer] = unit;
-    if (unit < 0) {
-      if (lane == 0) hopper::arrive(shared.sums_full + buffer * 8);
-      return;
-    }
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int token = lane % 4 * 2 + c;
@@ -216,62 +224,50 @@ __device__ void finish(const LinearStepArgs& args, int unit, int r, int token, b
   }
 }
 
-/// The finishing warp: adds up the warps' sums, then the slices', always in their order. The last
-/// block to bring its slice of a unit adds them.
+/// A finishing warp: adds up the consumers' sums, then the slices', always in their order. The last
+/// block to bring its slice of a unit adds the slices.
 template <StepSink sink>
 __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const Shared& shared,
                              const float* sums) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int values = static_cast<int>(args.x.extent[0]) * tile_rows;
   const int slice = static_cast<int>(blockIdx.x) % cut.slices;
-  for (int turn = 0;; ++turn) {
-    const int buffer = turn % sum_buffers;
-    hopper::wait(shared.sums_full + buffer * 8, turn / sum_buffers & 1);
+  for (int task = static_cast<int>(threadIdx.x) / warp_size - consumer_warps - 1;;
+       task += finishing_warps) {
+    const int turn = task / cut.parts;
+    const int part = task % cut.parts;
+    const int buffer = turn % cut.sum_buffers;
+    hopper::wait(shared.sums_full + buffer * 8, turn / cut.sum_buffers & 1);
     const int unit = shared.unit_of_sums[buffer];
     if (unit < 0) return;
-    float value[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int index = i * warp_size + lane;
-      value[i] = 0.0F;
-      if (index >= values) continue;
+    const int index = part * warp_size + lane;
+    const bool valid = index < values;
+    float value = 0.0F;
+    if (valid) {
 #pragma unroll
       for (int w = 0; w < consumer_warps; ++w) {
-        value[i] += sums[(buffer * consumer_warps + w) * values + index];
+        value += sums[(buffer * consumer_warps + w) * values + index];
       }
     }
     __syncwarp();
     if (lane == 0) hopper::arrive(shared.sums_empty + buffer * 8);
 
     if (cut.slices > 1) {
-      float* const parts = args.partials.data + std::int64_t{unit} * cut.slices * values;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int index = i * warp_size + lane;
-        if (index < values) __stcg(parts + slice * values + index, value[i]);
-      }
+      float* const slices = args.partials.data + std::int64_t{unit} * cut.slices * values;
+      if (valid) __stcg(slices + slice * values + index, value);
       __threadfence();
       __syncwarp();
+      std::uint32_t* const counter = args.counters.data + unit * cut.parts + part;
       unsigned arrived = 0;
-      if (lane == 0) arrived = atomicAdd(args.counters.data + unit, 1U);
+      if (lane == 0) arrived = atomicAdd(counter, 1U);
       arrived = __shfl_sync(full_warp, arrived, 0);
       if (arrived + 1 != static_cast<unsigned>(cut.slices)) continue;
-      if (lane == 0) atomicExch(args.counters.data + unit, 0U);
+      if (lane == 0) atomicExch(counter, 0U);
       __threadfence();
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int index = i * warp_size + lane;
-        if (index >= values) continue;
-        value[i] = 0.0F;
-        for (int s = 0; s < cut.slices; ++s) value[i] += __ldcg(parts + s * values + index);
-      }
+      value = 0.0F;
+      for (int s = 0; valid && s < cut.slices; ++s) value += __ldcg(slices + s * values + index);
     }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int index = i * warp_size + lane;
-      if (i * warp_size >= values) break;
-      finish<sink>(args, unit, index % tile_rows, index / tile_rows, index < values, value[i]);
-    }
+    finish<sink>(args, unit, index % tile_rows, index / tile_rows, valid, value);
   }
 }
 
@@ -281,8 +277,8 @@ __global__ void __launch_bounds__(threads, 2)
                        const __grid_constant__ Maps maps, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ std::byte unaligned[];
-  __shared__ std::uint64_t barriers[2 * max_stages + 2 * sum_buffers];
-  __shared__ int unit_of_stage[max_stages], unit_of_sums[sum_buffers];
+  __shared__ std::uint64_t barriers[2 * max_stages + 2 * max_sum_buffers];
+  __shared__ int unit_of_stage[max_stages], unit_of_sums[max_sum_buffers];
   __shared__ float scale[8];
   const int tokens = static_cast<int>(args.x.extent[0]);
   Shared shared;
@@ -293,7 +289,7 @@ __global__ void __launch_bounds__(threads, 2)
   shared.full = shared_address(barriers);
   shared.empty = shared.full + max_stages * 8;
   shared.sums_full = shared.empty + max_stages * 8;
-  shared.sums_empty = shared.sums_full + sum_buffers * 8;
+  shared.sums_empty = shared.sums_full + max_sum_buffers * 8;
   shared.unit_of_stage = unit_of_stage;
   shared.unit_of_sums = unit_of_sums;
   shared.scale = scale;
@@ -302,9 +298,9 @@ __global__ void __launch_bounds__(threads, 2)
       hopper::init_barrier(shared.full + i * 8, 1);
       hopper::init_barrier(shared.empty + i * 8, consumer_warps);
     }
-    for (int i = 0; i < sum_buffers; ++i) {
+    for (int i = 0; i < cut.sum_buffers; ++i) {
       hopper::init_barrier(shared.sums_full + i * 8, consumer_warps);
-      hopper::init_barrier(shared.sums_empty + i * 8, 1);
+      hopper::init_barrier(shared.sums_empty + i * 8, static_cast<std::uint32_t>(cut.parts));
     }
     hopper::publish_barriers();
   }
@@ -338,6 +334,11 @@ std::int64_t unit_count(const LinearStepArgs& args) {
   return units;
 }
 
+// Of x and of the sums.
+std::int64_t fixed_bytes(const Cut& cut, std::int64_t tokens) {
+  return tokens * cut.x_pitch + cut.sum_buffers * consumer_warps * tokens * tile_rows * 4;
+}
+
 // Independent of the number of tokens, so that a token's sums do not depend on its neighbours. A
 // power of two: the blocks are dealt evenly on 132 multiprocessors.
 Cut cut_of(const LinearStepArgs& args) {
@@ -348,10 +349,10 @@ Cut cut_of(const LinearStepArgs& args) {
   while (ceil_div(in, cut.slices) > max_slice_columns) cut.slices *= 2;
   cut.tiles = static_cast<int>(ceil_div(ceil_div(in, tile_columns), cut.slices));
   cut.x_pitch = cut.tiles * tile_columns * 2 + 16;  // 8 tokens' chunks lie in different banks
-  const std::int64_t fixed =
-      tokens * cut.x_pitch + sum_buffers * consumer_warps * tokens * tile_rows * 4;
-  cut.stages =
-      static_cast<int>(std::min<std::int64_t>(max_stages, (shared_budget - fixed) / stage_bytes));
+  cut.parts = static_cast<int>(ceil_div(tokens * tile_rows, warp_size));
+  cut.sum_buffers = cut.parts <= 2 ? 4 : 2;
+  cut.stages = static_cast<int>(std::min<std::int64_t>(
+      max_stages, (shared_budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
   return cut;
 }
 
@@ -359,9 +360,8 @@ template <DType dtype, StepSink sink>
 void launch(const LinearStepArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args);
   const auto kernel = linear_step_kernel<dtype, sink>;
-  const auto tokens = static_cast<int>(args.x.extent[0]);
-  const int bytes = swizzle_alignment + cut.stages * stage_bytes + tokens * cut.x_pitch +
-                    sum_buffers * consumer_warps * tokens * tile_rows * 4;
+  const auto bytes = static_cast<int>(swizzle_alignment + cut.stages * stage_bytes +
+                                      fixed_bytes(cut, args.x.extent[0]));
   Maps maps;
   for (std::size_t i = 0; i < args.products.size(); ++i) {
     const ConstAnyView<2>& weight = args.products[i].weight;
@@ -422,7 +422,7 @@ bool linear_step_applies(const LinearStepArgs& args) {
 
 std::int64_t linear_step_counters(const LinearStepArgs& args) {
   const cuda::step::Cut cut = cuda::cut_of(args);
-  return cut.units + cut.slices;
+  return std::int64_t{cut.units} * cut.parts + cut.slices;
 }
 
 std::int64_t linear_step_partials(const LinearStepArgs& args) {

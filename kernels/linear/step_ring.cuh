@@ -13,7 +13,10 @@ inline constexpr int tile_rows = 16;
 inline constexpr int tile_columns = 256;
 inline constexpr int consumer_warps = 8;
 inline constexpr int consumers = consumer_warps * warp_size;
-inline constexpr int threads = consumers + 2 * warp_size;  // and a producer and a finishing warp
+// What becomes of a unit's sums takes 3 to 5 us, about as long as its weights take to arrive:
+// several warps, each with 32 sums, keep up with them.
+inline constexpr int finishing_warps = 4;
+inline constexpr int threads = consumers + (1 + finishing_warps) * warp_size;
 inline constexpr int columns_per_warp = tile_columns / consumer_warps;
 // A tile is four boxes of 16 rows x 128 bytes, swizzled by the copy engine so that fragments are
 // read without bank conflicts.
@@ -23,8 +26,7 @@ inline constexpr int box_bytes = tile_rows * box_columns * 2;
 inline constexpr int stage_bytes = boxes * box_bytes;
 inline constexpr int swizzle_alignment = 1024;
 inline constexpr int max_stages = 10;
-// Sums of finished units on their way from the consumers to the finishing warp.
-inline constexpr int sum_buffers = 2;
+inline constexpr int max_sum_buffers = 4;
 // Half of a multiprocessor: the next kernel's block fits beside this one and fills its ring.
 inline constexpr int shared_budget = 111 * 1024;
 // x of up to 8 tokens and this many columns fits in shared memory beside the ring.
@@ -36,7 +38,9 @@ struct Cut {
   int slices;  // of the columns
   int tiles;   // of one slice; the last may have fewer columns, or none
   int stages;
-  int x_pitch;  // bytes of a token's slice in shared memory
+  int parts;        // of a unit's sums: 32 each
+  int sum_buffers;  // sums of finished units on their way from the consumers
+  int x_pitch;      // bytes of a token's slice in shared memory
 };
 
 struct Shared {
@@ -117,7 +121,7 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int slice = static_cast<int>(blockIdx.x) % cut.slices;
   const int group = (static_cast<int>(gridDim.x) - slice + cut.slices - 1) / cut.slices;
-  std::uint32_t* const ticket = args.counters.data + cut.units + slice;
+  std::uint32_t* const ticket = args.counters.data + cut.units * cut.parts + slice;
   Position at;
   const auto wait_for_room = [&] { hopper::wait(shared.empty + at.stage * 8, at.parity ^ 1); };
   for (int unit = static_cast<int>(blockIdx.x) / cut.slices; unit < cut.units;) {
