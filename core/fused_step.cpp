@@ -38,6 +38,7 @@ bool Decoder::fits_fused() const {
     args.norm = norm;
     std::size_t count = 0;
     for (const ConstAnyView<2>& weight : weights) args.products[count++].weight = weight;
+    args.convolution.weight.extent[1] = parts_.config.conv_taps;
     return linear_step_applies(args);
   };
   // Of these rows only the width and the alignment matter, which every buffer has.

@@ -11,6 +11,7 @@ using namespace step;
 
 constexpr int vector = 8;
 constexpr int staged_at_once = 2;
+constexpr int max_taps = 4;  // of the convolution, whose window a lane keeps in registers
 
 __device__ __forceinline__ void wait_for_consumers() {
   asm volatile("bar.sync 1, %0;" ::"n"(consumers) : "memory");
@@ -159,19 +160,24 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
 __device__ float convolve(const LinearStepArgs& args, std::int64_t token, std::int64_t channel,
                           float value) {
   const StepConvolution& conv = args.convolution;
-  const std::int64_t past = conv.weight.extent[1] - 1;
-  const DType stored = conv.window.dtype;
+  const auto past = static_cast<int>(conv.weight.extent[1] - 1);
   float sum =
       conv.bias.data != nullptr ? load_element(conv.bias.at(channel), conv.bias.dtype) : 0.0F;
-  for (std::int64_t k = 0; k < past; ++k) {
-    std::byte* entry = conv.window.at(token, k, channel);
-    sum +=
-        load_element(conv.weight.at(channel, k), conv.weight.dtype) * load_element(entry, stored);
-    store_element(
-        entry, stored,
-        k + 1 < past ? load_element(conv.window.at(token, k + 1, channel), stored) : value);
+  float entry[max_taps], weight[max_taps];
+#pragma unroll
+  for (int k = 0; k < max_taps; ++k) {  // all on their way before the first is needed
+    if (k > past) continue;
+    weight[k] = load_element(conv.weight.at(channel, k), conv.weight.dtype);
+    entry[k] =
+        k < past ? load_element(conv.window.at(token, k, channel), conv.window.dtype) : value;
   }
-  return silu(sum + load_element(conv.weight.at(channel, past), conv.weight.dtype) * value);
+#pragma unroll
+  for (int k = 0; k < max_taps; ++k) {
+    if (k > past) continue;
+    sum += weight[k] * entry[k];
+    if (k > 0) store_element(conv.window.at(token, k - 1, channel), conv.window.dtype, entry[k]);
+  }
+  return silu(sum);
 }
 
 /// What happens to sum `value` of row `r` of a unit; all lanes of a warp call it together.
@@ -417,6 +423,7 @@ bool linear_step_applies(const LinearStepArgs& args) {
     fits = fits && product.weight.dtype == dtype && product.weight.extent[0] > 0 &&
            allows_vectors<8>(product.weight);
   }
+  fits = fits && args.convolution.weight.extent[1] <= cuda::max_taps;
   return fits && cuda::cut_of(args).stages >= 2;
 }
 

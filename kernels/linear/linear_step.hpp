@@ -25,7 +25,7 @@ struct LinearProduct {
 /// conv1d_step of the columns [first, first + channels) of y.
 struct StepConvolution {
   std::int64_t first = 0;
-  ConstAnyView<2> weight;  // [channels, taps]
+  ConstAnyView<2> weight;  // [channels, taps], at most 4 taps
   ConstAnyView<1> bias;    // [channels]; not given means none
   AnyView<3> window;       // [tokens, taps - 1, channels]  oldest first; in: before, out: after
 };
