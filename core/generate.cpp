@@ -22,7 +22,10 @@ class Generation {
         seeds_(seeds),
         sequences_(prompts.begin(), prompts.end()),
         results_(prompts.size()),
-        state_(model.make_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())) {}
+        state_(model.take_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())) {}
+  ~Generation() { model_.keep_state(std::move(state_)); }
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
 
   std::vector<Generated> run() {
     if (options_.max_new_tokens == 0) return std::move(results_);
@@ -30,6 +33,9 @@ class Generation {
                                    View<const float, 2> logits) { accept(sequence, logits); };
     prefill(take);
     if (options_.use_cache && !samples()) return {};
+    if (options_.use_cache && options_.max_new_tokens > 1 && model_.has_decoder(state_)) {
+      decode_on_device();
+    }
     while (
         std::any_of(results_.begin(), results_.end(), [&](const auto& r) { return active(r); })) {
       if (options_.use_cache) {
@@ -102,7 +108,7 @@ class Generation {
     if (samples()) return tell_others(token);
     group.receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
     if (token < 0) throw std::domain_error("the last rank of the group cannot sample");
-    accept_token(s, {token, 0.0F});
+    append(s, {token, 0.0F});
   }
 
   void tell_others(const std::int32_t& token) {
@@ -121,15 +127,54 @@ class Generation {
     model_.forward(batch, state_, LogitsRows::last, take);
   }
 
+  // All sequences step together until none is active; what the stopped ones go on to emit is
+  // dropped. Greedy tokens are fed to the next step before the host sees them.
+  void decode_on_device() {
+    Decoder& decoder = model_.decoder(state_);
+    const bool greedy = options_.sampling.temperature <= 0.0F;
+    const std::int64_t ahead = greedy ? Decoder::max_ahead : 1;
+    std::vector<std::int32_t> newest;
+    for (const auto& sequence : sequences_) newest.push_back(sequence.back());
+    decoder.start(state_, newest);
+    std::int64_t to_launch = options_.max_new_tokens - 1;
+    const auto any_active = [this] {
+      return std::any_of(results_.begin(), results_.end(),
+                         [this](const auto& r) { return active(r); });
+    };
+    while (any_active()) {
+      while (to_launch > 0 && decoder.open_steps() < ahead) {
+        decoder.launch();
+        --to_launch;
+      }
+      const std::vector<Sampled> sampled = decoder.collect();
+      const View<const float, 2> logits = greedy ? View<const float, 2>() : decoder.logits();
+      for (std::size_t s = 0; s < results_.size(); ++s) {
+        if (!active(results_[s])) continue;
+        const auto sequence = static_cast<std::int64_t>(s);
+        if (greedy) {
+          emit(s, sampled[s]);
+        } else {
+          accept(sequence, {&logits(sequence, 0), {1, logits.extent[1]}});
+          newest[s] = sequences_[s].back();
+        }
+      }
+      if (!greedy) decoder.set_tokens(newest);
+    }
+    while (decoder.open_steps() > 0) decoder.collect();
+  }
+
   void accept(std::int64_t sequence, View<const float, 2> logits) {
     const auto s = static_cast<std::size_t>(sequence);
     const View<const float, 1> row(logits.data, {logits.extent[1]});
-    const Sampled sampled = sample(row, options_.sampling, seeds_[s], results_[s].tokens.size());
-    accept_token(s, sampled);
-    if (sink_) sink_(sequence, sampled);
+    emit(s, sample(row, options_.sampling, seeds_[s], results_[s].tokens.size()));
   }
 
-  void accept_token(std::size_t s, const Sampled& sampled) {
+  void emit(std::size_t s, const Sampled& sampled) {
+    append(s, sampled);
+    if (sink_) sink_(static_cast<std::int64_t>(s), sampled);
+  }
+
+  void append(std::size_t s, const Sampled& sampled) {
     Generated& result = results_[s];
     result.tokens.push_back(sampled.token);
     result.logprobs.push_back(sampled.logprob);

@@ -60,5 +60,8 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
 
 /// Arena bytes that one of these needs for so many tokens (the largest of the model's kinds).
 std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64_t tokens);
+/// And more, on a GPU, where every sequence of a batch has one token.
+std::size_t attention_step_arena_bytes(const ModelConfig& config, std::int64_t batch,
+                                       std::int64_t capacity);
 
 }  // namespace chunkstate

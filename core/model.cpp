@@ -17,6 +17,11 @@ namespace {
 // prompt.
 constexpr std::int64_t logits_block_elements = std::int64_t{1} << 25;
 
+// States are made for a multiple of so many tokens, so that prompts of nearly one length share one.
+constexpr std::int64_t capacity_granularity = 256;
+// Recorded steps that a model keeps: one per scan of a sweep, tens of MB each.
+constexpr std::size_t max_decoders = 16;
+
 ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
   const auto available = static_cast<std::int64_t>(config.layers.size());
   if (layers < 0 || layers > available) {
@@ -53,7 +58,8 @@ Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),
       options_(options),
-      exec_{options.backend, options.threads},
+      stream_(options.backend),
+      exec_{options.backend, options.threads, stream_.get(), options.execution.autotune},
       weights_(config_, std::move(checkpoint), options.backend, options.dtype),
       inverse_frequency_(make_inverse_frequency(config_, exec_)),
       arena_(options.backend) {}
@@ -61,6 +67,38 @@ Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
 SequenceState Model::make_state(const SsdSettings& ssd, std::int64_t batch,
                                 std::int64_t capacity) const {
   return {config_, exec_, options_.dtype, options_.state_dtype, ssd, batch, capacity};
+}
+
+SequenceState Model::take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) {
+  if (spare_ && spare_->batch() == batch && spare_->capacity() >= capacity &&
+      spare_->restart(exec_, ssd)) {
+    SequenceState state = std::move(*spare_);
+    spare_.reset();
+    return state;
+  }
+  spare_.reset();
+  decoders_.clear();  // their state is gone
+  const std::int64_t rounded =
+      (capacity + capacity_granularity - 1) / capacity_granularity * capacity_granularity;
+  return make_state(ssd, batch, options_.backend == Backend::cuda ? rounded : capacity);
+}
+
+bool Model::has_decoder(const SequenceState& state) const {
+  return options_.backend == Backend::cuda && state.ssd().variant->causal();
+}
+
+Decoder& Model::decoder(SequenceState& state) {
+  const DecoderKey key{state.id(), state.ssd().variant, state.ssd().chunk_size};
+  const auto found = decoders_.find(key);
+  if (found != decoders_.end()) return *found->second;
+  if (decoders_.size() >= max_decoders) decoders_.clear();
+  const DecoderParts parts{
+      config_,
+      options_,
+      exec_,
+      weights_,
+      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
+  return *decoders_.emplace(key, std::make_unique<Decoder>(parts, state)).first->second;
 }
 
 std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const {
@@ -184,7 +222,11 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     sequences += sequence.empty() ? 0 : 1;
   }
   if (total == 0) return;
-  arena_.reserve(arena_bytes(total, rows == LogitsRows::all ? total : sequences));
+  std::size_t bytes = arena_bytes(total, rows == LogitsRows::all ? total : sequences);
+  if (options_.backend == Backend::cuda && total == sequences) {
+    bytes += attention_step_arena_bytes(config_, state.batch(), state.capacity());
+  }
+  arena_.reserve(bytes);
 
   View<const std::int32_t, 1> ids;
   const PackedTokens packed = pack(tokens, state, split, ids);

@@ -3,12 +3,17 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "core/arena.hpp"
 #include "core/checkpoint.hpp"
+#include "core/decoder.hpp"
+#include "core/execution_options.hpp"
 #include "core/layers.hpp"
 #include "core/model_config.hpp"
 #include "core/sequence_state.hpp"
@@ -23,6 +28,7 @@ struct ModelOptions {
   DType residual_dtype = DType::fp32;  // of the sum that runs through the layers
   DType state_dtype = DType::fp32;     // of the SSD state
   std::int64_t layers = 0;             // run the first N layers; 0 means all
+  ExecutionOptions execution;
 };
 
 /// Which rows of logits a forward pass is asked for.
@@ -49,6 +55,10 @@ class Model {
   /// Memory for `batch` sequences of up to `capacity` tokens.
   SequenceState make_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) const;
   void reset(SequenceState& state) const { state.reset(exec_); }
+  /// The state that keep_state() left, started again, if it has the shape and the room; else a new
+  /// one. So a request after another allocates nothing.
+  SequenceState take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity);
+  void keep_state(SequenceState&& state) { spare_ = std::move(state); }
 
   /// Appends tokens[s] to sequence s: any number each, none included; the first of a sequence or
   /// later ones. A sequence's result does not depend on what else is in the batch. Throws
@@ -70,6 +80,11 @@ class Model {
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
                std::int64_t piece_tokens, LogitsRows rows, const LogitsSink& sink = {});
 
+  /// On a GPU, for variants with a decode form: steps of all sequences of `state`. Kept, with what
+  /// it recorded, for later calls with the same state and scan; valid until the next call.
+  Decoder& decoder(SequenceState& state);
+  bool has_decoder(const SequenceState& state) const;
+
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }
   /// Arena bytes that a forward pass over so many tokens reserves.
@@ -88,11 +103,15 @@ class Model {
 
   ModelConfig config_;
   ModelOptions options_;
+  LaunchStream stream_;
   Executor exec_;
   Weights weights_;
   Tensor inverse_frequency_;
   Arena arena_;
   std::vector<float> host_logits_;  // cuda only
+  std::optional<SequenceState> spare_;
+  using DecoderKey = std::tuple<std::uint64_t, const SsdVariant*, std::int64_t>;
+  std::map<DecoderKey, std::unique_ptr<Decoder>> decoders_;  // cuda only
 };
 
 }  // namespace chunkstate

@@ -42,11 +42,15 @@ struct ModelFlags {
   std::string model;
   std::string backend = "auto";
   std::string dtype = "fp32";
+  std::string state_dtype = "fp32";
   std::string variant = "default_optimized";
   std::int64_t chunk_size = 0;
   std::int64_t lookback = 1;
   std::int64_t layers = 0;
   int threads = 0;
+  std::string mode = "auto";
+  std::string autotune = "off";
+  std::string fusion = "auto";
   std::uint64_t seed = 42;
 
   void add_to(CLI::App& verb);

@@ -41,7 +41,7 @@ void EnginePool::share_weights(const PointSettings& settings, Communicator& worl
 
 Model& EnginePool::model(const PointSettings& settings) {
   const ModelKey key{file_key(settings), settings.model_dtype, settings.backend,
-                     settings.model_layers};
+                     settings.model_layers, settings.mode, settings.autotune, settings.fusion};
   std::unique_ptr<Model>& model = models_[key];
   if (!model) {
     const OpenModel& opened = files(settings);
@@ -51,6 +51,8 @@ Model& EnginePool::model(const PointSettings& settings) {
     options.dtype = dtype_from_name(settings.model_dtype);
     options.residual_dtype = options.dtype;
     options.layers = settings.model_layers;
+    options.execution = execution_options(settings.mode, settings.autotune, settings.fusion,
+                                          options.backend, options.dtype);
     const auto shared = shared_.find({std::get<0>(key), settings.model_dtype});
     model = std::make_unique<Model>(
         opened.config, shared != shared_.end() ? shared->second : opened.checkpoint, options);

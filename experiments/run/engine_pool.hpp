@@ -35,7 +35,8 @@ class EnginePool {
 
  private:
   using FileKey = std::tuple<std::string, std::string, std::string, std::uint64_t>;
-  using ModelKey = std::tuple<FileKey, std::string, std::string, std::int64_t>;
+  using ModelKey = std::tuple<FileKey, std::string, std::string, std::int64_t, std::string,
+                              std::string, std::string>;
   using WeightKey = std::pair<FileKey, std::string>;  // and model.dtype
   static FileKey file_key(const PointSettings& settings);
 

@@ -6,6 +6,7 @@
 #include "core/digest.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "core/execution_options.hpp"
 #include "experiments/record/provenance.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/request_runner.hpp"
@@ -96,7 +97,11 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
       // Every point's model, device and scan are checked before the first item runs.
       const OpenModel& files = engines.files(point.settings);
       setup.model_digests.push_back(files.digest);
-      if (runs_here) backend_from_name(point.settings.backend);
+      if (runs_here) {
+        execution_options(point.settings.mode, point.settings.autotune, point.settings.fusion,
+                          backend_from_name(point.settings.backend),
+                          dtype_from_name(point.settings.model_dtype));
+      }
       const auto layers = static_cast<std::int64_t>(files.config.layers.size());
       if (point.settings.model_layers > layers) {
         throw UsageError("model.layers: found " + std::to_string(point.settings.model_layers) +

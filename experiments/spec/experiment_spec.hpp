@@ -31,6 +31,9 @@ struct PointSettings {
   std::int64_t lookback = 1;    // variant lookback only
   // execution
   std::string backend = "auto";     // auto | cpu | cuda | reference
+  std::string mode = "auto";        // auto | eager | graph
+  std::string autotune = "off";     // off | on
+  std::string fusion = "auto";      // auto | off | on
   std::int64_t prefill_tokens = 0;  // longest piece of a prompt per forward pass; 0: whole prompts
 };
 

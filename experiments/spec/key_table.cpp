@@ -59,6 +59,9 @@ Names dtypes() { return {"fp32", "bf16", "fp16"}; }
 Names weights() { return {"checkpoint", "synthetic"}; }
 Names samplings() { return {"greedy", "sample"}; }
 Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
+Names execution_modes() { return {"auto", "eager", "graph"}; }
+Names switches() { return {"off", "on"}; }
+Names automatic_switches() { return {"auto", "off", "on"}; }
 Names orders() { return {"interleaved", "blocked"}; }
 Names modes() { return {"data", "sequence"}; }
 Names durabilities() { return {"item", "group", "none"}; }
@@ -123,6 +126,14 @@ const std::vector<Key>& table() {
 
       {"execution.backend", Scope::point, point<&Point::backend>, choice(backends),
        "Who computes; `auto` takes a GPU if there is one."},
+      {"execution.mode", Scope::point, point<&Point::mode>, choice(execution_modes),
+       "How decode steps reach a GPU: launch after launch, or recorded once and replayed; `auto` "
+       "is "
+       "`graph` on a GPU, `eager` elsewhere."},
+      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(switches),
+       "Time the library's matrix products for each shape and keep the fastest; GPU only."},
+      {"execution.fusion", Scope::point, point<&Point::fusion>, choice(automatic_switches),
+       "Decode through fused kernels; GPU with bf16 or fp16 only, which `auto` goes by."},
       {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
        "Longest piece of a prompt per forward pass; 0: whole prompts."},
 

@@ -19,11 +19,13 @@ constexpr std::string_view name_of(Backend backend) {
 ///
 /// `threads` (cpu) changes the time and nothing else: every operator fixes the order of its sums
 /// independently of the number of threads. `stream` (cuda) orders the launches; operators return
-/// before the device is done.
+/// before the device is done. `autotune` (cuda) lets matrix products time the library's algorithms
+/// for a new shape.
 struct Executor {
   Backend backend = Backend::cpu;
   int threads = 1;
   CUstream_st* stream = nullptr;
+  bool autotune = false;
 };
 
 }  // namespace chunkstate

@@ -61,7 +61,8 @@ TEST_CASE("An id and a seed stay what they were") {
         "generation.max_new_tokens: 100\ngeneration.use_cache: true\ngeneration.sampling: greedy\n"
         "generation.stop_at_eos: false\ngeneration.seed: 42\nssm.variant: default\nssm.chunk_size: "
         "64\n"
-        "ssm.lookback: 1\nexecution.backend: auto\nexecution.prefill_tokens: 0\n");
+        "ssm.lookback: 1\nexecution.backend: auto\nexecution.mode: auto\n"
+        "execution.autotune: off\nexecution.fusion: auto\nexecution.prefill_tokens: 0\n");
   // A change here makes every journal written before it start from nothing.
   CHECK(item.id == "5360af902e4ef39c8810e3cdd3904387");
   CHECK(item.seed == 0x8810e3cdd3904387U);
