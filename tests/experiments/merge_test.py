@@ -357,6 +357,21 @@ class Merge(unittest.TestCase):
         done = self.merge([part], partial=True)
         self.assertRegex(done.stderr, f"{os.getpid()} is still running")
 
+    def test_status_shows_the_jobs_that_share_a_directory(self):
+        out = self.folder / "shared"
+        first = self.part("first", lambda n: n < 6, lambda r: r)
+        shutil.copytree(first, out)
+        before = json.loads(harness.run(["status", out, "--json"]).stdout)
+        self.assertEqual((before["items"], before["done"], before["remaining"]), (12, 6, 6))
+        done = harness.run(["run", self.base / "exp.yaml", "--out", out])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        after = json.loads(harness.run(["status", out, "--json"]).stdout)
+        self.assertEqual((after["done"], after["remaining"], after["live_processes"]), (12, 0, 0))
+        self.assertEqual(len({p["run_id"] for p in after["processes"]}), 2)
+        text = harness.run(["status", out]).stdout
+        rows = [line.split() for line in text.splitlines() if len(line.split()) == 8]
+        self.assertEqual([row[2:7] for row in rows[-2:]], [["2", "0", "0", "6", "0"], ["1", "0", "0", "6", "0"]], text)
+
     def test_directories_that_are_none(self):
         self.assertIn("no run has started here", self.merge([self.folder], code=65).stderr)
         self.assertIn("No such file", self.merge([self.folder / "nowhere"], code=65).stderr)
