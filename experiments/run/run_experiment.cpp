@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
@@ -124,6 +125,11 @@ void Run::open_directory() {
 
   agree(world_, [&] {
     if (!first()) return;
+    std::error_code unknown;  // then the lock says what is wrong
+    if (std::filesystem::exists(directory_, unknown) &&
+        !std::filesystem::is_directory(directory_, unknown)) {
+      throw UsageError(directory_ + ": is a file, expected a directory");
+    }
     lock_ = std::make_unique<DirectoryLock>(directory_);
     const JournalContents journals = read_journals(directory_);
     check_same_experiment(directory_, journals, start);
