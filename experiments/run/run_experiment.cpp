@@ -158,6 +158,11 @@ void Run::open_directory() {
 
   agree(world_, [&] {
     if (!first()) return;
+    std::error_code unknown;  // then the lock says what is wrong
+    if (std::filesystem::exists(directory_, unknown) &&
+        !std::filesystem::is_directory(directory_, unknown)) {
+      throw UsageError(directory_ + ": is a file, expected a directory");
+    }
     lock_ = std::make_unique<DirectoryLock>(directory_, options_.shard);
     const JournalContents journals = read_journals(directory_);
     check_same_experiment(directory_, journals, start);

@@ -17,7 +17,8 @@
 ///   FAULT_FLOCK    an error that every flock gives
 ///   FAULT_CLOCK    seconds that the wall clock goes back with each time it is asked
 ///
-/// Operations: open (for writing), write, fdatasync, fsync, ftruncate, rename, mkdir, remove, close.
+/// Operations: open (for writing), write, fdatasync, fsync, ftruncate, rename, mkdir, remove,
+/// close.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -176,9 +177,9 @@ static ssize_t write_bytes(int fd, const void* bytes, size_t size, off_t positio
     const size_t some = cut(number, "short:", torn);
     struct stat status;
     const int appends = ((int)syscall(SYS_fcntl, fd, F_GETFL) & O_APPEND) != 0;
-    const long offset = position >= 0                                  ? position
-                        : appends && fstat(fd, &status) == 0           ? status.st_size
-                                                                       : syscall(SYS_lseek, fd, 0, SEEK_CUR);
+    const long offset = position >= 0                        ? position
+                        : appends && fstat(fd, &status) == 0 ? status.st_size
+                                                             : syscall(SYS_lseek, fd, 0, SEEK_CUR);
     result = position < 0 ? syscall(SYS_write, fd, bytes, some)
                           : syscall(SYS_pwrite64, fd, bytes, some, position);
     const int saved = errno;
@@ -227,8 +228,12 @@ static int on_descriptor(const char* op, long call, int fd, long argument) {
 
 int fsync(int fd) { return on_descriptor("fsync", SYS_fsync, fd, 0); }
 int fdatasync(int fd) { return on_descriptor("fdatasync", SYS_fdatasync, fd, 0); }
-int ftruncate(int fd, off_t length) { return on_descriptor("ftruncate", SYS_ftruncate, fd, length); }
-int ftruncate64(int fd, off64_t length) { return on_descriptor("ftruncate", SYS_ftruncate, fd, length); }
+int ftruncate(int fd, off_t length) {
+  return on_descriptor("ftruncate", SYS_ftruncate, fd, length);
+}
+int ftruncate64(int fd, off64_t length) {
+  return on_descriptor("ftruncate", SYS_ftruncate, fd, length);
+}
 
 int close(int fd) {
   char* path = fd >= 0 && fd < max_fds ? path_of_fd[fd] : NULL;
@@ -279,16 +284,18 @@ static int open_path(int directory, const char* path, int flags, mode_t mode) {
 static mode_t mode_of(int flags, va_list arguments) {
   return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
 }
-#define OPEN_WITH_MODE(flags, directory, path)                          \
-  va_list arguments;                                                    \
-  va_start(arguments, flags);                                           \
-  const mode_t mode = mode_of(flags, arguments);                        \
-  va_end(arguments);                                                    \
+#define OPEN_WITH_MODE(flags, directory, path)   \
+  va_list arguments;                             \
+  va_start(arguments, flags);                    \
+  const mode_t mode = mode_of(flags, arguments); \
+  va_end(arguments);                             \
   return open_path(directory, path, flags, mode)
 
 int open(const char* path, int flags, ...) { OPEN_WITH_MODE(flags, AT_FDCWD, path); }
 int open64(const char* path, int flags, ...) { OPEN_WITH_MODE(flags, AT_FDCWD, path); }
-int openat(int directory, const char* path, int flags, ...) { OPEN_WITH_MODE(flags, directory, path); }
+int openat(int directory, const char* path, int flags, ...) {
+  OPEN_WITH_MODE(flags, directory, path);
+}
 
 /// What takes one name or two.
 static int on_path(const char* op, const char* path, const char* to, mode_t mode) {
@@ -300,9 +307,10 @@ static int on_path(const char* op, const char* path, const char* to, mode_t mode
   const int error = counted ? begin(op, absolute, &number) : 0;
   int result = -1;
   if (error == 0) {
-    result = strcmp(op, "mkdir") == 0    ? (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode)
-             : strcmp(op, "rename") == 0 ? (int)syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, to, 0)
-                                         : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    result = strcmp(op, "mkdir") == 0 ? (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode)
+             : strcmp(op, "rename") == 0
+                 ? (int)syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, to, 0)
+                 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
     const int saved = errno;
     if (counted) {
       note(number, op, result < 0 ? -saved : 0, 0, 0, absolute, to != NULL ? other : NULL);
@@ -320,7 +328,8 @@ int rename(const char* from, const char* to) { return on_path("rename", from, to
 int unlink(const char* path) { return on_path("remove", path, NULL, 0); }
 int remove(const char* path) {
   const int result = on_path("remove", path, NULL, 0);
-  return result != 0 && errno == EISDIR ? (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR) : result;
+  return result != 0 && errno == EISDIR ? (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR)
+                                        : result;
 }
 
 int flock(int fd, int operation) {
