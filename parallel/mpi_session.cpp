@@ -82,8 +82,9 @@ MpiBeats::~MpiBeats() {
 void MpiBeats::exchange(const WatchRow& mine) {
   take();
   const double now = watch_seconds();
-  if (now - last_sent_ < seconds_ && mine.blames < 0) return;
+  if (now - last_sent_ < seconds_ && mine.blames < 0 && mine.busy == sent_busy_) return;
   last_sent_ = now;
+  sent_busy_ = mine.busy;
   send(mine);
 }
 

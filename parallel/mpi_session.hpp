@@ -23,7 +23,7 @@ class MpiBeats {
   MpiBeats(const MpiBeats&) = delete;
   MpiBeats& operator=(const MpiBeats&) = delete;
 
-  /// Takes what has come; sends if it is time, or if this rank blames another.
+  /// Takes what has come; sends if it is time, or if the row says something new of note.
   void exchange(const WatchRow& mine);
 
  private:
@@ -40,6 +40,7 @@ class MpiBeats {
   std::vector<WatchRow*> far_rows_;  // nullptr for ranks of this host
   double seconds_;
   double last_sent_ = 0;
+  bool sent_busy_ = false;
   Message incoming_{};
   MPI_Request receive_ = MPI_REQUEST_NULL;
   std::vector<Message> outgoing_;

@@ -129,6 +129,7 @@ void Watch::wait(const Wait& what, const std::function<bool()>& done) {
   mark();
   row.waiting = true;
   const double begin = watch_seconds();
+  last_computing_ = begin;
   double next_check = begin + check_seconds;
   constexpr timespec pause{0, pause_ns};
   for (int tries = 0; !done(); ++tries) {
@@ -197,20 +198,30 @@ void Watch::search(int rank, Search& found) const {
   }
 }
 
-void Watch::check(double begin) {
+void Watch::leave() {
+  check_blames();  // a stopped rank that goes on, or one that did not wait for it
+  mine().left = true;
+}
+
+void Watch::check_blames() {
   for (std::size_t r = 0; r < ranks_.size(); ++r) {
     const int blamed = ranks_[r].row->blames;
     if (blamed < 0 || static_cast<int>(r) == rank_) continue;
     const Culprit culprit{blamed, "is missing", 0};
     expire({&culprit, 1}, static_cast<int>(r));
   }
+}
+
+void Watch::check(double begin) {
+  check_blames();
   Search found{watch_seconds(), begin, limit(), std::vector<bool>(ranks_.size()), {}};
   search_peers(rank_, found);
-  if (found.culprits.empty() && !found.somebody_computes &&
-      found.now - begin > 2 * found.limit) {  // a mistake of ours, or of the network
+  if (found.somebody_computes) last_computing_ = found.now;
+  if (found.culprits.empty() && found.now - last_computing_ > 2 * found.limit) {
+    // Everybody waits: a mistake of ours, or of the network.
     for (std::size_t r = 0; r < ranks_.size(); ++r) {
       if (!found.seen[r]) continue;
-      found.culprits.push_back({static_cast<int>(r), "waits too", found.now - begin});
+      found.culprits.push_back({static_cast<int>(r), "waits too", found.now - last_computing_});
     }
   }
   if (!found.culprits.empty()) expire(found.culprits, -1);

@@ -68,7 +68,8 @@ class Watch {
   void wait(const Wait& what, const std::function<bool()>& done);
   void mark();
   void busy(bool is_busy);
-  void leave() { mine().left = true; }
+  /// This rank needs nobody any more.
+  void leave();
   /// How often other hosts must hear of a living rank.
   double beat_seconds() const { return deadline_.seconds / 4; }
   double deadline_seconds() const { return deadline_.seconds; }
@@ -89,6 +90,7 @@ class Watch {
   struct Search;
 
   void check(double begin);
+  void check_blames();
   void search(int rank, Search& found) const;
   void search_peers(int waiter, Search& found) const;
   bool gone(int rank) const;
@@ -100,6 +102,8 @@ class Watch {
   std::vector<Rank> ranks_;
   std::vector<bool> pid_visible_;  // not so for containers with process numbers of their own
   std::function<void()> exchange_;
+
+  double last_computing_ = 0;  // when this wait last saw a rank that computes
 
   static constexpr std::size_t remembered = 32;
   struct Past {

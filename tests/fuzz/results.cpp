@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A results file -> what `verify` says of it.
+// A results file -> what `verify` says of it, and what `merge` takes from it.
 //
 // HDF5 1.10 itself crashes on damaged files, so the product reads them in a child process with
 // limits, and it is the product that is judged here: this process survives and says InputError or a
@@ -17,7 +17,7 @@
 #include <string>
 
 #include "core/errors.hpp"
-#include "experiments/record/results_file.hpp"
+#include "experiments/record/merge.hpp"
 #include "tests/fuzz/target.hpp"
 
 using namespace chunkstate;
@@ -116,6 +116,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const VerifyReport report = verify_results(path);
     if (report.sound())
       expect(report.digest == report.stored_digest, "a sound file has its digest");
+    ResultsMerge merge;
+    merge.add(read_merge_input(path));
+    expect(merge.missing() >= 0, "a file has at most the items of its experiment");
+  } catch (const OtherExperimentError&) {
   } catch (const InputError& error) {
     // glibc's heap checks are not there under the sanitizer, so only our own code aborts.
     expect(std::string_view(error.what()).find("signal 6") == std::string_view::npos, "no abort");
