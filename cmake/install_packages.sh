@@ -8,7 +8,8 @@ set -euo pipefail
 
 build_packages=(
   ccache cmake g++ git make ninja-build pkg-config
-  libcli11-dev libfmt-dev libhdf5-dev libopenmpi-dev libpcre2-dev libxxhash-dev libyaml-cpp-dev
+  libcli11-dev libfmt-dev libhdf5-dev libopenmpi-dev libpcre2-dev libsimdjson-dev
+  libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev openmpi-bin
 )
 test_packages=(catch2 hdf5-tools netcdf-bin python3-venv)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <future>
 #include <utility>
 
 namespace chunkstate {
@@ -78,12 +79,15 @@ void make_directories(const std::filesystem::path& directory) {
   }
 }
 
-void write_durably(const std::filesystem::path& path, std::string_view bytes) {
+void write_durably(const std::filesystem::path& path, std::string_view bytes,
+                   const std::function<void()>& meanwhile) {
   FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
   if (const int error = write_all(file.get(), bytes); error != 0) {
     throw FileError(error, path, "write");
   }
-  if (::fsync(file.get()) != 0) throw FileError(errno, path, "fsync");
+  auto synced = std::async([&] { return ::fsync(file.get()) == 0 ? 0 : errno; });
+  if (meanwhile) meanwhile();
+  if (const int error = synced.get(); error != 0) throw FileError(error, path, "fsync");
   if (const int error = file.close(); error != 0) throw FileError(error, path, "close");
 }
 

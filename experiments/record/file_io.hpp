@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -49,8 +50,10 @@ int sync_data(int fd);
 /// Makes the creation or renaming of entries of `directory` durable. Throws FileError.
 void sync_directory(const std::filesystem::path& directory);
 
-/// A new file of these bytes, on disk when this returns. Throws FileError.
-void write_durably(const std::filesystem::path& path, std::string_view bytes);
+/// A new file of these bytes, on disk when this returns. `meanwhile` is called when they are
+/// written and while they go to disk. Throws FileError, and what `meanwhile` throws.
+void write_durably(const std::filesystem::path& path, std::string_view bytes,
+                   const std::function<void()>& meanwhile = {});
 /// rename(2), durably: `to` is the old file or the new one, whatever happens. Throws FileError.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 

@@ -157,7 +157,8 @@ void Run::open_directory() {
     }
     if (const auto manifest = std::filesystem::path(directory_) / manifest_name;
         journals.files.empty() || !std::filesystem::exists(manifest)) {
-      write_results(manifest, gather_results(setup_, *engines_, {}, run_provenance_));
+      JournalContents none;
+      write_results(manifest, gather_results(setup_, *engines_, none, run_provenance_));
     }
     if (!lock_->taken_over_from().empty() && !options_.quiet) {
       fmt::print(stderr, "{}: taking over from {}\n", directory_, lock_->taken_over_from());
@@ -275,7 +276,7 @@ int Run::finish(int code) {
   if (code == exit_error) return code;
   agree(world_, [&] {
     if (!first()) return;
-    const JournalContents journals = read_journals(directory_);
+    JournalContents journals = read_journals(directory_);
     std::vector<WorkItem> mine;
     for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
       if (is_mine(i)) mine.push_back(setup_.plan[i]);
