@@ -71,6 +71,9 @@ std::unique_ptr<Communicator> make_local_communicator();
 /// salloc or sbatch shell alone is none: its Slurm variables are not looked at.
 bool launched_by_mpi();
 
+/// How many processes the launcher says it started together with this one; 0 if it does not say.
+int launched_processes();
+
 /// Longer transfers are cut into messages of this size: MPI 3 counts in int.
 inline constexpr std::size_t largest_mpi_message = std::size_t{1} << 30;
 

@@ -93,6 +93,18 @@ bool launched_by_mpi() {
   return false;
 }
 
+int launched_processes() {
+  const char* const pmix_rank = std::getenv("PMIX_RANK");
+  // PMIx tells its rank only; the step's size is Slurm's to say.
+  const bool slurm_step = pmix_rank != nullptr && *pmix_rank != '\0';
+  for (const char* variable :
+       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", slurm_step ? "SLURM_STEP_NUM_TASKS" : ""}) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0') return std::atoi(value);
+  }
+  return 0;
+}
+
 std::unique_ptr<Communicator> make_world(std::size_t message_bytes) {
   return launched_by_mpi() ? make_mpi_communicator(message_bytes) : make_local_communicator();
 }

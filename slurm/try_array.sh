@@ -12,13 +12,14 @@ cmake --build build/quickstart --target chunkstate
 chunkstate=build/quickstart/chunkstate
 out=results/try_array
 
+rm -rf $out
 bash slurm/one_machine_slurm.sh up build/one_machine_slurm
 trap 'bash slurm/one_machine_slurm.sh down build/one_machine_slurm' EXIT
 . build/one_machine_slurm/environment.sh
 $chunkstate submit experiments/configs/quickstart.yaml --out $out --site slurm/one_machine_site.yaml \
   -s slurm.array=4 "$@"
 while [ -n "$(squeue -h)" ]; do
-  squeue -r -o '%.8i %.16j %.10T %.6M %N %R'
+  squeue -r -o '%.8i %.18j %.10T %.6M %R'
   sleep 2
 done
 $chunkstate status $out

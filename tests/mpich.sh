@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The parallel tests and one experiment with MPICH in place of Open MPI. Only parallel/ sees mpi.h: with ccache
+# The parallel tests, one experiment and one Slurm array per launcher with MPICH in place of Open MPI. Only parallel/ sees mpi.h: with ccache
 # and a build of the preset `cpu` before it, little more than the links is done here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bash cmake/install_packages.sh mpich
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
-cmake --preset mpich -DCMAKE_CXX_COMPILER_LAUNCHER=ccache >/dev/null
+cmake --preset mpich -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCHUNKSTATE_PYTHON="$PWD/build/venv/bin/python" >/dev/null
 cmake --build --preset mpich --target chunkstate parallel_mpi_test
-ctest --preset mpich -L mpi
+ctest --preset mpich -R '^(parallel_mpi.*|slurm_array_test)$'
 
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT

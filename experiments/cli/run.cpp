@@ -16,9 +16,21 @@ int ended(const RunOptions& options, const Communicator& world, int code) {
   return code;
 }
 
+// Of MPI jobs started by another library's launcher every rank would be a job of its own.
+void check_launcher(const Communicator& world) {
+  const int launched = launched_processes();
+  if (world.size() > 1 || launched < 2) return;
+  throw AgreedError(
+      {exit_usage,
+       fmt::format("the launcher started {} processes, and {} took each for a job of its own: use "
+                   "its mpirun, or another srun --mpi= (srun --mpi=list)",
+                   launched, mpi_library_version())});
+}
+
 int run_verb(const RunOptions& options) {
   const auto world = make_world();
   try {
+    check_launcher(*world);
     return ended(options, *world, run_experiment(*world, options));
   } catch (const AgreedError& error) {  // every rank is here, one speaks
     if (world->rank() == 0) fmt::print(stderr, "chunkstate: {}\n", error.what());

@@ -48,11 +48,14 @@ std::uint32_t crc32c(std::string_view bytes) {
   return ~crc;
 }
 
+bool is_canonical(std::string_view text) {
+  return valid_utf8_prefix(text) == text.size() && text.find('\0') == std::string_view::npos;
+}
+
 std::string canonical_text(std::string_view text) {
-  const std::string valid = replace_invalid_utf8(text);
-  if (valid.find('\0') == std::string::npos) return valid;
+  if (is_canonical(text)) return std::string(text);
   std::string result;
-  for (const char byte : valid) {
+  for (const char byte : replace_invalid_utf8(text)) {
     if (byte == '\0') {
       result += "\xEF\xBF\xBD";
     } else {

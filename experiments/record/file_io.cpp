@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <future>
 #include <utility>
 
 namespace chunkstate {
@@ -92,14 +93,16 @@ void make_directories(const std::filesystem::path& directory) {
   }
 }
 
-void write_durably(const std::filesystem::path& path, std::string_view bytes) {
+void write_durably(const std::filesystem::path& path, std::string_view bytes,
+                   const std::function<void()>& meanwhile) {
   FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
   if (const int error = write_all(file.get(), bytes); error != 0) {
     throw FileError(error, path, "write");
   }
-  if (const int error = error_of([&] { return ::fsync(file.get()); }); error != 0) {
-    throw FileError(error, path, "fsync");
-  }
+  auto synced = std::async(std::launch::async,
+                           [&] { return error_of([&] { return ::fsync(file.get()); }); });
+  if (meanwhile) meanwhile();
+  if (const int error = synced.get(); error != 0) throw FileError(error, path, "fsync");
   if (const int error = file.close(); error != 0) throw FileError(error, path, "close");
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -53,8 +54,10 @@ int cut_file(int fd, std::int64_t bytes);
 /// Makes the creation or renaming of entries of `directory` durable. Throws FileError.
 void sync_directory(const std::filesystem::path& directory);
 
-/// A new file of these bytes, on disk when this returns. Throws FileError.
-void write_durably(const std::filesystem::path& path, std::string_view bytes);
+/// A new file of these bytes, on disk when this returns. `meanwhile` is called when they are
+/// written and while they go to disk. Throws FileError, and what `meanwhile` throws.
+void write_durably(const std::filesystem::path& path, std::string_view bytes,
+                   const std::function<void()>& meanwhile = {});
 /// rename(2), durably: `to` is the old file or the new one, whatever happens. Throws FileError.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,11 +23,12 @@ nlohmann::json json_of(const RunStart& start);
 struct JournalEvent {
   enum class Kind : std::uint8_t { run_start, claim, outcome, cancelled, run_end, unknown };
   Kind kind = Kind::unknown;
-  double seconds = 0;    // since the process' start
-  std::string item;      // claim, cancelled
-  std::string reason;    // run_end
-  RunStart start;        // run_start
-  RequestRecord record;  // outcome
+  double seconds = 0;  // since the process' start
+  std::string item;    // claim, cancelled
+  std::string reason;  // run_end
+  // Of their own kind only: a RunStart has 20 texts to make and destroy.
+  std::optional<RunStart> start;
+  std::optional<RequestRecord> record;  // outcome
 };
 
 /// Reads journal lines; keeps its memory from line to line.

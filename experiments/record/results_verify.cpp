@@ -2,7 +2,8 @@
 
 #include <nlohmann/json.hpp>
 #include <set>
-#include <tuple>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "core/errors.hpp"
@@ -76,15 +77,15 @@ class Verifier {
         __builtin_mul_overflow(report_.items_expected, repeats, &report_.items_expected)) {
       throw h5::Error("/requests@repeats: " + std::to_string(repeats));
     }
-    std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t>> seen;
-    std::set<std::string> ids;
+    std::unordered_set<std::int64_t> seen;
+    std::unordered_set<std::string_view> ids;
     for (const RequestRecord& r : stored_.requests) {
       const std::string place = "point " + std::to_string(r.point) + ", prompt " +
                                 std::to_string(r.prompt) + ", repeat " + std::to_string(r.repeat);
       if (r.point < 0 || r.point >= points || r.prompt < 0 || r.prompt >= prompts || r.repeat < 0 ||
           r.repeat >= repeats) {
         problem("/requests: " + place + " is no item of the experiment");
-      } else if (!seen.emplace(r.point, r.prompt, r.repeat).second) {
+      } else if (!seen.insert((r.point * prompts + r.prompt) * repeats + r.repeat).second) {
         problem("/requests: " + place + " is there twice");
       } else if (!ids.insert(r.item_id).second) {
         problem("/requests: item_id " + r.item_id + " is there twice");

@@ -209,6 +209,53 @@ class Runs(Scratch):
         self.run_ok(["run", file, "--out", cut])
         self.assertEqual(harness.digest_of(cut / "results.h5"), expected)
 
+    def test_shards_of_any_width_share_the_work_and_the_last_run_writes_the_file(self):
+        file, whole, out = harness.experiment(
+            self.folder / "exp.yaml", prompts={"file": str(harness.PROMPTS), "limit": 12},
+            parallel={"threads": 1}), self.folder / "whole", self.folder / "out"
+        self.run_ok(["run", file, "--out", whole])
+        for shard, ranks in (("0/3", 0), ("2/3", 2), ("1/2", 2), ("1/2", 0), ("0/50", 0)):
+            text = self.run_ok(["run", file, "--out", out, "--shard", shard], ranks)
+            self.assertRegex(text, rf"shard {shard}: (\d+) of \1 items done, 0 failed")
+            self.assertFalse((out / "results.h5").exists())
+        at_once = [subprocess.Popen(harness.command(["run", file, "--out", out, "--shard", f"{i}/4"], 2),
+                                    env=harness.ENVIRONMENT, cwd=harness.ROOT, stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.PIPE) for i in range(4)]
+        for job in at_once:
+            _, error = job.communicate(timeout=120)
+            self.assertEqual(job.returncode, 0, error)
+        claims = sum(path.read_text().count('"kind":"claim"') for path in out.glob("journal/*.jsonl"))
+        self.assertEqual(claims, 12)  # nothing twice
+        self.run_ok(["run", file, "--out", out])
+        self.assertEqual(harness.digest_of(out / "results.h5"), harness.digest_of(whole / "results.h5"))
+
+    def test_a_shard_and_a_whole_run_keep_each_other_out(self):
+        file = harness.experiment(self.folder / "exp.yaml", generation={"max_new_tokens": 300},
+                                  prompts={"file": str(harness.PROMPTS), "limit": 6}, parallel={"threads": 1})
+        out = self.folder / "out"
+        job = subprocess.Popen(harness.command(["run", file, "--out", out, "--shard", "0/2"]),
+                               env=harness.ENVIRONMENT, cwd=harness.ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+        while not list(out.glob("journal/*.jsonl")):
+            time.sleep(0.01)
+        for arguments in (["--shard", "0/2"], []):
+            done = harness.run(["run", file, "--out", out] + arguments)
+            self.assertEqual(done.returncode, 75, done.stderr)
+            self.assertIn(f"in use by pid {job.pid} on ", done.stderr)
+        job.kill()
+        self.assertEqual(job.wait(), -signal.SIGKILL, "the shard ended before anybody met it")
+        self.run_ok(["run", file, "--out", out, "--shard", "0/2"])
+
+    def test_ranks_that_do_not_find_each_other_are_refused(self):
+        environment = dict(harness.ENVIRONMENT, PMI_RANK="0", PMI_SIZE="2")
+        ending = self.folder / "ending"
+        done = subprocess.run(harness.command(["run", self.sweep(), "--out", self.folder / "out", "--ending", ending]),
+                              env=environment, cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 64, done.stderr)
+        self.assertIn("the launcher started 2 processes", done.stderr)
+        self.assertEqual(ending.read_text(), "64\n")
+        self.assertFalse((self.folder / "out").exists())
+
     def test_a_directory_of_another_experiment_is_refused_with_its_differences(self):
         out = self.folder / "out"
         self.run_ok(["run", self.sweep(), "--out", out])

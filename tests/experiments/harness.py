@@ -15,7 +15,8 @@ PROMPTS = ROOT / "experiments/prompts/performance_by_chunks.json"
 
 # Open MPI's wishes as variables: other launchers know other options.
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none")
+                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
+                   OMPI_MCA_mpi_yield_when_idle="1")
 
 
 def command(arguments, ranks=0):

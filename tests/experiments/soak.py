@@ -6,9 +6,9 @@ Samples /proc of each rank, fits a line to its memory after warm-up (the first t
 code 1 if memory grows, a file or a thread is left over, or the results are not complete. The CI form is
 `--items 2000`; there the fit says nothing and the growth itself is limited."""
 import argparse
-import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -47,12 +47,12 @@ def sample(pid):
         return None
 
 
-def run(items, ranks, folder):
+def run(items, ranks, tokens, folder):
     """Samples per rank as rows of (seconds, RSS, private, files, threads), and facts of the run."""
     out = folder / "out"
     file = harness.experiment(
         folder / "exp.yaml", model={"path": str(harness.ROOT / "tests/golden/bamba-a"), "dtype": "fp32"},
-        prompts={"synthetic": {"tokens": 4, "count": items // 8}}, generation={"max_new_tokens": 4},
+        prompts={"synthetic": {"tokens": 4, "count": items // 8}}, generation={"max_new_tokens": tokens},
         sweep={"matrix": {"ssm.variant": ["default_optimized", "independent"]}}, measure={"warmup": 0, "repeats": 4})
     job = subprocess.Popen(harness.command(["run", file, "-s", "parallel.threads=1", "--out", out, "--quiet"], ranks),
                            env=harness.ENVIRONMENT, cwd=harness.ROOT, stderr=subprocess.PIPE)
@@ -75,7 +75,13 @@ def run(items, ranks, folder):
     # Reading the journals and writing the file is no part of the steady state.
     rows = {pid: numpy.array([s for s in rows if s[0] < worked - 0.1]) for pid, rows in samples.items()}
     largest = max(s[1] for s in samples[pids[0]])
-    return rows, {"seconds": worked - begin, "finalise": end - worked, "megabytes": megabytes, "largest": largest,
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin_merge = time.time()
+    merged = harness.run(["merge", out, "-o", folder / "merged.h5"])
+    assert merged.returncode == 0, merged.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return rows, {"seconds": worked - begin, "merge": time.time() - begin_merge, "merge_busy": busy, "finalise": end - worked, "megabytes": megabytes, "largest": largest,
                   "digest": harness.digest_of(out / "results.h5"), "ranks": len(pids)}
 
 
@@ -111,15 +117,18 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=4, help="per item")
     parser.add_argument("--samples", help="CSV of all samples")
     flags = parser.parse_args()
     problems = []
     with tempfile.TemporaryDirectory(prefix="chunkstate-") as folder:
-        rows, facts = run(flags.items, flags.ranks, pathlib.Path(folder))
+        rows, facts = run(flags.items, flags.ranks, flags.tokens, pathlib.Path(folder))
     print(f"{flags.items} items on {facts['ranks']} ranks in {facts['seconds']:.1f} s, digest {facts['digest']}")
     judge(rows, problems)
     print(f"finalisation: {facts['megabytes']:.1f} MB of journals in {facts['finalise']:.2f} s to the end of mpirun, "
           f"{facts['megabytes'] / facts['finalise']:.0f} MB/s; rank 0 then has {facts['largest']:.0f} MB")
+    print(f"merge of the directory: {facts['merge']:.2f} s, of which at work {facts['merge_busy']:.2f} s: "
+          f"{facts['megabytes'] / facts['merge_busy']:.0f} MB per second of processor time")
     if flags.samples:
         table = numpy.concatenate([numpy.insert(table, 0, pid, axis=1) for pid, table in rows.items()])
         numpy.savetxt(flags.samples, table, delimiter=",", header="pid,time,resident,private,files,threads")

@@ -19,7 +19,9 @@ import harness
 
 SLURM = harness.ROOT / "slurm/one_machine_slurm.sh"
 TASKS = 4
-RACKS = ("launchers", "node", "usr1", "scancel", "orphan")
+# With MPICH only the launchers: its own mpirun, and srun with PMI-2.
+MPICH = "mpich" in harness.MPIEXEC
+RACKS = ("launchers",) if MPICH else ("launchers", "node", "usr1", "scancel", "orphan")
 LONGEST = 240  # seconds, for any one wait
 
 
@@ -60,6 +62,12 @@ class Cluster:
         text = subprocess.run(["bash", "-c", f". {folder}/environment.sh && env -0"], check=True,
                               capture_output=True, text=True).stdout
         self.environment = dict(line.split("=", 1) for line in text.split("\0") if line)
+        if MPICH:
+            tools = folder / "tools"
+            tools.mkdir()
+            (tools / "mpirun").write_text(f'#!/bin/bash\nexec {harness.MPIEXEC} "$@"\n')
+            (tools / "mpirun").chmod(0o755)
+            self.environment["PATH"] = f"{tools}:{self.environment['PATH']}"
 
     def down(self):
         subprocess.run(["bash", SLURM, "down", self.folder], check=True, timeout=60, stdout=subprocess.DEVNULL)
@@ -105,7 +113,8 @@ class Array:
         text = cluster.command(
             harness.BINARY, "submit", cluster.folder / "exp.yaml", "--out", self.out,
             "-s", f"slurm.array={tasks}", "-s", f"slurm.launcher={launcher}",
-            "-s", f"slurm.tasks_per_node={1 if launcher == 'none' else 2}",
+            "-s", f"slurm.tasks_per_node={1 if launcher == 'none' else 2}", "-s",
+            f"slurm.mpi={'pmi2' if MPICH else 'pmix'}",
             "-s", f"slurm.constraint=rack{1 + RACKS.index(name)}")
         self.job = re.search(r"array job (\d+)", text)[1]
         self.merge_job = re.search(r"merge job (\d+)", text)[1]
@@ -174,6 +183,7 @@ class Slurm(unittest.TestCase):
             finally:
                 seconds[name] = time.monotonic() - begin
 
+        print(flush=True)
         with concurrent.futures.ThreadPoolExecutor(len(RACKS)) as pool:
             scenarios = {name: pool.submit(timed, name) for name in RACKS}
         for name, scenario in scenarios.items():
