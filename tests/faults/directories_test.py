@@ -189,7 +189,7 @@ class Directories(unittest.TestCase):
         self.fails(75, os.strerror(errno.EDQUOT), at=12, times=0, kind="EDQUOT")
         done = self.case.run(at=20, times=0, kind="EDQUOT")
         self.assertEqual(done.returncode, 75, done.stderr)
-        self.assertIn("1 of 8 items done", done.stderr)
+        self.assertIn(" of 8 items done, 0 failed", done.stderr)
         self.run_again()
 
     def test_123_a_stale_network_handle_is_an_error_and_nothing_is_lost(self):

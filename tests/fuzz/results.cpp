@@ -7,9 +7,7 @@
 // HDF5's. Coverage counters are shared with the child, else libFuzzer would see nothing.
 #include <pthread.h>
 #include <sanitizer/asan_interface.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <iterator>
@@ -19,6 +17,7 @@
 #include "core/errors.hpp"
 #include "experiments/record/merge.hpp"
 #include "tests/fuzz/target.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace chunkstate;
 
@@ -35,15 +34,19 @@ constexpr long most_kilobytes = 512 * 1024;
 constexpr std::size_t report_bytes = 16384;
 char* report_of_child = nullptr;  // shared: the sanitizer's words, empty if it has none
 
-void keep_report(const char* text) { std::strncpy(report_of_child, text, report_bytes - 1); }
-void keep_death() {
+[[maybe_unused]] void keep_report(const char* text) {
+  std::strncpy(report_of_child, text, report_bytes - 1);
+}
+[[maybe_unused]] void keep_death() {
   if (*report_of_child == '\0') keep_report("undefined behaviour (run the input in gdb)");
 }
 
 /// libFuzzer would take the child's end for its own.
 void in_child() {
+#if __has_feature(address_sanitizer)
   __asan_set_error_report_callback(keep_report);
   __sanitizer_set_death_callback(keep_death);
+#endif
 }
 
 /// Whether each stack of the report (access, allocation, release) is HDF5's: one of its three
@@ -108,10 +111,8 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const int file = ::memfd_create("results", 0);
-  static const std::string path = "/proc/self/fd/" + std::to_string(file);
-  expect(::ftruncate(file, 0) == 0 && ::pwrite(file, data, size, 0) == static_cast<ssize_t>(size),
-         "the input is a file");
+  static const TemporaryFolder folder;
+  const std::string path = folder.write("results.h5", std::string(text_of(data, size)));
   try {
     const VerifyReport report = verify_results(path);
     if (report.sound())

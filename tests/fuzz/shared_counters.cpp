@@ -9,9 +9,12 @@
 #include "tests/fuzz/target.hpp"
 
 extern "C" {
-// The coverage counters of this program; the linker names the ends of their section.
+// The coverage counters of this program, libFuzzer's and (built for coverage) llvm-cov's; the
+// linker names the ends of their sections.
 __attribute__((weak, visibility("hidden"))) extern char __start___sancov_cntrs[];
 __attribute__((weak, visibility("hidden"))) extern char __stop___sancov_cntrs[];
+__attribute__((weak, visibility("hidden"))) extern char __start___llvm_prf_cnts[];
+__attribute__((weak, visibility("hidden"))) extern char __stop___llvm_prf_cnts[];
 }
 
 namespace chunkstate {
@@ -23,18 +26,25 @@ void* shared_memory(std::size_t bytes, void* address) {
   return memory;
 }
 
-void share_coverage_counters() {
+namespace {
+
+/// Whole pages. The first is left out, because other variables stand before the section; behind
+/// both sections stand tables that nobody writes.
+void share(char* section, char* section_end) {
   constexpr std::uintptr_t page = 4096;
-  // Whole pages. The first is left out, because variables stand before the section; behind it
-  // stands the table of its addresses, which nobody writes.
-  const auto begin =
-      (reinterpret_cast<std::uintptr_t>(__start___sancov_cntrs) + page - 1) & ~(page - 1);
-  const auto end =
-      (reinterpret_cast<std::uintptr_t>(__stop___sancov_cntrs) + page - 1) & ~(page - 1);
-  if (end <= begin) return;  // built to measure coverage: there are no counters
+  const auto begin = (reinterpret_cast<std::uintptr_t>(section) + page - 1) & ~(page - 1);
+  const auto end = (reinterpret_cast<std::uintptr_t>(section_end) + page - 1) & ~(page - 1);
+  if (section == nullptr || end <= begin) return;
   auto* memory = reinterpret_cast<char*>(begin);
   const std::string counts(memory, end - begin);
   std::memcpy(shared_memory(end - begin, memory), counts.data(), counts.size());
+}
+
+}  // namespace
+
+void share_coverage_counters() {
+  share(__start___sancov_cntrs, __stop___sancov_cntrs);
+  share(__start___llvm_prf_cnts, __stop___llvm_prf_cnts);
 }
 
 }  // namespace chunkstate
