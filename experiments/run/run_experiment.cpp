@@ -152,6 +152,7 @@ int Run::probe() {
 }
 
 void Run::open_directory() {
+  const BusyRank opening(world_);
   RunStart start = identity_of(setup_);
   start.run_id = run_provenance_.run_id;
   start.provenance = provenance_;
@@ -287,6 +288,7 @@ int Run::work_in_group(const std::vector<std::int64_t>& items, SharedCounter& co
       progress.update(turn + 1, failures_);
     }
     if (journal_) {
+      const BusyRank writing(world_);
       journal_->end(turn == turn_done ? "done" : turn == turn_stopped ? "signal" : "max_failures");
     }
     return turn == turn_done      ? exit_ok
@@ -310,10 +312,14 @@ void Run::run_in_group(const WorkItem& item, bool suspect, RequestRunner& runner
   }
   groups_->group().barrier();
   warm_up(item, runner);
-  if (speaks) journal_->claim(item.id);
+  if (speaks) {
+    const BusyRank writing(world_);  // a file system may take its time
+    journal_->claim(item.id);
+  }
   const RequestRecord record = runner.run(item);
   if (runner.failed_alone()) throw std::runtime_error("item " + item.id + ": " + record.error);
   if (!speaks) return;
+  const BusyRank writing(world_);
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }

@@ -4,6 +4,7 @@
 // the same over MPI.
 #include "core/sequence_split.hpp"
 
+#include <cstdio>
 #include <random>
 
 #include "core/model.hpp"
@@ -105,6 +106,92 @@ TEST_CASE("split_ranges covers all tokens, gives the last rank some and balances
   const auto ranges =
       split_ranges(config, ssd_settings("default_optimized", 256, 1, config), 131072, 4);
   CHECK(ranges[0].size() > ranges[3].size());  // late tokens attend to more
+}
+
+namespace {
+
+// What the README of parallel/ says, in bytes: per mamba layer the window and the state to the next
+// rank, per attention layer keys and values to every later rank.
+struct Sent {
+  std::int64_t messages = 0;
+  std::int64_t bytes = 0;
+};
+
+Sent expected_of_rank(const ModelConfig& c, const SsdSettings& ssd, DType dtype,
+                      const std::vector<Range>& ranges, std::size_t rank) {
+  const auto element = static_cast<std::int64_t>(bytes_of(dtype));
+  std::int64_t later = 0;
+  for (std::size_t r = rank + 1; r < ranges.size(); ++r) later += ranges[r].size() > 0 ? 1 : 0;
+  Sent sent;
+  if (later == 0 || ranges[rank].size() == 0) return sent;
+  const SsdSemantics semantics = ssd.variant->semantics;
+  const bool state =
+      semantics == SsdSemantics::exact || semantics == SsdSemantics::lookback ||
+      (semantics == SsdSemantics::independent && ranges[rank].end % ssd.chunk_size != 0);
+  for (const LayerKind kind : c.layers) {
+    if (kind == LayerKind::mamba) {
+      sent.messages += state ? 2 : 1;
+      sent.bytes += (c.conv_taps - 1) * c.conv_channels() * element;
+      if (state) {
+        sent.bytes += state_slots(*ssd.variant, ssd.lookback) * c.mamba_heads * c.mamba_head_dim *
+                      c.state_dim * 4;
+      }
+    } else {
+      sent.messages += 2 * later;
+      sent.bytes += 2 * later * ranges[rank].size() * c.kv_heads * c.attention_head_dim * element;
+    }
+  }
+  return sent;
+}
+
+}  // namespace
+
+TEST_CASE("every rank sends the messages and bytes that are written down, up to 1,024 ranks") {
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    SplitCase c = draw_split_case(seed);
+    const DType dtype = seed % 2 == 0 ? DType::bf16 : DType::fp32;
+    Model model = make_split_model(c, dtype);
+    const int ranks = seed < 20 ? 2 + static_cast<int>(seed) : 1024;
+    const auto ranges = random_ranges(c, seed, ranks);
+    MailboxGroup group(ranks, false);
+    for (int rank = 0; rank < ranks; ++rank) {
+      SequenceState state = state_for(model, c);
+      SequenceSplit split(group.rank(rank), ranges);
+      model.forward_split(c.tokens, state, 0, split, LogitsRows::none);
+      const Sent expected =
+          expected_of_rank(c.config, c.ssd, dtype, ranges, static_cast<std::size_t>(rank));
+      CAPTURE(seed, ranks, rank, c.ssd.variant->name, c.tokens.size());
+      CHECK(group.sent_by(rank).messages == expected.messages);
+      CHECK(group.sent_by(rank).bytes == expected.bytes);
+    }
+    CHECK(group.pending() == 0);
+  }
+}
+
+// core_model_test "[table]": the table in parallel/README.md.
+TEST_CASE("bytes of a split of Bamba-9B", "[.][table]") {
+  const ModelConfig config = synthetic_model_config("bamba-9b");
+  std::printf(
+      "ranks  tokens/rank  variant            state+window/rank  keys+values of rank 0  sum\n");
+  for (const int ranks : {2, 4, 8, 16, 64, 256, 1024}) {
+    for (const char* variant : {"default_optimized", "independent"}) {
+      const SsdSettings ssd = ssd_settings(variant, 256, 1, config);
+      const std::int64_t tokens = std::int64_t{1} << 20;
+      const auto ranges = split_ranges(config, ssd, tokens, ranks);
+      ModelConfig mamba = config;
+      std::erase(mamba.layers, LayerKind::attention);
+      const Sent chain = expected_of_rank(mamba, ssd, DType::bf16, ranges, 0);
+      const Sent first = expected_of_rank(config, ssd, DType::bf16, ranges, 0);
+      double total = 0;
+      for (std::size_t r = 0; r < ranges.size(); ++r) {
+        total += static_cast<double>(expected_of_rank(config, ssd, DType::bf16, ranges, r).bytes);
+      }
+      std::printf("%5d  %11lld  %-17s  %13.2f MB  %17.1f MB  %.1f GB, messages of rank 0: %lld\n",
+                  ranks, static_cast<long long>(tokens / ranks), variant,
+                  1e-6 * double(chain.bytes), 1e-6 * double(first.bytes - chain.bytes),
+                  1e-9 * total, static_cast<long long>(first.messages));
+    }
+  }
 }
 
 TEST_CASE("ranges that do not fit their group are refused") {

@@ -62,10 +62,10 @@ class RankMissing(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         self.file = harness.experiment(
-            self.folder / "exp.yaml", prompts={"file": str(harness.PROMPTS), "limit": 12},
+            self.folder / "exp.yaml", prompts={"file": str(harness.PROMPTS), "limit": 9},
             generation={"max_new_tokens": 12}, parallel={"mode": "sequence", "threads": 1,
                                                          "deadline": f"{DEADLINE}s"},
-            sweep={"matrix": {"ssm.variant": ["default_optimized", "independent", "lookback"]}},
+            sweep={"matrix": {"ssm.variant": ["default_optimized", "lookback"]}},
             output={"durability": "item"})
 
     def job(self, out, ranks, group):
@@ -101,7 +101,7 @@ class RankMissing(unittest.TestCase):
     def disturbed_run(self, out, rng, case):
         ranks, group = rng.choice([(2, 2), (3, 3), (4, 4), (4, 2)])
         fault = signal.SIGKILL if case % 2 == 0 else signal.SIGSTOP
-        delay, victim = rng.uniform(0, 2.5), rng.randrange(ranks)
+        delay, victim = rng.uniform(0, 2), rng.randrange(ranks)
         started = set(out.glob("journal/*.jsonl"))
         with open(self.folder / "stderr", "w+") as errors:
             job = subprocess.Popen(self.job(out, ranks, group), stdout=subprocess.DEVNULL, stderr=errors,
@@ -112,7 +112,8 @@ class RankMissing(unittest.TestCase):
             pids = ranks_of(out)
             if job.poll() is not None or victim not in pids:
                 job.wait(timeout=60)
-                self.assertEqual(job.returncode, 0)
+                errors.seek(0)
+                self.assertEqual(job.returncode, 0, f"case {case}: ended before the signal\n{errors.read()}")
                 return None
             os.kill(pids[victim], fault)
             begin = time.monotonic()
