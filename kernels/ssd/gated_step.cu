@@ -12,39 +12,40 @@ constexpr int threads = warps * warp_size;
 constexpr int vector = 4;
 constexpr int rows_ahead = 8;  // rows of the state that a warp has in registers
 
-/// What a block needs of its sequence and head.
+/// What a block needs of its sequence and head. Made of what no kernel of this step writes, but dt.
 struct Head {
   std::int64_t sequence, head, group;
-  float decay, delta, D;
+  float A, D, dt_bias;
   std::int64_t current;  // slot that this token's chunk writes
   bool new_chunk;
+  float delta = 0.0F, decay = 0.0F;
+
+  __device__ Head(const SsdStepArgs& args, bool forgets) {
+    const auto [batch, slots, heads, head_dim, state_dim] = args.state.extent;
+    head = blockIdx.x % heads;
+    sequence = blockIdx.x / heads;
+    group = head / (heads / args.B.extent[1]);
+    A = args.A(head);
+    D = args.D(head);
+    dt_bias = args.dt_bias(head);
+    const std::int64_t position = forgets ? args.positions(sequence) : 1;
+    current = forgets ? position / args.chunk_size % slots : 0;
+    new_chunk = forgets && position % args.chunk_size == 0;
+  }
+  __device__ void read_dt(const SsdStepArgs& args) {
+    delta = step_size(load_element(args.dt.at(sequence, head), args.dt.dtype), dt_bias, args.dt_min,
+                      args.dt_max);
+    decay = expf(delta * A);
+  }
 };
 
-__device__ Head head_of(const SsdStepArgs& args, bool forgets) {
-  const auto [batch, slots, heads, head_dim, state_dim] = args.state.extent;
-  Head h;
-  h.head = blockIdx.x % heads;
-  h.sequence = blockIdx.x / heads;
-  h.group = h.head / (heads / args.B.extent[1]);
-  const std::int64_t position = args.positions(h.sequence);
-  h.current = forgets ? position / args.chunk_size % slots : 0;
-  h.new_chunk = forgets && position % args.chunk_size == 0;
-  h.delta = step_size(load_element(args.dt.at(h.sequence, h.head), args.dt.dtype),
-                      args.dt_bias(h.head), args.dt_min, args.dt_max);
-  h.decay = expf(h.delta * args.A(h.head));
-  h.D = args.D(h.head);
-  return h;
-}
-
-/// The gate of row p, and the square of what is stored. `sum`: C times the state, in every lane.
+/// Gates row p and returns the square of what is stored. `sum`: C times the state.
 __device__ float gate_row(const SsdGatedStepArgs& args, const Head& h, std::int64_t p, float x,
-                          float sum) {
+                          float z, float sum) {
   const AnyView<3>& y = args.step.y;
-  const float z = load_element(args.z.at(h.sequence, h.head, p), args.z.dtype);
-  std::byte* const address = y.at(h.sequence, h.head, p);
-  store_element(address, y.dtype, (sum + h.D * x) * silu(z));
-  const float stored = load_element(address, y.dtype);
-  return stored * stored;
+  const float value = rounded(y.dtype, (sum + h.D * x) * silu(z));
+  store_element(y.at(h.sequence, h.head, p), y.dtype, value);
+  return value * value;
 }
 
 // One block per sequence and head, a warp per `rows_ahead` rows. `ahead`: the state is one slot of
@@ -73,39 +74,43 @@ __global__ void __launch_bounds__(threads)
                     step.state.dtype, state[r]);
     });
   }
+  Head h(step, forgets);
   wait_for_previous_kernel();
 
-  const Head h = head_of(step, forgets);
   float squares = 0.0F;
   if constexpr (ahead) {
-    float b[vector] = {}, c[vector] = {}, x[rows_ahead] = {};
+    float b[vector] = {}, c[vector] = {}, own_x = 0.0F, own_z = 0.0F;
     if (n < state_dim) {
       load_elements(step.B.at(h.sequence, h.group, n), step.B.dtype, b);
       load_elements(step.C.at(h.sequence, h.group, n), step.C.dtype, c);
     }
-    visit_rows([&](int r, std::int64_t p) {
-      x[r] = load_element(step.x.at(h.sequence, h.head, p), step.x.dtype);
-    });
+    const std::int64_t own = std::int64_t{warp} * rows_ahead + lane;  // lane r: of row r
+    const bool has_own = lane < rows_ahead && own < head_dim;
+    if (has_own) {
+      own_x = load_element(step.x.at(h.sequence, h.head, own), step.x.dtype);
+      own_z = load_element(args.z.at(h.sequence, h.head, own), args.z.dtype);
+    }
+    h.read_dt(step);
     const float decay = h.new_chunk ? 0.0F : h.decay;
-    float y[rows_ahead] = {};
-    visit_rows([&](int r, std::int64_t p) {
-#pragma unroll
-      for (int k = 0; k < vector; ++k) {
-        state[r][k] = state[r][k] * decay + h.delta * x[r] * b[k];
-        y[r] += state[r][k] * c[k];
-      }
-      store_elements(step.state.at(h.sequence, 0, h.head, p, n), step.state.dtype, state[r]);
-    });
+    float own_y = 0.0F;
 #pragma unroll
     for (int r = 0; r < rows_ahead; ++r) {
-      y[r] = warp_sum(y[r]);
-      const std::int64_t p = std::int64_t{warp} * rows_ahead + r;
-      if (lane == r && p < head_dim) {
-        const float row_x = load_element(step.x.at(h.sequence, h.head, p), step.x.dtype);
-        squares = gate_row(args, h, p, row_x, y[r]);
+      const float u = h.delta * __shfl_sync(full_warp, own_x, r);
+      float y = 0.0F;
+#pragma unroll
+      for (int k = 0; k < vector; ++k) {
+        state[r][k] = state[r][k] * decay + u * b[k];
+        y += state[r][k] * c[k];
       }
+      y = warp_sum(y);
+      if (lane == r) own_y = y;
     }
+    visit_rows([&](int r, std::int64_t p) {
+      store_elements(step.state.at(h.sequence, 0, h.head, p, n), step.state.dtype, state[r]);
+    });
+    if (has_own) squares = gate_row(args, h, own, own_x, own_z, own_y);
   } else {
+    h.read_dt(step);
     for (std::int64_t p = warp; p < head_dim; p += warps) {
       const float x = load_element(step.x.at(h.sequence, h.head, p), step.x.dtype);
       float y = 0.0F;
@@ -123,7 +128,10 @@ __global__ void __launch_bounds__(threads)
         }
       }
       y = warp_sum(y);
-      if (lane == 0) squares += gate_row(args, h, p, x, y);
+      if (lane == 0) {
+        const float z = load_element(args.z.at(h.sequence, h.head, p), args.z.dtype);
+        squares += gate_row(args, h, p, x, z, y);
+      }
     }
   }
   squares = block_sum(squares);
