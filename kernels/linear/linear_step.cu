@@ -11,8 +11,7 @@ using namespace step;
 
 constexpr int vector = 8;
 constexpr int vectors_per_thread = max_slice_columns / vector / consumers;
-constexpr int tokens_at_once = 4;  // whose rows a thread loads before it uses the first
-constexpr int max_taps = 4;        // of the convolution, whose window a lane keeps in registers
+constexpr int max_taps = 4;  // of the convolution, whose window a lane keeps in registers
 
 __device__ __forceinline__ void wait_for_consumers() {
   asm volatile("bar.sync 1, %0;" ::"n"(consumers) : "memory");
@@ -310,8 +309,8 @@ __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const S
   }
 }
 
-template <DType dtype, StepSink sink>
-__global__ void __launch_bounds__(threads, 1)
+template <DType dtype, StepSink sink, bool paired>
+__global__ void __launch_bounds__(threads, paired ? 2 : 1)
     linear_step_kernel(const __grid_constant__ LinearStepArgs args,
                        const __grid_constant__ Maps maps, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH__ >= 900
@@ -347,7 +346,7 @@ __global__ void __launch_bounds__(threads, 1)
 
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   if (warp == consumer_warps) {
-    produce<sink>(args, maps, cut, shared);
+    produce<sink, paired>(args, maps, cut, shared);
     return;
   }
   const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.columns;
@@ -355,12 +354,12 @@ __global__ void __launch_bounds__(threads, 1)
   if (warp < consumer_warps) {
     const NormColumns norm(args, begin, columns);
     wait_for_previous_kernel();
-    // Only now: its start tells the next kernel that those before this one are complete.
-    let_next_kernel_start();
+    // Not before: the start of the next kernel tells that those before this one are complete.
+    if constexpr (!paired) let_next_kernel_start();
     if (args.x.dtype == DType::fp32) {
-      stage_input<dtype, DType::fp32, tokens_at_once>(args, cut, shared, norm, begin, columns);
+      stage_input<dtype, DType::fp32, paired ? 1 : 4>(args, cut, shared, norm, begin, columns);
     } else {
-      stage_input<dtype, dtype, tokens_at_once>(args, cut, shared, norm, begin, columns);
+      stage_input<dtype, dtype, paired ? 2 : 4>(args, cut, shared, norm, begin, columns);
     }
     multiply<dtype, sink>(args, cut, shared);
   } else {
@@ -402,15 +401,16 @@ Cut cut_of(const LinearStepArgs& args) {
   cut.x_pitch = cut.columns * 2 + 16;  // 8 tokens' chunks lie in different banks
   cut.parts = static_cast<int>(ceil_div(tokens * tile_rows, warp_size));
   cut.sum_buffers = cut.parts <= 2 ? 4 : 2;
+  const int budget = tokens <= paired_tokens ? shared_budget_paired : shared_budget_alone;
   cut.stages = static_cast<int>(std::min<std::int64_t>(
-      max_stages, (shared_budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
+      max_stages, (budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
   return cut;
 }
 
-template <DType dtype, StepSink sink>
-void launch(const LinearStepArgs& args, CUstream_st* stream) {
+template <DType dtype, StepSink sink, bool paired>
+void launch_for(const LinearStepArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args);
-  const auto kernel = linear_step_kernel<dtype, sink>;
+  const auto kernel = linear_step_kernel<dtype, sink, paired>;
   const auto bytes = static_cast<int>(swizzle_alignment + cut.stages * stage_bytes +
                                       fixed_bytes(cut, args.x.extent[0]));
   Maps maps;
@@ -427,6 +427,12 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
                                                      std::int64_t{cut.units} * cut.slices));
   launch_overlapping_shared("linear_step launch", kernel, blocks, threads,
                             static_cast<unsigned>(bytes), stream, args, maps, cut);
+}
+
+template <DType dtype, StepSink sink>
+void launch(const LinearStepArgs& args, CUstream_st* stream) {
+  if (args.x.extent[0] <= paired_tokens) return launch_for<dtype, sink, true>(args, stream);
+  launch_for<dtype, sink, false>(args, stream);
 }
 
 template <DType dtype>

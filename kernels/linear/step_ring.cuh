@@ -30,12 +30,14 @@ constexpr int tile_columns(StepSink sink) {
   return (sink == StepSink::silu_mul ? boxes / 2 : boxes) * box_columns;
 }
 inline constexpr int max_sum_buffers = 4;
-inline constexpr int shared_budget = 221 * 1024;
-// From the last tile of one kernel to the first product of the next pass about 5 us, in which a
-// multiprocessor could read 165 KB: so deep a ring fills ahead. But only so many tiles are on their
-// way at a time, or the few loads of activations queue behind tens of MB.
+// About 2.5 us pass between the request of a tile and its arrival, so that 90 KB must be on their
+// way in each multiprocessor. Up to paired_tokens a block takes half of one: the next kernel's
+// block fits beside it and fills its ring while this one's last sums are finished. More tokens need
+// the room for x.
+inline constexpr int paired_tokens = 2;
+inline constexpr int shared_budget_paired = 111 * 1024;
+inline constexpr int shared_budget_alone = 221 * 1024;
 inline constexpr int max_stages = 25;
-inline constexpr int max_flight = 9;
 // x of up to 8 tokens and this many columns fits in shared memory beside the ring.
 inline constexpr std::int64_t max_slice_columns = 4096;
 // Fewer units than this leave multiprocessors idle at the end: the columns are cut, down to so
@@ -66,12 +68,6 @@ struct Shared {
 struct Position {
   int stage = 0;
   std::uint32_t parity = 0;
-  /// Waits for what `barriers` said of the tile `back` tiles ago.
-  __device__ void wait_back(std::uint32_t barriers, int back, int stages) const {
-    const bool same_lap = stage >= back;
-    const int at = same_lap ? stage - back : stage - back + stages;
-    hopper::wait(barriers + at * 8, same_lap ? parity : parity ^ 1);
-  }
   __device__ void advance(int stages) {
     if (++stage == stages) {
       stage = 0;
@@ -132,7 +128,7 @@ __device__ __forceinline__ void copy_box_of(const LinearStepArgs& args, const Ma
 
 /// Units are handed out by tickets, because multiprocessors differ by up to 1.4x in the bandwidth
 /// they get. A ticket counter is zero again after its last draw.
-template <StepSink sink>
+template <StepSink sink, bool paired>
 __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut& cut,
                         const Shared& shared) {
 #if __CUDA_ARCH__ >= 900
@@ -143,7 +139,6 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
   const int group = (static_cast<int>(gridDim.x) - slice + cut.slices - 1) / cut.slices;
   std::uint32_t* const ticket = args.counters.data + cut.units * cut.parts + slice;
   Position at;
-  int copied = 0;
   const auto wait_for_room = [&] { hopper::wait(shared.empty + at.stage * 8, at.parity ^ 1); };
   for (int unit = static_cast<int>(blockIdx.x) / cut.slices; unit < cut.units;) {
     unsigned drawn = 0;
@@ -155,10 +150,6 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
     for (int t = 0; t < cut.tiles; ++t) {
       const int column = slice * cut.columns + t * tile_columns(sink);
       wait_for_room();
-      if (copied >= max_flight && cut.stages > max_flight) {
-        at.wait_back(shared.full, max_flight, cut.stages);
-      }
-      ++copied;
       const std::uint32_t full = shared.full + at.stage * 8;
       if (lane == 0) {
         shared.unit_of_stage[at.stage] = unit;
@@ -172,6 +163,11 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
       at.advance(cut.stages);
     }
     unit = group + static_cast<int>(__shfl_sync(full_warp, drawn, 0));
+  }
+  if constexpr (paired) {
+    // From now on the memory is the next kernel's: all tiles of this one are asked for.
+    wait_for_previous_kernel();
+    let_next_kernel_start();
   }
   wait_for_room();
   if (lane == 0) {
