@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -228,11 +229,15 @@ void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
       return;
     }
   }
+  double warmup_seconds = std::numeric_limits<double>::quiet_NaN();
   if (setup_.spec.measure.warmup > 0 && warm_points_.insert(item.point).second) {
+    const double start = monotonic_seconds();
     for (std::int64_t i = 0; i < setup_.spec.measure.warmup; ++i) runner.warm_up(item);
+    warmup_seconds = monotonic_seconds() - start;
   }
   journal_->claim(item.id);
-  const RequestRecord record = runner.run(item);
+  RequestRecord record = runner.run(item);
+  record.warmup_seconds = warmup_seconds;
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }

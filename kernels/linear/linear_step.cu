@@ -391,10 +391,7 @@ Cut cut_of(const LinearStepArgs& args) {
   Cut cut;
   cut.units = static_cast<int>(unit_count(args));
   cut.slices = 1;
-  while (in > cut.slices * max_slice_columns ||
-         (cut.units * cut.slices < wanted_units && in >= cut.slices * 2 * min_slice_columns)) {
-    cut.slices *= 2;
-  }
+  while (in > cut.slices * max_slice_columns) cut.slices *= 2;
   const int tile = tile_columns(args.sink);
   cut.tiles = static_cast<int>(ceil_div(ceil_div(in, tile), cut.slices));
   cut.columns = cut.tiles * tile;

@@ -40,10 +40,6 @@ inline constexpr int shared_budget_alone = 221 * 1024;
 inline constexpr int max_stages = 25;
 // x of up to 8 tokens and this many columns fits in shared memory beside the ring.
 inline constexpr std::int64_t max_slice_columns = 4096;
-// Fewer units than this leave multiprocessors idle at the end: the columns are cut, down to so
-// many.
-inline constexpr int wanted_units = 0;
-inline constexpr std::int64_t min_slice_columns = 1024;
 
 /// How the weights are cut: into units of 16 rows by one slice of the columns.
 struct Cut {
