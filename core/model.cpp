@@ -54,6 +54,8 @@ std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
 
 }  // namespace
 
+std::size_t device_memory_in_use() { return device_memory().used; }
+
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),

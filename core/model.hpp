@@ -31,6 +31,9 @@ struct ModelOptions {
   ExecutionOptions execution;
 };
 
+/// Bytes of the current GPU that all processes use; 0 without one.
+std::size_t device_memory_in_use();
+
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
 

@@ -40,8 +40,9 @@ void EnginePool::share_weights(const PointSettings& settings, Communicator& worl
 }
 
 Model& EnginePool::model(const PointSettings& settings) {
-  const ModelKey key{file_key(settings), settings.model_dtype, settings.backend,
-                     settings.model_layers, settings.mode, settings.autotune, settings.fusion};
+  const ModelKey key{file_key(settings),    settings.model_dtype, settings.backend,
+                     settings.model_layers, settings.mode,        settings.autotune,
+                     settings.fusion};
   std::unique_ptr<Model>& model = models_[key];
   if (!model) {
     const OpenModel& opened = files(settings);

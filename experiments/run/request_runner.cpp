@@ -94,7 +94,9 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
                                  record.tokens_out(), settings.use_cache);
   record.flops = cost.flops;
   record.bytes_moved = cost.bytes;
-  record.peak_memory_bytes = use.peak_memory_bytes;
+  record.peak_memory_bytes = model.options().backend == Backend::cuda
+                                 ? static_cast<double>(device_memory_in_use())
+                                 : use.peak_memory_bytes;
   record.cpu_percent = use.cpu_percent;
   record.io_wait = use.io_wait;
 }

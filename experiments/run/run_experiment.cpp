@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -87,7 +88,7 @@ class Run {
   int work();
   int work_in_group(const std::vector<std::int64_t>& items, SharedCounter& counter);
   bool is_poison(const WorkItem& item);
-  void warm_up(const WorkItem& item, RequestRunner& runner);
+  double warm_up(const WorkItem& item, RequestRunner& runner);
   void run_item(const WorkItem& item, bool suspect, RequestRunner& runner);
   void run_in_group(const WorkItem& item, bool suspect, RequestRunner& runner);
   int agree_on_code(int mine);
@@ -311,12 +312,13 @@ void Run::run_in_group(const WorkItem& item, bool suspect, RequestRunner& runner
     engines_->model(setup_.spec.points[static_cast<std::size_t>(item.point)].settings);
   }
   groups_->group().barrier();
-  warm_up(item, runner);
+  const double warmup_seconds = warm_up(item, runner);
   if (speaks) {
     const BusyRank writing(world_);  // a file system may take its time
     journal_->claim(item.id);
   }
-  const RequestRecord record = runner.run(item);
+  RequestRecord record = runner.run(item);
+  record.warmup_seconds = warmup_seconds;
   if (runner.failed_alone()) throw std::runtime_error("item " + item.id + ": " + record.error);
   if (!speaks) return;
   const BusyRank writing(world_);
@@ -339,16 +341,22 @@ bool Run::is_poison(const WorkItem& item) {
   return true;
 }
 
-void Run::warm_up(const WorkItem& item, RequestRunner& runner) {
-  if (setup_.spec.measure.warmup == 0 || !warm_points_.insert(item.point).second) return;
+// Seconds; NaN where nothing was to be warmed up.
+double Run::warm_up(const WorkItem& item, RequestRunner& runner) {
+  if (setup_.spec.measure.warmup == 0 || !warm_points_.insert(item.point).second) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  const double start = monotonic_seconds();
   for (std::int64_t i = 0; i < setup_.spec.measure.warmup; ++i) runner.warm_up(item);
+  return monotonic_seconds() - start;
 }
 
 void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
   if (suspect && is_poison(item)) return;
-  warm_up(item, runner);
+  const double warmup_seconds = warm_up(item, runner);
   journal_->claim(item.id);
-  const RequestRecord record = runner.run(item);
+  RequestRecord record = runner.run(item);
+  record.warmup_seconds = warmup_seconds;
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }

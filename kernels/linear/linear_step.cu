@@ -10,7 +10,7 @@ namespace {
 using namespace step;
 
 constexpr int vector = 8;
-constexpr int staged_at_once = 2;
+constexpr int vectors_per_thread = max_slice_columns / vector / consumers;
 constexpr int max_taps = 4;  // of the convolution, whose window a lane keeps in registers
 
 __device__ __forceinline__ void wait_for_consumers() {
@@ -36,52 +36,75 @@ __device__ float norm_scale(const LinearStepArgs& args, int token) {
   return 1.0F / sqrtf(warp_sum(sum) / static_cast<float>(args.x.extent[1]) + args.epsilon);
 }
 
+/// A thread's columns of the norm's weight, which no kernel writes: read ahead.
+struct NormColumns {
+  float weight[vectors_per_thread][vector];
+
+  __device__ NormColumns(const LinearStepArgs& args, int begin, int columns) {
+    if (args.norm.data == nullptr) return;
+#pragma unroll
+    for (int v = 0; v < vectors_per_thread; ++v) {
+      const int column = (v * consumers + static_cast<int>(threadIdx.x)) * vector;
+      if (column < columns) load_elements(args.norm.at(begin + column), args.norm.dtype, weight[v]);
+    }
+  }
+};
+
 /// The slice of x in the weights' type, normalised if there is a norm: token t at x + t x_pitch.
-template <DType dtype>
-__device__ void stage_input(const LinearStepArgs& args, const Cut& cut, const Shared& shared) {
+template <DType dtype, DType x_type, int at_once>
+__device__ void stage_input(const LinearStepArgs& args, const Cut& cut, const Shared& shared,
+                            const NormColumns& norm, int begin, int columns) {
+  constexpr int words = x_type == DType::fp32 ? 2 : 1;
   const int thread = static_cast<int>(threadIdx.x);
   const int tokens = static_cast<int>(args.x.extent[0]);
-  const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.tiles * tile_columns;
-  const int columns =
-      max(0, min(static_cast<int>(args.x.extent[1]) - begin, cut.tiles * tile_columns));
-  const int per_token = columns / vector;
   const bool normed = args.norm.data != nullptr;
-  bool scaled = !normed;
-  for (int base = 0; base < tokens * per_token || !scaled; base += staged_at_once * consumers) {
-    float x[staged_at_once][vector];
+  const auto for_each = [&](int first, auto visit) {
 #pragma unroll
-    for (int i = 0; i < staged_at_once; ++i) {
-      const int index = base + i * consumers + thread;
-      if (index >= tokens * per_token) continue;
-      load_elements(args.x.at(index / per_token, begin + index % per_token * vector), args.x.dtype,
-                    x[i]);
+    for (int t = 0; t < at_once; ++t) {
+#pragma unroll
+      for (int v = 0; v < vectors_per_thread; ++v) {
+        const int column = (v * consumers + thread) * vector;
+        if (first + t < tokens && column < columns) visit(t, v, first + t, column);
+      }
     }
-    if (!scaled) {  // while these loads are on their way
+  };
+  for (int first = 0; first < tokens; first += at_once) {
+    uint4 raw[at_once][vectors_per_thread][words];
+    for_each(first, [&](int t, int v, int token, int column) {
+      const auto* source = reinterpret_cast<const uint4*>(args.x.at(token, begin + column));
+#pragma unroll
+      for (int w = 0; w < words; ++w) raw[t][v][w] = source[w];
+    });
+    if (normed && first == 0) {  // while these loads are on their way
       const int warp = thread / warp_size;
       if (warp < tokens) {
         const float scale = norm_scale(args, warp);
         if (thread % warp_size == 0) shared.scale[warp] = scale;
       }
       wait_for_consumers();
-      scaled = true;
     }
+    for_each(first, [&](int t, int v, int token, int column) {
+      const std::uint32_t target = shared.x + token * cut.x_pitch + column * 2;
+      if (x_type != DType::fp32 && !normed) return hopper::store_shared_16(target, raw[t][v][0]);
+      const std::uint32_t* const word = &raw[t][v][0].x;
+      const float scale = normed ? shared.scale[token] : 1.0F;
+      std::uint32_t packed[4];
 #pragma unroll
-    for (int i = 0; i < staged_at_once; ++i) {
-      const int index = base + i * consumers + thread;
-      if (index >= tokens * per_token) continue;
-      const int token = index / per_token;
-      const int column = index % per_token * vector;
-      if (normed) {
-        float weight[vector];
-        load_elements(args.norm.at(begin + column), args.norm.dtype, weight);
-#pragma unroll
-        for (int k = 0; k < vector; ++k) x[i][k] *= shared.scale[token] * weight[k];
+      for (int k = 0; k < 4; ++k) {
+        float2 pair;
+        if constexpr (x_type == DType::fp32) {
+          pair = {__uint_as_float(word[2 * k]), __uint_as_float(word[2 * k + 1])};
+        } else {
+          pair = detail::unpack<x_type>(word[k]);
+        }
+        if (normed) {
+          pair.x *= scale * norm.weight[v][2 * k];
+          pair.y *= scale * norm.weight[v][2 * k + 1];
+        }
+        packed[k] = detail::pack<dtype>(pair.x, pair.y);
       }
-      hopper::store_shared_16(
-          shared.x + token * cut.x_pitch + column * 2,
-          {detail::pack<dtype>(x[i][0], x[i][1]), detail::pack<dtype>(x[i][2], x[i][3]),
-           detail::pack<dtype>(x[i][4], x[i][5]), detail::pack<dtype>(x[i][6], x[i][7])});
-    }
+      hopper::store_shared_16(target, {packed[0], packed[1], packed[2], packed[3]});
+    });
   }
   wait_for_consumers();
 }
@@ -97,20 +120,20 @@ __device__ void end_sums(const Cut& cut, const Shared& shared, int turn) {
   }
 }
 
-// Each warp multiplies 32 columns of every tile.
-template <DType dtype>
+// Each warp multiplies half a box of every tile.
+template <DType dtype, StepSink sink>
 __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Shared& shared) {
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int tokens = static_cast<int>(args.x.extent[0]);
   const int in = static_cast<int>(args.x.extent[1]);
-  const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.tiles * tile_columns;
-  const int own_column = warp * columns_per_warp;
+  const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.columns;
+  const int own_column = warp * columns_per_warp % tile_columns(sink);
   // A lane gives the address of one row of one 8 x 8 fragment: of the weights those of rows 0-7 and
   // 8-15 of 8 columns, then of the next 8; of x those of 8 tokens and 4 times 8 columns.
   const int row = lane % 16;
   const int chunk = own_column % box_columns / 8 + lane / 16;
-  const std::uint32_t box = shared.ring + own_column / box_columns * box_bytes + row * 128;
+  const std::uint32_t box = shared.ring + warp / 2 * box_bytes + row * 128;
   const std::uint32_t weights[2] = {box + ((chunk ^ (row % 8)) * 16),
                                     box + (((chunk + 2) ^ (row % 8)) * 16)};
   const std::uint32_t x =
@@ -123,12 +146,12 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
       hopper::wait(shared.full + at.stage * 8, at.parity);
       unit = shared.unit_of_stage[at.stage];
       if (unit < 0) break;
-      if (begin + t * tile_columns + own_column < in) {
+      if (begin + t * tile_columns(sink) + own_column < in) {
         const std::uint32_t stage = at.stage * stage_bytes;
         std::uint32_t a[2][4], b[4];
         load_fragments(a[0], weights[0] + stage);
         load_fragments(a[1], weights[1] + stage);
-        load_fragments(b, x + t * tile_columns * 2);
+        load_fragments(b, x + t * tile_columns(sink) * 2);
         multiply_fragments<dtype>(even, a[0], b[0], b[1]);
         multiply_fragments<dtype>(odd, a[1], b[2], b[3]);
       }
@@ -180,15 +203,15 @@ __device__ float convolve(const LinearStepArgs& args, std::int64_t token, std::i
   return silu(sum);
 }
 
-/// What happens to sum `value` of row `r` of a unit; all lanes of a warp call it together.
+/// What happens to the sum of row `r` of a unit, all lanes of a warp together. `up`: silu_mul's
+/// second sum.
 template <StepSink sink>
 __device__ void finish(const LinearStepArgs& args, int unit, int r, int token, bool valid,
-                       float value) {
+                       float value, float up) {
   if constexpr (sink == StepSink::silu_mul) {
     const auto& product = args.products[0];
-    const std::int64_t row = std::int64_t{unit} * 8 + r;
-    const float up = __shfl_down_sync(full_warp, value, 8);
-    if (!valid || r >= 8 || row >= product.weight.extent[0]) return;
+    const std::int64_t row = std::int64_t{unit} * tile_rows + r;
+    if (!valid || row >= product.weight.extent[0]) return;
     store_element(product.y.at(token, row), product.y.dtype, silu(value) * up);
   } else {
     int p = 0;
@@ -212,11 +235,9 @@ __device__ void finish(const LinearStepArgs& args, int unit, int r, int token, b
           value = convolve(args, token, channel, value);
         }
       }
+      value = rounded(product.y.dtype, value);
       store_element(y, product.y.dtype, value);
-      if constexpr (sink == StepSink::accumulate) {
-        value = load_element(y, product.y.dtype);  // what is normalised is what was stored
-        square = value * value;
-      }
+      square = value * value;
     }
     if constexpr (sink == StepSink::accumulate) {
 #pragma unroll
@@ -238,6 +259,7 @@ __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const S
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int values = static_cast<int>(args.x.extent[0]) * tile_rows;
   const int slice = static_cast<int>(blockIdx.x) % cut.slices;
+  constexpr int sum_count = sink == StepSink::silu_mul ? 2 : 1;
   for (int task = static_cast<int>(threadIdx.x) / warp_size - consumer_warps - 1;;
        task += finishing_warps) {
     const int turn = task / cut.parts;
@@ -248,19 +270,23 @@ __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const S
     if (unit < 0) return;
     const int index = part * warp_size + lane;
     const bool valid = index < values;
-    float value = 0.0F;
+    float value[sum_count] = {};
     if (valid) {
 #pragma unroll
       for (int w = 0; w < consumer_warps; ++w) {
-        value += sums[(buffer * consumer_warps + w) * values + index];
+        value[w * sum_count / consumer_warps] +=
+            sums[(buffer * consumer_warps + w) * values + index];
       }
     }
     __syncwarp();
     if (lane == 0) hopper::arrive(shared.sums_empty + buffer * 8);
 
     if (cut.slices > 1) {
-      float* const slices = args.partials.data + std::int64_t{unit} * cut.slices * values;
-      if (valid) __stcg(slices + slice * values + index, value);
+      float* const slices =
+          args.partials.data + std::int64_t{unit} * cut.slices * sum_count * values;
+      for (int k = 0; valid && k < sum_count; ++k) {
+        __stcg(slices + (slice * sum_count + k) * values + index, value[k]);
+      }
       __threadfence();
       __syncwarp();
       std::uint32_t* const counter = args.counters.data + unit * cut.parts + part;
@@ -270,15 +296,21 @@ __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const S
       if (arrived + 1 != static_cast<unsigned>(cut.slices)) continue;
       if (lane == 0) atomicExch(counter, 0U);
       __threadfence();
-      value = 0.0F;
-      for (int s = 0; valid && s < cut.slices; ++s) value += __ldcg(slices + s * values + index);
+#pragma unroll
+      for (int k = 0; k < sum_count; ++k) {
+        value[k] = 0.0F;
+        for (int s = 0; valid && s < cut.slices; ++s) {
+          value[k] += __ldcg(slices + (s * sum_count + k) * values + index);
+        }
+      }
     }
-    finish<sink>(args, unit, index % tile_rows, index / tile_rows, valid, value);
+    finish<sink>(args, unit, index % tile_rows, index / tile_rows, valid, value[0],
+                 value[sum_count - 1]);
   }
 }
 
-template <DType dtype, StepSink sink>
-__global__ void __launch_bounds__(threads, 2)
+template <DType dtype, StepSink sink, bool paired>
+__global__ void __launch_bounds__(threads, paired ? 2 : 1)
     linear_step_kernel(const __grid_constant__ LinearStepArgs args,
                        const __grid_constant__ Maps maps, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH__ >= 900
@@ -314,17 +346,24 @@ __global__ void __launch_bounds__(threads, 2)
 
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   if (warp == consumer_warps) {
-    produce<sink>(args, maps, cut, shared);
+    produce<sink, paired>(args, maps, cut, shared);
     return;
   }
-  wait_for_previous_kernel();
-  // Only now: the next kernel draws tickets of its own at once, and its start tells the one after
-  // it that the kernels before this one are complete.
-  let_next_kernel_start();
+  const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.columns;
+  const int columns = min(static_cast<int>(args.x.extent[1]) - begin, cut.columns);
   if (warp < consumer_warps) {
-    stage_input<dtype>(args, cut, shared);
-    multiply<dtype>(args, cut, shared);
+    const NormColumns norm(args, begin, columns);
+    wait_for_previous_kernel();
+    // Not before: the start of the next kernel tells that those before this one are complete.
+    if constexpr (!paired) let_next_kernel_start();
+    if (args.x.dtype == DType::fp32) {
+      stage_input<dtype, DType::fp32, paired ? 1 : 4>(args, cut, shared, norm, begin, columns);
+    } else {
+      stage_input<dtype, dtype, paired ? 2 : 4>(args, cut, shared, norm, begin, columns);
+    }
+    multiply<dtype, sink>(args, cut, shared);
   } else {
+    wait_for_previous_kernel();
     const auto* sums = reinterpret_cast<const float*>(unaligned + (shared.sums - start));
     finish_units<sink>(args, cut, shared, sums);
   }
@@ -332,9 +371,9 @@ __global__ void __launch_bounds__(threads, 2)
 }
 
 std::int64_t unit_count(const LinearStepArgs& args) {
-  if (args.sink == StepSink::silu_mul) return ceil_div(args.products[0].weight.extent[0], 8);
   std::int64_t units = 0;
   for (const LinearProduct& product : args.products) {
+    if (args.sink == StepSink::silu_mul && &product != args.products.data()) break;
     if (product.weight) units += ceil_div(product.weight.extent[0], tile_rows);
   }
   return units;
@@ -352,20 +391,23 @@ Cut cut_of(const LinearStepArgs& args) {
   Cut cut;
   cut.units = static_cast<int>(unit_count(args));
   cut.slices = 1;
-  while (ceil_div(in, cut.slices) > max_slice_columns) cut.slices *= 2;
-  cut.tiles = static_cast<int>(ceil_div(ceil_div(in, tile_columns), cut.slices));
-  cut.x_pitch = cut.tiles * tile_columns * 2 + 16;  // 8 tokens' chunks lie in different banks
+  while (in > cut.slices * max_slice_columns) cut.slices *= 2;
+  const int tile = tile_columns(args.sink);
+  cut.tiles = static_cast<int>(ceil_div(ceil_div(in, tile), cut.slices));
+  cut.columns = cut.tiles * tile;
+  cut.x_pitch = cut.columns * 2 + 16;  // 8 tokens' chunks lie in different banks
   cut.parts = static_cast<int>(ceil_div(tokens * tile_rows, warp_size));
   cut.sum_buffers = cut.parts <= 2 ? 4 : 2;
+  const int budget = tokens <= paired_tokens ? shared_budget_paired : shared_budget_alone;
   cut.stages = static_cast<int>(std::min<std::int64_t>(
-      max_stages, (shared_budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
+      max_stages, (budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
   return cut;
 }
 
-template <DType dtype, StepSink sink>
-void launch(const LinearStepArgs& args, CUstream_st* stream) {
+template <DType dtype, StepSink sink, bool paired>
+void launch_for(const LinearStepArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args);
-  const auto kernel = linear_step_kernel<dtype, sink>;
+  const auto kernel = linear_step_kernel<dtype, sink, paired>;
   const auto bytes = static_cast<int>(swizzle_alignment + cut.stages * stage_bytes +
                                       fixed_bytes(cut, args.x.extent[0]));
   Maps maps;
@@ -373,8 +415,8 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
     const ConstAnyView<2>& weight = args.products[i].weight;
     if (!weight) break;
     const std::int64_t pitch = weight.extent[0] > 1 ? weight.stride[0] : weight.extent[1];
-    maps.map[i] = hopper::bf16_tile_map(weight.data, weight.extent[1], weight.extent[0], pitch,
-                                        sink == StepSink::silu_mul ? tile_rows / 2 : tile_rows);
+    maps.map[i] =
+        hopper::bf16_tile_map(weight.data, weight.extent[1], weight.extent[0], pitch, tile_rows);
   }
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              "linear_step shared memory");
@@ -382,6 +424,12 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
                                                      std::int64_t{cut.units} * cut.slices));
   launch_overlapping_shared("linear_step launch", kernel, blocks, threads,
                             static_cast<unsigned>(bytes), stream, args, maps, cut);
+}
+
+template <DType dtype, StepSink sink>
+void launch(const LinearStepArgs& args, CUstream_st* stream) {
+  if (args.x.extent[0] <= paired_tokens) return launch_for<dtype, sink, true>(args, stream);
+  launch_for<dtype, sink, false>(args, stream);
 }
 
 template <DType dtype>
@@ -416,7 +464,8 @@ bool linear_step_applies(const LinearStepArgs& args) {
   const auto [tokens, in] = args.x.extent;
   const DType dtype = args.products[0].weight.dtype;
   if (device_limits().compute_capability < 90 || dtype == DType::fp32) return false;
-  bool fits = tokens >= 1 && tokens <= 8 && in > 0 && in % 32 == 0 && allows_vectors<8>(args.x) &&
+  bool fits = tokens >= 1 && tokens <= 8 && in > 0 && in % 32 == 0 &&
+              (args.x.dtype == DType::fp32 || args.x.dtype == dtype) && allows_vectors<8>(args.x) &&
               allows_vectors<8>(args.norm);
   for (const LinearProduct& product : args.products) {
     if (!product.weight) break;
@@ -435,7 +484,8 @@ std::int64_t linear_step_counters(const LinearStepArgs& args) {
 std::int64_t linear_step_partials(const LinearStepArgs& args) {
   const cuda::step::Cut cut = cuda::cut_of(args);
   if (cut.slices == 1) return 0;
-  return std::int64_t{cut.units} * cut.slices * args.x.extent[0] * cuda::step::tile_rows;
+  const int sums = args.sink == StepSink::silu_mul ? 2 : 1;
+  return std::int64_t{cut.units} * cut.slices * sums * args.x.extent[0] * cuda::step::tile_rows;
 }
 
 }  // namespace chunkstate

@@ -50,8 +50,9 @@ struct LinearStepArgs {
   View<float, 1> partials;
 };
 
-/// Whether this device has the kernel for these arguments: Hopper or later; x of any type; weights
-/// of one 16-bit type with rows of a multiple of 32 elements, 16-byte aligned.
+/// Whether this device has the kernel for these arguments: Hopper or later; x in fp32 or the
+/// weights' type; weights of one 16-bit type with rows of a multiple of 32 elements, 16-byte
+/// aligned.
 bool linear_step_applies(const LinearStepArgs& args);
 std::int64_t linear_step_counters(const LinearStepArgs& args);
 std::int64_t linear_step_partials(const LinearStepArgs& args);

@@ -4,39 +4,49 @@
 #include "kernels/base/hopper.cuh"
 #include "kernels/linear/linear_step.hpp"
 
-// How linear_step moves weights. A producer warp streams tiles of 16 rows x 256 columns through a
+// How linear_step moves weights. A producer warp streams tiles of 8 KB through a
 // ring in shared memory by the copy engine and never looks at an activation, so that it starts
 // while the kernels before it still run and keeps the memory busy while the others stage x.
 namespace chunkstate::cuda::step {
 
 inline constexpr int tile_rows = 16;
-inline constexpr int tile_columns = 256;
 inline constexpr int consumer_warps = 8;
 inline constexpr int consumers = consumer_warps * warp_size;
 // What becomes of a unit's sums takes 3 to 5 us, about as long as its weights take to arrive:
 // several warps, each with 32 sums, keep up with them.
 inline constexpr int finishing_warps = 4;
 inline constexpr int threads = consumers + (1 + finishing_warps) * warp_size;
-inline constexpr int columns_per_warp = tile_columns / consumer_warps;
+inline constexpr int columns_per_warp = 32;
 // A tile is four boxes of 16 rows x 128 bytes, swizzled by the copy engine so that fragments are
 // read without bank conflicts.
 inline constexpr int box_columns = 64;
-inline constexpr int boxes = tile_columns / box_columns;
+inline constexpr int boxes = 4;
 inline constexpr int box_bytes = tile_rows * box_columns * 2;
 inline constexpr int stage_bytes = boxes * box_bytes;
 inline constexpr int swizzle_alignment = 1024;
-inline constexpr int max_stages = 10;
+
+/// Columns of a tile: all four boxes side by side, or two of each of silu_mul's weights.
+constexpr int tile_columns(StepSink sink) {
+  return (sink == StepSink::silu_mul ? boxes / 2 : boxes) * box_columns;
+}
 inline constexpr int max_sum_buffers = 4;
-// Half of a multiprocessor: the next kernel's block fits beside this one and fills its ring.
-inline constexpr int shared_budget = 111 * 1024;
+// About 2.5 us pass between the request of a tile and its arrival, so that 90 KB must be on their
+// way in each multiprocessor. Up to paired_tokens a block takes half of one: the next kernel's
+// block fits beside it and fills its ring while this one's last sums are finished. More tokens need
+// the room for x.
+inline constexpr int paired_tokens = 2;
+inline constexpr int shared_budget_paired = 111 * 1024;
+inline constexpr int shared_budget_alone = 221 * 1024;
+inline constexpr int max_stages = 25;
 // x of up to 8 tokens and this many columns fits in shared memory beside the ring.
 inline constexpr std::int64_t max_slice_columns = 4096;
 
 /// How the weights are cut: into units of 16 rows by one slice of the columns.
 struct Cut {
-  int units;   // groups of 16 rows
-  int slices;  // of the columns
-  int tiles;   // of one slice; the last may have fewer columns, or none
+  int units;    // groups of 16 rows
+  int slices;   // of the columns
+  int tiles;    // of one slice; the last may have fewer columns, or none
+  int columns;  // of one slice
   int stages;
   int parts;        // of a unit's sums: 32 each
   int sum_buffers;  // sums of finished units on their way from the consumers
@@ -94,25 +104,27 @@ struct UnitOf {
   }
 };
 
-/// A box of a unit's rows. silu_mul: 8 rows of the first weight, then the same of the second.
+/// Box `box` of a tile that begins at `column`.
 template <StepSink sink>
-__device__ __forceinline__ void copy_rows_of(const LinearStepArgs& args, const Maps& maps, int unit,
-                                             int column, std::uint32_t shared,
-                                             std::uint32_t barrier, std::uint64_t policy) {
+__device__ __forceinline__ void copy_box_of(const LinearStepArgs& args, const Maps& maps, int unit,
+                                            int column, int box, std::uint32_t shared,
+                                            std::uint32_t barrier, std::uint64_t policy) {
+  int product = 0;
   if constexpr (sink == StepSink::silu_mul) {
-    copy_box(shared, &maps.map[0], column, unit * 8, barrier, policy);
-    copy_box(shared + box_bytes / 2, &maps.map[1], column, unit * 8, barrier, policy);
+    product = box / 2;
+    box %= 2;
   } else if constexpr (sink == StepSink::store) {
     const UnitOf at(args, unit);
-    copy_box(shared, &maps.map[at.product], column, at.unit * tile_rows, barrier, policy);
-  } else {
-    copy_box(shared, &maps.map[0], column, unit * tile_rows, barrier, policy);
+    product = at.product;
+    unit = at.unit;
   }
+  copy_box(shared, &maps.map[product], column + box * box_columns, unit * tile_rows, barrier,
+           policy);
 }
 
 /// Units are handed out by tickets, because multiprocessors differ by up to 1.4x in the bandwidth
 /// they get. A ticket counter is zero again after its last draw.
-template <StepSink sink>
+template <StepSink sink, bool paired>
 __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut& cut,
                         const Shared& shared) {
 #if __CUDA_ARCH__ >= 900
@@ -132,7 +144,7 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
       if (drawn + 1 == static_cast<unsigned>(cut.units)) atomicExch(ticket, 0U);
     }
     for (int t = 0; t < cut.tiles; ++t) {
-      const int column = (slice * cut.tiles + t) * tile_columns;
+      const int column = slice * cut.columns + t * tile_columns(sink);
       wait_for_room();
       const std::uint32_t full = shared.full + at.stage * 8;
       if (lane == 0) {
@@ -141,12 +153,17 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
       }
       __syncwarp();
       if (lane < boxes) {
-        copy_rows_of<sink>(args, maps, unit, column + lane * box_columns,
-                           shared.ring + at.stage * stage_bytes + lane * box_bytes, full, policy);
+        copy_box_of<sink>(args, maps, unit, column, lane,
+                          shared.ring + at.stage * stage_bytes + lane * box_bytes, full, policy);
       }
       at.advance(cut.stages);
     }
     unit = group + static_cast<int>(__shfl_sync(full_warp, drawn, 0));
+  }
+  if constexpr (paired) {
+    // From now on the memory is the next kernel's: all tiles of this one are asked for.
+    wait_for_previous_kernel();
+    let_next_kernel_start();
   }
   wait_for_room();
   if (lane == 0) {

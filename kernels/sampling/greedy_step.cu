@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "kernels/base/elements.cuh"
 #include "kernels/base/launch.cuh"
 #include "kernels/sampling/greedy_step.hpp"
@@ -7,7 +9,8 @@ namespace chunkstate::cuda {
 namespace {
 
 constexpr int blocks_per_row = 32;
-constexpr int threads = 256;
+constexpr int threads = 512;
+constexpr int max_result_threads = 1024;
 constexpr std::int32_t no_token = 0x7fffffff;
 
 /// The largest of some logits, its first index, and the sum of exp(logit - largest). A NaN among
@@ -78,27 +81,28 @@ __global__ void __launch_bounds__(threads)
   parts[blockIdx.x] = part;
 }
 
-// One warp per row.
-__global__ void __launch_bounds__(warp_size)
+// One warp per row, and after all of them the count of steps.
+__global__ void __launch_bounds__(max_result_threads)
     result_kernel(const __grid_constant__ GreedyStepArgs args, const Part* parts) {
   static_assert(blocks_per_row == warp_size);
   overlap_kernels();
-  const std::int64_t row = blockIdx.x;
-  const Part part = warp_total(parts[row * blocks_per_row + threadIdx.x]);
   const std::uint64_t steps = args.steps(0);
-  __syncwarp();
-  if (threadIdx.x != 0) return;
-  const bool finite = isfinite(part.largest);
-  const std::int32_t token = finite ? part.token : isnan(part.largest) ? nan_logit : infinite_logit;
-  args.tokens(row) = max(token, 0);
-  ++args.positions(row);
-  ++args.lengths(row);
-  args.results(steps % args.results.extent[0], row) = {token, -logf(part.sum)};
-}
-
-__global__ void count_kernel(std::uint64_t* steps) {
-  overlap_kernels();
-  ++*steps;
+  const unsigned lane = threadIdx.x % warp_size;
+  for (std::int64_t row = threadIdx.x / warp_size; row < args.logits.extent[0];
+       row += blockDim.x / warp_size) {
+    const Part part = warp_total(parts[row * blocks_per_row + lane]);
+    if (lane != 0) continue;
+    const bool finite = isfinite(part.largest);
+    const std::int32_t token = finite                ? part.token
+                               : isnan(part.largest) ? nan_logit
+                                                     : infinite_logit;
+    args.tokens(row) = max(token, 0);
+    ++args.positions(row);
+    ++args.lengths(row);
+    args.results(steps % args.results.extent[0], row) = {token, -logf(part.sum)};
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) args.steps(0) = steps + 1;
 }
 
 }  // namespace
@@ -109,8 +113,9 @@ void greedy_step(const GreedyStepArgs& args, CUstream_st* stream) {
   auto* const parts = reinterpret_cast<Part*>(args.partials.data);
   launch_overlapping("greedy_step launch", part_kernel, batch * blocks_per_row, threads, stream,
                      args, parts);
-  launch_overlapping("greedy_step launch", result_kernel, batch, warp_size, stream, args, parts);
-  launch_overlapping("greedy_step launch", count_kernel, 1, 1, stream, args.steps.data);
+  launch_overlapping("greedy_step launch", result_kernel, 1,
+                     std::min<unsigned>(batch * warp_size, max_result_threads), stream, args,
+                     parts);
 }
 
 }  // namespace chunkstate::cuda
