@@ -249,6 +249,18 @@ __device__ __forceinline__ void pin(std::uint32_t (&r)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+r"(r[i])::"memory");
 }
 
+/// Gives registers a value without an instruction: whatever they hold.
+template <int count>
+__device__ __forceinline__ void define(float (&r)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "=f"(r[i]));
+}
+template <int count>
+__device__ __forceinline__ void define(std::uint32_t (&r)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "=r"(r[i]));
+}
+
 /// An operand in shared memory in the 128-byte swizzle, strides in bytes. Contiguous along k: `row`
 /// is the step to the next 8 rows, `column` unused. Contiguous along rows: `column` is the step to
 /// the next 64 rows, `row` that to the next 8 k.
