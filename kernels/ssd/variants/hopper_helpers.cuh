@@ -7,8 +7,9 @@
 // The roles of the Hopper scan around its products: copies in and out, decays.
 namespace chunkstate::cuda::hopper_scan {
 
-/// One thread: X of its own head, and this block's share of B and C for the whole cluster. It asks
-/// both rings in turn and waits for neither: X is freed before B and C.
+/// One thread: X of its own head, C B^T, and this block's share of B and C for the whole cluster. It
+/// asks the rings in turn and waits for none. C B^T comes from the kernel before this one, for which
+/// the thread waits when it has started all else that it could.
 template <Flow flow>
 __device__ __forceinline__ void copy_in(const Scan& scan, const Maps& maps, const Shared& shared,
                                         int head, int group) {
@@ -21,29 +22,59 @@ __device__ __forceinline__ void copy_in(const Scan& scan, const Maps& maps, cons
   };
   const int column = group * state_dim;
   Cursor<token_slots> x;
-  Cursor<shared_slots> bc;
+  Cursor<shared_slots_of(flow)> bc;
   Walk<flow> x_walk(scan), bc_walk(scan);
-  while (!x_walk.done() || !bc_walk.done()) {
-    if (!x_walk.done() && probe(shared.token_empty(x.slot), x.parity ^ 1)) {
-      arrive_expecting(shared.token_full(x.slot), tile_bytes);
-      load_tile(shared.x(x.slot), &maps.x, shared.token_full(x.slot), head * head_dim,
-                x_walk.step * block);
-      x.advance();
-      x_walk.advance();
+  const auto copy_x = [&] {
+    if (x_walk.done() || !probe(shared.token_empty(x.slot), x.parity ^ 1)) return false;
+    arrive_expecting(shared.token_full(x.slot), tile_bytes);
+    load_tile(shared.x(x.slot), &maps.x, shared.token_full(x.slot), head * head_dim,
+              x_walk.step * block);
+    x.advance();
+    x_walk.advance();
+    return true;
+  };
+  const auto copy_bc = [&] {
+    if (bc_walk.done() || !probe(shared.shared_empty(bc.slot), bc.parity ^ 1)) return false;
+    const std::uint32_t full = shared.shared_full(bc.slot);
+    const int token = bc_walk.step * block;
+    arrive_expecting(full, (bc_walk.outputs ? 4 : 2) * tile_bytes);
+    if (bc_walk.outputs) {
+      copy_shared(shared.C(bc.slot), &maps.C, full, column, token);
+      copy_shared(shared.C(bc.slot) + tile_bytes, &maps.C, full, column + 64, token);
     }
-    if (!bc_walk.done() && probe(shared.shared_empty(bc.slot), bc.parity ^ 1)) {
-      const std::uint32_t full = shared.shared_full(bc.slot);
-      const int token = bc_walk.step * block;
-      arrive_expecting(full, (bc_walk.outputs ? 4 : 2) * tile_bytes);
-      if (bc_walk.outputs) {
-        copy_shared(shared.C(bc.slot), &maps.C, full, column, token);
-        copy_shared(shared.C(bc.slot) + tile_bytes, &maps.C, full, column + 64, token);
-      }
-      copy_shared(shared.B(bc.slot), &maps.B, full, column, token);
-      copy_shared(shared.B(bc.slot) + tile_bytes, &maps.B, full, column + 64, token);
-      bc.advance();
-      bc_walk.advance();
-    }
+    copy_shared(shared.B(bc.slot), &maps.B, full, column, token);
+    copy_shared(shared.B(bc.slot) + tile_bytes, &maps.B, full, column + 64, token);
+    bc.advance();
+    bc_walk.advance();
+    return true;
+  };
+  Cursor<product_slots> product;
+  int product_step = 0;
+  const auto copy_product = [&] {
+    if (product_step >= scan.steps) return;
+    if (!probe(shared.products_empty(product.slot), product.parity ^ 1)) return;
+    const std::uint32_t full = shared.products_full(product.slot);
+    arrive_expecting(full, fragment_bytes);
+    // Steps beyond the last block multiply zeros with any numbers.
+    const int step = min(product_step, scan.blocks - 1);
+    load_bytes(shared.products(product.slot),
+               scan.products + (static_cast<std::int64_t>(step) * scan.args.B.extent[1] + group) *
+                                   (fragment_bytes / 16),
+               fragment_bytes, full);
+    product.advance();
+    ++product_step;
+  };
+
+  bool fills = true;
+  while (fills) {
+    fills = copy_bc();
+    fills = copy_x() || fills;
+  }
+  wait_for_previous_kernel();
+  while (product_step < scan.steps || !x_walk.done() || !bc_walk.done()) {
+    copy_product();
+    copy_x();
+    copy_bc();
   }
 }
 
@@ -98,13 +129,11 @@ class DecayMaker {
     Walk<flow> walk(scan_);
     if (first == 1) slot_.advance(), walk.advance();
     Walk<flow> ahead = walk;
-    Pair even = fetch(ahead), odd = fetch(ahead);
+    Pair next = fetch(ahead);
     while (!walk.done()) {
-      make(walk, even);
-      even = fetch(ahead);
-      if (walk.done()) break;
-      make(walk, odd);
-      odd = fetch(ahead);
+      const Pair pair = next;
+      next = fetch(ahead);
+      make(walk, pair);
     }
   }
 

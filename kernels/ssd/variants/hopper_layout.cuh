@@ -19,9 +19,10 @@ constexpr int tile_bytes = block * 128;  // 64 rows of 64 bf16: one swizzled box
 constexpr float log2_e = 1.4426950408889634F;
 
 // Rings. X is every head's own and comes from HBM, B and C are the same for all heads of a group
-// and come from L2. Together with the tiles of M and y they fill a Hopper's 227 KB of shared memory.
-constexpr int token_slots = 7;
+// and come from L2, as does C B^T. Together with the tiles of M and y they fill a Hopper's 227 KB of shared memory.
+constexpr int token_slots = 6;
 constexpr int shared_slots = 4;
+constexpr int product_slots = 2;
 constexpr int gate_slots = 2;
 constexpr int output_slots = 2;
 
@@ -65,6 +66,12 @@ struct Maps {
   CUtensorMap x, B, C, y;
 };
 
+/// lookback keeps a state in the memory of the last slot.
+constexpr int shared_slots_of(Flow flow) {
+  return flow == Flow::lookback ? shared_slots - 1 : shared_slots;
+}
+constexpr int most_lookback_slots = 32;
+
 /// The decay factors of a step's tokens in shared memory, as byte offsets; lambda_i is log2 of the
 /// decay from the step's start to i. Fragment order puts side by side what one lane reads.
 struct Decays {
@@ -99,9 +106,14 @@ class Shared {
     return base_ + shared_offset + slot * 4 * tile_bytes;
   }
   __device__ std::uint32_t C(int slot) const { return B(slot) + 2 * tile_bytes; }
+  /// lookback: 64 fp32 numbers of every thread of the state's warpgroup.
+  __device__ std::uint32_t kept_state() const { return B(shared_slots_of(Flow::lookback)); }
   __device__ std::uint32_t gate(int slot) const { return base_ + gate_offset + slot * tile_bytes; }
   __device__ std::uint32_t output(int slot) const {
     return base_ + output_offset + slot * tile_bytes;
+  }
+  __device__ std::uint32_t products(int slot) const {
+    return base_ + products_offset + slot * fragment_bytes;
   }
   __device__ std::uint32_t decays(int slot) const {
     return base_ + decays_offset + slot * Decays::bytes;
@@ -113,6 +125,10 @@ class Shared {
   __device__ std::uint32_t shared_full(int slot) const { return barrier(2 * token_slots + slot); }
   __device__ std::uint32_t shared_empty(int slot) const {
     return barrier(2 * token_slots + shared_slots + slot);
+  }
+  __device__ std::uint32_t products_full(int slot) const { return barrier(product_barrier + slot); }
+  __device__ std::uint32_t products_empty(int slot) const {
+    return barrier(product_barrier + product_slots + slot);
   }
   __device__ std::uint32_t gate_full(int slot) const { return barrier(gate_barrier + slot); }
   __device__ std::uint32_t gate_empty(int slot) const {
@@ -127,9 +143,11 @@ class Shared {
   static constexpr int shared_offset = token_slots * tile_bytes;
   static constexpr int gate_offset = shared_offset + shared_slots * 4 * tile_bytes;
   static constexpr int output_offset = gate_offset + gate_slots * tile_bytes;
-  static constexpr int decays_offset = output_offset + output_slots * tile_bytes;
+  static constexpr int products_offset = output_offset + output_slots * tile_bytes;
+  static constexpr int decays_offset = products_offset + product_slots * fragment_bytes;
   static constexpr int barrier_offset = decays_offset + token_slots * Decays::bytes;
-  static constexpr int gate_barrier = 2 * token_slots + 2 * shared_slots;
+  static constexpr int product_barrier = 2 * token_slots + 2 * shared_slots;
+  static constexpr int gate_barrier = product_barrier + 2 * product_slots;
   static constexpr int output_barrier = gate_barrier + 2 * gate_slots;
   static constexpr int barriers = output_barrier + 2 * output_slots;
 

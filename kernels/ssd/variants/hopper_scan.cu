@@ -33,6 +33,10 @@ __device__ __forceinline__ void prepare(const Scan& scan, const Shared& shared) 
       init_barrier(shared.shared_full(s), 1);
       init_barrier(shared.shared_empty(s), warps_per_group * scan.cluster);  // of every block's state
     }
+    for (int s = 0; s < product_slots; ++s) {
+      init_barrier(shared.products_full(s), 1);
+      init_barrier(shared.products_empty(s), warps_per_group);
+    }
     for (int s = 0; s < gate_slots; ++s) {
       init_barrier(shared.gate_full(s), warps_per_group);
       init_barrier(shared.gate_empty(s), warps_per_group);
@@ -68,12 +72,11 @@ __device__ __forceinline__ void scan_head(const Maps& maps, const Scan& scan, co
       DecayMaker<flow>(scan, shared, head, lane).run(warp - 2);
     }
   } else if (warp < 2 * warps_per_group) {
-    give_registers<152>();
-    wait_for_previous_kernel();  // C_i B_j
-    GateMaker<flow>(scan, shared, head, group, warp % warps_per_group, lane).run();
+    give_registers<120>();
+    GateMaker<flow>(scan, shared, head, warp % warps_per_group, lane).run();
   } else {
-    take_registers<240>();
-    State<flow>(scan, shared, head, warp % warps_per_group, lane).run();
+    take_registers<248>();
+    State<flow>(scan, shared, warp % warps_per_group, lane).run();
   }
 }
 
@@ -154,7 +157,9 @@ CUtensorMap map_of(const BasicAnyView<Byte, 3>& view, int box_rows) {
 bool fits(SsdSemantics semantics, const SsdArgs& args) {
   const bool blocks_fit = semantics == SsdSemantics::exact ||
                           (args.chunk_size % block == 0 && args.first_position % block == 0);
-  return device_limits().compute_capability == 90 && blocks_fit && args.x.extent[2] == head_dim &&
+  const bool slots_fit = semantics != SsdSemantics::lookback ||
+                         (args.state ? args.state.extent[0] - 1 : args.lookback) < most_lookback_slots;
+  return device_limits().compute_capability == 90 && blocks_fit && slots_fit && args.x.extent[2] == head_dim &&
          args.B.extent[2] == state_dim && args.x.extent[0] <= std::numeric_limits<int>::max() / 2 &&
          is_plain_matrix(args.x) && is_plain_matrix(args.B) && is_plain_matrix(args.C) &&
          is_plain_matrix(args.y) && args.dt.dtype == DType::bf16 && allows_vectors<4>(args.state);
