@@ -94,6 +94,16 @@ __device__ __forceinline__ void load_tile_to_blocks(std::uint32_t shared, const 
       : "memory");
 }
 
+/// Contiguous bytes, multiples of 16 at addresses that are too.
+__device__ __forceinline__ void load_bytes(std::uint32_t shared, const void* global, int bytes,
+                                           std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared),
+      "l"(global), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 __device__ __forceinline__ void store_tile(const CUtensorMap* map, std::uint32_t shared, int column,
                                            int row) {
   asm volatile(
@@ -247,6 +257,18 @@ template <int count>
 __device__ __forceinline__ void pin(std::uint32_t (&r)[count]) {
 #pragma unroll
   for (int i = 0; i < count; ++i) asm volatile("" : "+r"(r[i])::"memory");
+}
+
+/// Gives registers a value without an instruction: whatever they hold.
+template <int count>
+__device__ __forceinline__ void define(float (&r)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "=f"(r[i]));
+}
+template <int count>
+__device__ __forceinline__ void define(std::uint32_t (&r)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "=r"(r[i]));
 }
 
 /// An operand in shared memory in the 128-byte swizzle, strides in bytes. Contiguous along k: `row`
