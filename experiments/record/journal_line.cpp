@@ -97,6 +97,14 @@ class Fields {
     return value;
   }
   std::string text(const char* name) const { return std::string(text_of(at(name))); }
+  /// NaN if it is not there: an older version did not measure it.
+  double real(const char* name) const {
+    element value;
+    if (object_.at_key(name).get(value) == simdjson::NO_SUCH_FIELD) {
+      return std::numeric_limits<double>::quiet_NaN();
+    }
+    return real_of(value);
+  }
   std::int64_t integer(const char* name) const { return integer_of<std::int64_t>(at(name)); }
 
   template <class Value, class Read>
@@ -125,7 +133,7 @@ RequestRecord record_of(const Fields& fields, RequestStatus status) {
   record.t_emit = fields.list<double>("t_emit", real_of);
   for_each_integer(record,
                    [&](const char* name, std::int64_t& value) { value = fields.integer(name); });
-  for_each_real(record, [&](const char* name, double& value) { value = real_of(fields.at(name)); });
+  for_each_real(record, [&](const char* name, double& value) { value = fields.real(name); });
   return record;
 }
 
