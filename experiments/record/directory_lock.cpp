@@ -126,8 +126,7 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory, Shard shard
   if (const int failed = cut_file(file_.get(), 0); failed != 0) {
     throw FileError(failed, path, "ftruncate");
   }
-  if (const int failed = write_all(file_.get(), json.dump() + '
-'); failed != 0) {
+  if (const int failed = write_all(file_.get(), json.dump() + '\n'); failed != 0) {
     throw FileError(failed, path, "write");
   }
   if (const int failed = sync_data(file_.get()); failed != 0) {
