@@ -60,6 +60,21 @@ std::string median_text(std::vector<double>& values,
 
 }  // namespace
 
+std::vector<std::string> journal_notes(const JournalContents& journals) {
+  std::vector<std::string> notes;
+  for (const BadLine& bad : journals.bad_lines) {
+    notes.push_back(fmt::format("{}:{}: {}: the line is left out, its item ran again",
+                                bad.path.string(), bad.line, bad.reason));
+  }
+  for (const Conflict& conflict : journals.conflicts) {
+    notes.push_back(
+        fmt::format("item {} has two different results ({} in {}, {} in {}); the first is kept",
+                    conflict.item_id, conflict.kept_digest, conflict.kept_path.string(),
+                    conflict.other_digest, conflict.other_path.string()));
+  }
+  return notes;
+}
+
 Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals) {
   Outcome outcome;
   for (const WorkItem& item : plan) {

@@ -20,8 +20,12 @@ struct Outcome {
 };
 Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals);
 
+/// What a reader of the results should know of the journals: damaged lines, conflicts.
+std::vector<std::string> journal_notes(const JournalContents& journals);
+
 /// What belongs into the results file: the plan's items, whose records are moved out of the
-/// journals, and facts about the models. `setup` must outlive the result. Builds models through `engines`.
+/// journals, and facts about the models. `setup` must outlive the result. Builds models through
+/// `engines`.
 ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
                               JournalContents& journals, const RunProvenance& provenance);
 

@@ -132,6 +132,9 @@ class Submit(unittest.TestCase):
         error = self.submit(file, "--dry-run", "-s", "model.path=absent", expect=65)
         self.assertIn("absent", error)
 
+    def test_devices_that_the_login_node_lacks_are_no_reason_to_refuse(self):
+        self.scripts(self.experiment(), "-s", "execution.backend=cuda", "-s", "slurm.gpus_per_node=1")
+
     def test_a_site_file_gives_what_the_experiment_leaves_open(self):
         site = self.folder / "site.yaml"
         site.write_text("account: me\npartition: cpu\nlauncher: mpirun\n")
