@@ -84,6 +84,7 @@ Handle create_file(const std::string& path) {
   const Handle creation(check(H5Pcreate(H5P_FILE_CREATE), path), H5Pclose);
   check(H5Pset_link_creation_order(creation.get(), creation_order), path);
   check(H5Pset_attr_creation_order(creation.get(), creation_order), path);
+  check(H5Pset_obj_track_times(creation.get(), false), path);
   return {check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), path),
           H5Fclose};
 }
@@ -110,6 +111,7 @@ Group Group::create_group(const std::string& name) const {
   const Handle creation(check(H5Pcreate(H5P_GROUP_CREATE), where(name)), H5Pclose);
   check(H5Pset_link_creation_order(creation.get(), creation_order), where(name));
   check(H5Pset_attr_creation_order(creation.get(), creation_order), where(name));
+  check(H5Pset_obj_track_times(creation.get(), false), where(name));
   return {Handle(check(H5Gcreate2(handle_.get(), name.c_str(), H5P_DEFAULT, creation.get(),
                                   H5P_DEFAULT),
                        where(name)),
