@@ -10,7 +10,7 @@ build_packages=(
   libcli11-dev libfmt-dev libhdf5-dev libopenmpi-dev libpcre2-dev libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev openmpi-bin
 )
-test_packages=(catch2 hdf5-tools netcdf-bin python3-venv)
+test_packages=(catch2 clang hdf5-tools llvm netcdf-bin python3-venv xz-utils)
 
 wanted=("${build_packages[@]}")
 [ "${1:-build}" = test ] && wanted+=("${test_packages[@]}")
