@@ -16,9 +16,7 @@ else
   binaries=$here/../../build/fuzz/tests/fuzz found=$here/../../build/fuzz/found
 fi
 # The files of one kind are nearly the same, so all together take a tenth.
-seeds_of_results() {
-  [ ! -f "$here/corpus/results.tar.xz" ] || { mkdir -p "$1" && tar xJf "$here/corpus/results.tar.xz" -C "$1"; }
-}
+seeds_of_results() { mkdir -p "$1" && tar xf "$here"/corpus/results.tar.* -C "$1"; }
 targets=(config experiment index journal prompts results safetensors tokenizer)
 declare -A max_len=([config]=4096 [experiment]=4096 [index]=4096 [journal]=16384 [prompts]=4096
                     [results]=262144 [safetensors]=4096 [tokenizer]=16384)
@@ -29,7 +27,8 @@ pack() {
   local to=$1 target library
   mkdir -p "$to/bin" "$to/lib"
   cp -r "$here/run.sh" "$here/corpus" "$here/dictionaries" "$to/"
-  seeds_of_results "$to/corpus/results" && rm -f "$to/corpus/results.tar.xz"
+  xz -dc "$here/corpus/results.tar.xz" | gzip -9 >"$to/corpus/results.tar.gz"  # xz may not be there
+  rm "$to/corpus/results.tar.xz"
   for target in "${targets[@]}"; do
     strip -g -o "$to/bin/fuzz_$target" "$binaries/fuzz_$target"
     ldd "$binaries/fuzz_$target" | awk '$2 == "=>" {print $3}'
@@ -60,7 +59,7 @@ minimise() {
 fuzz() {  # fuzz TARGET COPY SECONDS
   local out=$found/$1 seeds=$here/corpus/$1 megabytes=512
   if [ "$1" = results ]; then
-    [ -d "$seeds" ] || seeds=$out/seeds
+    seeds=$out/seeds
     megabytes=0  # it looks itself: libFuzzer's thread could hold a lock while the target forks
   fi
   cd "$scratch"
