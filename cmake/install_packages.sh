@@ -12,7 +12,7 @@ build_packages=(
   libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev openmpi-bin
 )
-test_packages=(catch2 hdf5-tools netcdf-bin python3-venv)
+test_packages=(catch2 clang hdf5-tools llvm netcdf-bin python3-venv xz-utils)
 
 wanted=("${build_packages[@]}")
 case ${1:-build} in

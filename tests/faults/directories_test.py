@@ -1,5 +1,5 @@
-"""Entries 112 to 127 of the catalogue of bad inputs, at the binary: journals and results directories that are damaged,
-locked, full, foreign, read-only, and a clock that runs backwards."""
+"""Entries 28, 48 and 112 to 127 of the catalogue of bad inputs, at the binary: files that change under a run; journals
+and results directories that are damaged, locked, full, foreign, read-only; a clock that runs backwards."""
 import errno
 import json
 import os
@@ -52,6 +52,28 @@ class Directories(unittest.TestCase):
     def items_run(self):
         """How many items the last run executed."""
         return len(faults.results_in(max(self.case.journals(), key=os.path.getmtime).read_bytes()))
+
+    def test_028_files_that_differ_between_ranks_end_the_run_before_it_starts(self):
+        for rank in "01":
+            (self.folder / rank).mkdir()
+            (self.folder / rank / "prompts.json").write_text(json.dumps([{"prompt": f"Rank {rank}."}]))
+        experiment = faults.small_experiment(self.folder / "exp.yaml", 1, "group", prompts={"file": "prompts.json"},
+                                             model={"path": str(harness.MODEL), "dtype": "fp32"})
+        script = f'cd "{self.folder}/$OMPI_COMM_WORLD_RANK" && exec "{harness.BINARY}" run {experiment} --out {self.out}'
+        done = subprocess.run([harness.MPIEXEC, "-n", "2", "--oversubscribe", "sh", "-c", script], timeout=60,
+                              env=faults.ENVIRONMENT, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 65, done.stderr)
+        self.assertEqual(done.stderr.count("prompts differ between rank 0 and rank 1"), 1, done.stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_048_prompts_replaced_between_two_runs_are_refused(self):
+        prompts = self.folder / "prompts.json"
+        prompts.write_text(json.dumps([{"prompt": "One."}, {"prompt": "Two."}]))
+        faults.small_experiment(self.experiment, 1, "item", prompts={"file": str(prompts)},
+                                model={"path": str(harness.MODEL), "dtype": "fp32"})
+        self.assertEqual(self.case.run(at=2, kind="kill", ops="fdatasync").returncode, -9)
+        prompts.write_text(json.dumps([{"prompt": "One."}, {"prompt": "Another."}]))
+        self.fails(3, self.out, "the prompts: ")
 
     def test_112_a_torn_tail_costs_its_line_only(self):
         journal = self.finished_journal()

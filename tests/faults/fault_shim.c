@@ -12,6 +12,7 @@
 ///                  after       when it is done
 ///                  tear:N      a write's first N bytes are written (-N: all but N), then kill
 ///                  short:N     only so many bytes are written, and no error is reported
+///                  flip:N      a bit of byte N is another one on the disk, and nobody is told
 ///                  ENOSPC, EDQUOT, EIO, EINTR, ESTALE, EXDEV, EROFS: the operation fails
 ///   FAULT_OPS      names of operations that may fail, joined by commas; not stated: all
 ///   FAULT_FLOCK    an error that every flock gives
@@ -180,9 +181,17 @@ static ssize_t write_bytes(int fd, const void* bytes, size_t size, off_t positio
     const long offset = position >= 0                        ? position
                         : appends && fstat(fd, &status) == 0 ? status.st_size
                                                              : syscall(SYS_lseek, fd, 0, SEEK_CUR);
+    char* flipped = NULL;
+    const size_t place = cut(number, "flip:", size);
+    if (place < size && (flipped = malloc(size)) != NULL) {
+      memcpy(flipped, bytes, size);
+      flipped[place] ^= 4;
+      bytes = flipped;
+    }
     result = position < 0 ? syscall(SYS_write, fd, bytes, some)
                           : syscall(SYS_pwrite64, fd, bytes, some, position);
     const int saved = errno;
+    free(flipped);
     if (result > 0 && data_fd >= 0) syscall(SYS_write, data_fd, bytes, result);
     note(number, "write", result < 0 ? -saved : 0, offset, result, path, NULL);
     if (torn < size) die();

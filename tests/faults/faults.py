@@ -132,10 +132,10 @@ def check_finished(case, digest, promised, once=True):
     return None
 
 
-def small_experiment(path, prompts, durability, **sections):
+def small_experiment(path, count, durability, **sections):
     """Items of about a millisecond: 8 tokens in, 2 out, on the smallest golden model."""
     settings = {"model": {"path": str(harness.ROOT / "tests/golden/bamba-b"), "dtype": "fp32"},
-                "prompts": {"synthetic": {"tokens": 8, "count": prompts}}, "generation": {"max_new_tokens": 2},
+                "prompts": {"synthetic": {"tokens": 8, "count": count}}, "generation": {"max_new_tokens": 2},
                 "parallel": {"threads": 1}, "output": {"durability": durability}}
     settings.update(sections)
     return harness.experiment(path, **settings)

@@ -81,6 +81,23 @@ class SyscallErrors(unittest.TestCase):
             return f"a message that does not name the file: {ended.stderr!r}"
         return None
 
+    def test_a_disk_that_stores_another_bit_is_found_out(self):
+        experiment = faults.small_experiment(self.folder / "exp.yaml", 6, "item")
+        _, operations, digest = faults.uninterrupted(self.folder / "whole", experiment)
+        for op in operations:
+            if op.name != "write" or op.path.endswith("/lock"):
+                continue
+            case = faults.Case(faults.fresh(self.folder / "case"), experiment)
+            place = op.length // 3
+            if ".h5" in op.path:  # where it matters: HDF5 leaves much unused
+                place = (self.folder / "whole/watched/out/results.h5").read_bytes().find(digest.encode())
+                self.assertGreater(place, 0)
+            first = case.run(at=op.number, kind=f"flip:{place}")
+            with self.subTest(number=op.number, path=op.path):
+                self.assertIn(first.returncode, (1, 75) if ".h5" in op.path else (0, 75), first.stderr)
+                self.assertEqual(case.run().returncode, 0)
+                self.assertEqual(harness.digest_of(case.out / "results.h5"), digest)
+
     def test_synced_in_groups(self):
         self.fail_each("group")
 

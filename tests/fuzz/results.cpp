@@ -68,9 +68,11 @@ void check_child() {
     std::abort();
   }
   *report_of_child = '\0';
-  rusage used{};
-  ::getrusage(RUSAGE_CHILDREN, &used);
-  expect(used.ru_maxrss <= most_kilobytes, "the child takes 512 MB at most");
+  for (const auto whose : {RUSAGE_CHILDREN, RUSAGE_SELF}) {
+    rusage used{};
+    ::getrusage(whose, &used);
+    expect(used.ru_maxrss <= most_kilobytes, "512 MB at most");
+  }
 }
 
 }  // namespace

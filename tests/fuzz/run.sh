@@ -15,6 +15,8 @@ if [ -d "$here/bin" ]; then  # packed
 else
   binaries=$here/../../build/fuzz/tests/fuzz found=$here/../../build/fuzz/found
 fi
+# The files of one kind are nearly the same, so all together take a tenth.
+seeds_of_results() { mkdir -p "$1" && tar xf "$here"/corpus/results.tar.* -C "$1"; }
 targets=(config experiment index journal prompts results safetensors tokenizer)
 declare -A max_len=([config]=4096 [experiment]=4096 [index]=4096 [journal]=16384 [prompts]=4096
                     [results]=262144 [safetensors]=4096 [tokenizer]=16384)
@@ -25,6 +27,8 @@ pack() {
   local to=$1 target library
   mkdir -p "$to/bin" "$to/lib"
   cp -r "$here/run.sh" "$here/corpus" "$here/dictionaries" "$to/"
+  xz -dc "$here/corpus/results.tar.xz" | gzip -9 >"$to/corpus/results.tar.gz"  # xz may not be there
+  rm "$to/corpus/results.tar.xz"
   for target in "${targets[@]}"; do
     strip -g -o "$to/bin/fuzz_$target" "$binaries/fuzz_$target"
     ldd "$binaries/fuzz_$target" | awk '$2 == "=>" {print $3}'
@@ -37,6 +41,7 @@ minimise() {
   local target kept
   for target in "${targets[@]}"; do
     kept=$here/corpus/$target
+    [ "$target" != results ] || seeds_of_results "$kept"
     mkdir -p "$kept" "$found/$target/corpus" "$found/$target/merged"
     rm -f "$found/$target/merged"/*
     "$binaries/fuzz_$target" -set_cover_merge=1 -use_counters=0 -max_len="${kept_len[$target]:-2048}" "$found/$target/merged" "$kept" \
@@ -44,15 +49,23 @@ minimise() {
     echo "$target: $(ls "$found/$target/merged" | wc -l) inputs, $(du -sb "$found/$target/merged" | cut -f1) bytes"
     rm -f "$kept"/*
     cp "$found/$target/merged"/* "$kept/"
+    if [ "$target" = results ]; then
+      tar cJf "$kept.tar.xz" --sort=name --owner=0 --group=0 --mtime=2026-01-01 -C "$kept" .
+      rm -r "$kept"
+    fi
   done
 }
 
 fuzz() {  # fuzz TARGET COPY SECONDS
-  local out=$found/$1
+  local out=$found/$1 seeds=$here/corpus/$1 megabytes=512
+  if [ "$1" = results ]; then
+    seeds=$out/seeds
+    megabytes=0  # it looks itself: libFuzzer's thread could hold a lock while the target forks
+  fi
   cd "$scratch"
-  "$binaries/fuzz_$1" -max_total_time="$3" -max_len="${max_len[$1]}" -rss_limit_mb=512 -timeout=10 \
+  "$binaries/fuzz_$1" -max_total_time="$3" -max_len="${max_len[$1]}" -rss_limit_mb=$megabytes -timeout=10 \
     -report_slow_units=2 -print_final_stats=1 -dict="$here/dictionaries/$1.dict" \
-    -artifact_prefix="$out/" "$out/corpus" "$here/corpus/$1" >"$out/log.$2" 2>&1 ||
+    -artifact_prefix="$out/" "$out/corpus" "$seeds" >"$out/log.$2" 2>&1 ||
     echo "$?" >"$out/failed.$2"
 }
 
@@ -89,9 +102,12 @@ copies=$((jobs / ${#targets[@]}))
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)/chunkstate-fuzz.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch  # targets that need files write them here
+seeds_of_results "$found/results/seeds"
 for target in "${targets[@]}"; do
   mkdir -p "$found/$target/corpus"
   rm -f "$found/$target"/{log,failed}.*
+  # Earlier findings are tried again first: they are found again unless they have been repaired.
+  find "$found/$target" -maxdepth 1 -type f -exec mv {} "$found/$target/corpus/" \;
 done
 for target in "${targets[@]}"; do
   for copy in $(seq "$copies"); do
