@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <mpi.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <functional>
 #include <numeric>
 #include <stdexcept>
 
 #include "parallel/communicator.hpp"
 #include "parallel/mpi_session.hpp"
-#include "parallel/process_look.hpp"
 
 namespace chunkstate {
 namespace {
@@ -182,7 +179,10 @@ class MpiCommunicator final : public Communicator {
                                              static_cast<std::uint8_t>(level_ + 1));
   }
 
-  void watch(const Deadline& deadline) override;
+  void watch(const Deadline& deadline) override {
+    if (level_ != 0) throw std::logic_error("watch: only on all ranks of the job");
+    session_->start_watch(*this, deadline);
+  }
 
   void abort(int exit_code) override {
     std::fflush(nullptr);
@@ -308,45 +308,7 @@ class MpiCommunicator final : public Communicator {
   int local_size_ = 1;
   int host_ = 0;
   int hosts_ = 1;
-  std::vector<WatchRow> far_rows_;
 };
-
-void MpiCommunicator::watch(const Deadline& deadline) {
-  if (level_ != 0 || session_->watch) throw std::logic_error("watch: only once, and on all ranks");
-  const auto ranks = static_cast<std::size_t>(size_);
-  char name[256] = "";
-  gethostname(name, sizeof(name) - 1);
-  const std::string place =
-      std::to_string(deadline.hosts_apart ? rank_ : host_) + " " + std::string(name);
-  const std::vector<std::string> places = all_gather(place);
-  const auto shared = host_memory(ranks * sizeof(WatchRow));
-  far_rows_ = std::vector<WatchRow>(ranks);
-
-  std::vector<Watch::Rank> all;
-  std::vector<WatchRow*> far(ranks, nullptr);
-  bool any_far = false;
-  for (std::size_t r = 0; r < ranks; ++r) {
-    const bool same_host = places[r] == place || static_cast<int>(r) == rank_;
-    auto* const near = reinterpret_cast<WatchRow*>(shared.data()) + r;
-    if (!same_host) far[r] = &far_rows_[r];
-    any_far = any_far || !same_host;
-    all.push_back(
-        {same_host ? near : far[r], places[r].substr(places[r].find(' ') + 1), same_host});
-  }
-  WatchRow& mine = *new (all[static_cast<std::size_t>(rank_)].row) WatchRow;
-  mine.pid = getpid();
-  mine.start = look_at_process(getpid()).start;
-  mine.color = session_->color;
-  mine.mark = static_cast<std::int64_t>(1e9 * watch_seconds());
-  barrier();
-  std::function<void()> exchange;
-  if (any_far) {
-    session_->beats = std::make_unique<MpiBeats>(rank_, far, deadline.seconds / 4);
-    exchange = [this, &mine] { session_->beats->exchange(mine); };
-  }
-  session_->watch = std::make_unique<Watch>(deadline, rank_, std::move(all), exchange);
-  barrier();
-}
 
 }  // namespace
 

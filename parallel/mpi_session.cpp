@@ -8,10 +8,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <stdexcept>
 #include <string>
 
-#include "parallel/communicator.hpp"
+#include "parallel/process_look.hpp"
 
 namespace chunkstate {
 namespace {
@@ -49,6 +50,44 @@ MpiSession::MpiSession(std::size_t message_bytes_)
 MpiSession::~MpiSession() {
   MPI_Finalize();
   alarm(0);
+}
+
+void MpiSession::start_watch(Communicator& world, const Deadline& deadline) {
+  if (watch) throw std::logic_error("watch: only once");
+  const auto ranks = static_cast<std::size_t>(world.size());
+  const int rank = world.rank();
+  char name[256] = "";
+  gethostname(name, sizeof(name) - 1);
+  const std::string place =
+      std::to_string(deadline.hosts_apart ? rank : world.host()) + " " + std::string(name);
+  const std::vector<std::string> places = world.all_gather(place);
+  const auto shared = world.host_memory(ranks * sizeof(WatchRow));
+  far_rows = std::vector<WatchRow>(ranks);
+
+  std::vector<Watch::Rank> all;
+  std::vector<WatchRow*> far(ranks, nullptr);
+  bool any_far = false;
+  for (std::size_t r = 0; r < ranks; ++r) {
+    const bool same_host = places[r] == place;
+    if (!same_host) far[r] = &far_rows[r];
+    any_far = any_far || !same_host;
+    auto* const near_row = reinterpret_cast<WatchRow*>(shared.data()) + r;
+    all.push_back(
+        {same_host ? near_row : far[r], places[r].substr(places[r].find(' ') + 1), same_host});
+  }
+  WatchRow& mine = *new (all[static_cast<std::size_t>(rank)].row) WatchRow;
+  mine.pid = getpid();
+  mine.start = look_at_process(getpid()).start;
+  mine.color = color;
+  mine.mark = static_cast<std::int64_t>(1e9 * watch_seconds());
+  world.barrier();  // all rows are filled in
+  std::function<void()> exchange;
+  if (any_far) {
+    beats = std::make_unique<MpiBeats>(rank, far, deadline.seconds / 4);
+    exchange = [this, &mine] { beats->exchange(mine); };
+  }
+  watch = std::make_unique<Watch>(deadline, rank, std::move(all), exchange);
+  world.barrier();
 }
 
 void MpiSession::end_watch() {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "parallel/communicator.hpp"
 #include "parallel/watch.hpp"
 
 namespace chunkstate {
@@ -54,6 +55,8 @@ struct MpiSession {
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
+  /// Collective over `world`, all ranks of the job. Throws std::logic_error the second time.
+  void start_watch(Communicator& world, const Deadline& deadline);
   /// Before the memory of the rows is freed. What follows, up to MPI_Finalize, has a deadline as a
   /// whole.
   void end_watch();
@@ -61,8 +64,9 @@ struct MpiSession {
   const std::size_t message_bytes;
   const int exceptions;  // in flight when it began
   int color = -1;        // of this rank's part of the job
-  std::unique_ptr<MpiBeats> beats;
-  std::unique_ptr<Watch> watch;  // after watch()
+  std::vector<WatchRow> far_rows;
+  std::unique_ptr<MpiBeats> beats;  // if there are other hosts
+  std::unique_ptr<Watch> watch;     // after start_watch()
 };
 
 }  // namespace chunkstate

@@ -70,8 +70,6 @@ class Watch {
   void busy(bool is_busy);
   /// This rank needs nobody any more.
   void leave();
-  /// How often other hosts must hear of a living rank.
-  double beat_seconds() const { return deadline_.seconds / 4; }
   double deadline_seconds() const { return deadline_.seconds; }
   int exit_code() const { return deadline_.exit_code; }
 

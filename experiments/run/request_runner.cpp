@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 #include "core/cost.hpp"
 #include "core/engine_names.hpp"
@@ -104,10 +105,13 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
 RequestRecord RequestRunner::run(const WorkItem& item) {
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
   const double t_start = monotonic_seconds() - run_start_;
+  const double warmup_seconds =
+      std::exchange(warmup_seconds_, std::numeric_limits<double>::quiet_NaN());
   RequestRecord record;
   const auto begin = [&] {
     record = blank_record(item, rank_);
     record.t_start = t_start;
+    record.warmup_seconds = warmup_seconds;
   };
   begin();
   std::string error;
@@ -146,13 +150,18 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
 }
 
 void RequestRunner::warm_up(const WorkItem& item) {
+  if (spec_.measure.warmup == 0 || !warm_points_.insert(item.point).second) return;
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
-  RequestRecord unrecorded;
-  try {
-    generate_into(item, std::min<std::int64_t>(settings.max_new_tokens, 2), unrecorded);
-  } catch (const std::exception&) {
-    // The recorded request meets the same error and records it.
+  const double start = monotonic_seconds();
+  for (std::int64_t i = 0; i < spec_.measure.warmup; ++i) {
+    RequestRecord unrecorded;
+    try {
+      generate_into(item, std::min<std::int64_t>(settings.max_new_tokens, 2), unrecorded);
+    } catch (const std::exception&) {
+      // The recorded request meets the same error and records it.
+    }
   }
+  warmup_seconds_ = monotonic_seconds() - start;
 }
 
 double estimated_cost(const PointSettings& settings, const Prompt& prompt, const OpenModel& files) {

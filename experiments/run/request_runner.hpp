@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <limits>
+#include <set>
+
 #include "experiments/plan/work_plan.hpp"
 #include "experiments/record/request_record.hpp"
 #include "experiments/run/engine_pool.hpp"
@@ -29,8 +33,9 @@ class RequestRunner {
   /// makes a failed record with class and message; nothing is thrown for it.
   RequestRecord run(const WorkItem& item);
 
-  /// An unrecorded request like `item`, cut to two new tokens: prefill and one decode step. Never
-  /// throws.
+  /// Before the first recorded request of a point: measure.warmup unrecorded ones like `item`, cut
+  /// to two new tokens (prefill and one decode step). The next run() records how long they took.
+  /// Never throws.
   void warm_up(const WorkItem& item);
 
   /// Whether the last request failed for a reason that other ranks of the group may not have had:
@@ -50,6 +55,8 @@ class RequestRunner {
   double run_start_;
   RankGroup* group_;
   bool failed_alone_ = false;
+  std::set<std::int64_t> warm_points_;
+  double warmup_seconds_ = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// Work of an item relative to others, for balancing: the FLOPs of its request, the prompt's length

@@ -7,10 +7,8 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <optional>
-#include <set>
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
@@ -24,6 +22,7 @@
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/experiment_setup.hpp"
 #include "experiments/run/finalise.hpp"
+#include "experiments/run/group_work.hpp"
 #include "experiments/run/item_probe.hpp"
 #include "experiments/run/progress.hpp"
 #include "experiments/run/rank_groups.hpp"
@@ -70,11 +69,7 @@ class Run {
   void show_ranks() const;
   std::vector<std::int64_t> items_of_this_host() const;
   int work();
-  int work_in_group(const std::vector<std::int64_t>& items, SharedCounter& counter);
-  bool is_poison(const WorkItem& item);
-  double warm_up(const WorkItem& item, RequestRunner& runner);
   void run_item(const WorkItem& item, bool suspect, RequestRunner& runner);
-  void run_in_group(const WorkItem& item, bool suspect, RequestRunner& runner);
   int agree_on_code(int mine);
   int finish(int code);
 
@@ -91,7 +86,6 @@ class Run {
   std::vector<int> shard_of_;            // per item of the plan; empty without an array
   std::string todo_;  // per item: '1' to run, 'p' to probe first, '0' done or another shard's
   std::unique_ptr<JournalWriter> journal_;
-  std::set<std::int64_t> warm_points_;
   std::int64_t failures_ = 0;
 };
 
@@ -225,9 +219,13 @@ int Run::work() {
   const std::vector<std::int64_t> items = items_of_this_host();
   const auto counter = make_shared_counter(world_);
   install_stop_signals();
-  if (groups_) return work_in_group(items, *counter);
-  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_);
   Progress progress(static_cast<std::int64_t>(items.size()), first() && !options_.quiet);
+  if (groups_) {
+    return GroupWork({world_, *groups_, setup_, *engines_, options_, directory_, todo_, run_start_},
+                     journal_.get(), progress)
+        .run(items, *counter);
+  }
+  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_);
   try {
     while (stop_signal() == 0) {
       if (setup_.spec.max_failures > 0 && failures_ >= setup_.spec.max_failures) {
@@ -251,96 +249,18 @@ int Run::work() {
   }
 }
 
-// The group's last rank claims and records, the others follow it.
-int Run::work_in_group(const std::vector<std::int64_t>& items, SharedCounter& counter) {
-  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_,
-                       &groups_->group());
-  Progress progress(static_cast<std::int64_t>(items.size()), first() && !options_.quiet);
-  const auto next_turn = [&]() -> std::int64_t {
-    if (stop_signal() != 0) return turn_stopped;
-    if (setup_.spec.max_failures > 0 && failures_ >= setup_.spec.max_failures) return turn_failures;
-    const std::int64_t turn = counter.next();
-    return turn < static_cast<std::int64_t>(items.size()) ? turn : turn_done;
-  };
-  try {
-    std::int64_t turn = groups_->share(next_turn);
-    for (; turn >= 0; turn = groups_->share(next_turn)) {
-      // The position in the plan, because hosts of one group may have other lists of items.
-      const std::int64_t index =
-          groups_->share([&] { return items[static_cast<std::size_t>(turn)]; });
-      const WorkItem& item = setup_.plan[static_cast<std::size_t>(index)];
-      run_in_group(item, todo_[static_cast<std::size_t>(index)] == 'p', runner);
-      progress.update(turn + 1, failures_);
-    }
-    if (journal_) {
-      const BusyRank writing(world_);
-      journal_->end(turn == turn_done ? "done" : turn == turn_stopped ? "signal" : "max_failures");
-    }
-    return turn == turn_done      ? exit_ok
-           : turn == turn_stopped ? exit_stopped_early
-                                  : exit_items_failed;
-  } catch (...) {  // the group cannot go on without this rank
-    const Ending ending = ending_of(std::current_exception());
-    progress.finish();
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", world_.rank(), ending.message);
-    world_.abort(ending.code);
-    return ending.code;
-  }
-}
-
-void Run::run_in_group(const WorkItem& item, bool suspect, RequestRunner& runner) {
-  const bool speaks = groups_->speaks();
-  if (suspect && groups_->share([&] { return is_poison(item) ? 1 : 0; }) != 0) return;
-  {
-    const BusyRank loading(world_);
-    engines_->model(setup_.spec.points[static_cast<std::size_t>(item.point)].settings);
-  }
-  groups_->group().barrier();
-  const double warmup_seconds = warm_up(item, runner);
-  if (speaks) {
-    const BusyRank writing(world_);  // a file system may take its time
-    journal_->claim(item.id);
-  }
-  RequestRecord record = runner.run(item);
-  record.warmup_seconds = warmup_seconds;
-  if (runner.failed_alone()) throw std::runtime_error("item " + item.id + ": " + record.error);
-  if (!speaks) return;
-  const BusyRank writing(world_);
-  journal_->append(record);
-  if (record.status == RequestStatus::failed) ++failures_;
-}
-
-bool Run::is_poison(const WorkItem& item) {
-  const BusyRank probing(world_);
-  const std::string death = probe_item(options_, directory_, item.id);
-  if (death.empty()) return false;
-  RequestRecord record = RequestRunner::blank_record(item, world_.rank());
-  record.status = RequestStatus::failed;
-  record.error =
-      "poison: " + std::to_string(deaths_of_a_poisonous_item) +
-      " processes died while they ran this item, and so did one that ran nothing else (" + death +
-      ")";
-  journal_->append(record);
-  ++failures_;
-  return true;
-}
-
-// Seconds; NaN where nothing was to be warmed up.
-double Run::warm_up(const WorkItem& item, RequestRunner& runner) {
-  if (setup_.spec.measure.warmup == 0 || !warm_points_.insert(item.point).second) {
-    return std::numeric_limits<double>::quiet_NaN();
-  }
-  const double start = monotonic_seconds();
-  for (std::int64_t i = 0; i < setup_.spec.measure.warmup; ++i) runner.warm_up(item);
-  return monotonic_seconds() - start;
-}
-
 void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
-  if (suspect && is_poison(item)) return;
-  const double warmup_seconds = warm_up(item, runner);
+  if (suspect) {
+    const auto poison = poison_record(options_, directory_, item, world_.rank());
+    if (poison) {
+      journal_->append(*poison);
+      ++failures_;
+      return;
+    }
+  }
+  runner.warm_up(item);
   journal_->claim(item.id);
-  RequestRecord record = runner.run(item);
-  record.warmup_seconds = warmup_seconds;
+  const RequestRecord record = runner.run(item);
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }

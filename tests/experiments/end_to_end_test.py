@@ -45,6 +45,49 @@ class Runs(Scratch):
             digests.add(harness.digest_of(out / "results.h5"))
         self.assertEqual(len(digests), 1)
 
+    def test_groups_that_share_prompts_give_the_results_of_one_rank(self):
+        sections = dict(prompts={"file": str(harness.PROMPTS), "limit": 3}, sweep={"matrix": {
+            "ssm.variant": ["default", "default_optimized", "independent", "lookback"], "ssm.chunk_size": [64, 100]}})
+        shared = harness.experiment(self.folder / "shared.yaml", parallel={"mode": "sequence", "threads": 1}, **sections)
+        digests = set()
+        for ranks, group in ((0, 1), (2, 2), (3, 3), (4, 2), (4, 4)):
+            out = self.folder / f"ranks{ranks}x{group}"
+            self.run_ok(["run", shared, "-s", f"parallel.ranks_per_group={group}", "--out", out], ranks)
+            digests.add(harness.digest_of(out / "results.h5"))
+        self.assertEqual(len(digests), 1)
+        data = self.folder / "data"
+        self.run_ok(["run", harness.experiment(self.folder / "data.yaml", **sections), "--out", data])
+        with h5py.File(data / "results.h5") as alone, h5py.File(self.folder / "ranks4x4/results.h5") as together:
+            for name in ("tokens/token_id", "tokens/logprob", "tokens/offsets", "outputs/text", "requests/tokens_in"):
+                self.assertTrue(numpy.array_equal(alone[name][:], together[name][:]), name)
+
+    def test_a_group_shares_prefills_without_a_cache_and_of_a_variant_that_is_not_causal(self):
+        sections = dict(generation={"max_new_tokens": 3, "use_cache": False},
+                        ssm={"variant": "own_end_state", "chunk_size": 64}, parallel={"mode": "sequence"})
+        digests = set()
+        for ranks in (1, 3):
+            out = self.folder / f"ranks{ranks}"
+            file = harness.experiment(self.folder / "exp.yaml", **sections)
+            self.run_ok(["run", file, "-s", f"parallel.ranks_per_group={ranks}", "--out", out], ranks)
+            digests.add(harness.digest_of(out / "results.h5"))
+        self.assertEqual(len(digests), 1)
+
+    def test_a_prompt_that_fails_on_all_ranks_of_a_group_is_a_failed_item(self):
+        prompts = self.folder / "prompts.json"
+        prompts.write_text(json.dumps([{"prompt": "word " * 9000}, {"prompt": "A short one."}]))
+        file = harness.experiment(self.folder / "exp.yaml", prompts={"file": str(prompts)},
+                                  parallel={"mode": "sequence", "ranks_per_group": 2})
+        done = harness.run(["run", file, "--out", self.folder / "out"], 2)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(json.loads(self.run_ok(["status", self.folder / "out", "--json"]))["failed"], 1)
+
+    def test_groups_that_do_not_come_out_even_are_refused(self):
+        file = harness.experiment(self.folder / "exp.yaml", parallel={"mode": "sequence", "ranks_per_group": 2})
+        for ranks in (0, 3):
+            done = harness.run(["run", file, "--out", self.folder / "out"], ranks)
+            self.assertEqual(done.returncode, 64, done.stderr)
+            self.assertIn("parallel.ranks_per_group: found 2", done.stderr)
+
     def test_threads_and_order_do_not_change_the_digest(self):
         digests = set()
         for threads in (1, 2):

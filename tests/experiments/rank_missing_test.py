@@ -62,7 +62,7 @@ class RankMissing(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         self.file = harness.experiment(
-            self.folder / "exp.yaml", prompts={"file": str(harness.PROMPTS), "limit": 9},
+            self.folder / "exp.yaml", prompts={"file": str(harness.PROMPTS), "limit": 12},
             generation={"max_new_tokens": 12}, parallel={"mode": "sequence", "threads": 1,
                                                          "deadline": f"{DEADLINE}s"},
             sweep={"matrix": {"ssm.variant": ["default_optimized", "lookback"]}},
@@ -74,8 +74,10 @@ class RankMissing(unittest.TestCase):
 
     def test_a_missing_rank_ends_all_others_with_its_name(self):
         whole = self.folder / "whole"
+        begin = time.monotonic()
         subprocess.run(self.job(whole, 2, 2), env=harness.ENVIRONMENT, cwd=harness.ROOT, check=True,
                        capture_output=True, timeout=300)
+        self.longest_delay = 0.5 * (time.monotonic() - begin)
         expected = harness.digest_of(whole / "results.h5")
         rng = random.Random(SEED)
         rows, finished = [], 0
@@ -101,7 +103,7 @@ class RankMissing(unittest.TestCase):
     def disturbed_run(self, out, rng, case):
         ranks, group = rng.choice([(2, 2), (3, 3), (4, 4), (4, 2)])
         fault = signal.SIGKILL if case % 2 == 0 else signal.SIGSTOP
-        delay, victim = rng.uniform(0, 2), rng.randrange(ranks)
+        delay, victim = rng.uniform(0, self.longest_delay), rng.randrange(ranks)
         started = set(out.glob("journal/*.jsonl"))
         with open(self.folder / "stderr", "w+") as errors:
             job = subprocess.Popen(self.job(out, ranks, group), stdout=subprocess.DEVNULL, stderr=errors,
