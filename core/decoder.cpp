@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/decoder.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -175,6 +176,29 @@ std::size_t Decoder::bytes() const {
   std::size_t total = arena_.bytes();
   for (const Tensor& tensor : memory_) total += tensor.bytes();
   return total;
+}
+
+std::size_t decoder_bytes(const ModelConfig& config, const ModelOptions& options,
+                          std::int64_t batch, std::int64_t capacity) {
+  const auto bytes = [batch](std::int64_t columns, DType dtype) {
+    return static_cast<std::size_t>(batch * columns) * bytes_of(dtype);
+  };
+  const std::int64_t q_size = config.attention_heads * config.attention_head_dim;
+  const std::size_t common =
+      bytes(config.hidden_size, options.residual_dtype) + bytes(config.vocab_size, DType::fp32);
+  const std::size_t plain = bytes(config.hidden_size, options.dtype) +
+                            layer_arena_bytes(config, options.dtype, batch) +
+                            attention_step_arena_bytes(config, batch, capacity);
+  std::size_t fused = bytes(config.intermediate_size + config.in_proj_size() + 2 * q_size +
+                                2 * config.kv_heads * config.attention_head_dim,
+                            options.dtype) +
+                      bytes(config.inner_size() + config.mamba_heads, DType::fp32);
+  for (const LayerKind kind : config.layers) {
+    if (kind == LayerKind::attention) fused += attention_step_arena_bytes(config, batch, capacity);
+  }
+  // The slices of the longest rows meet in as many floats.
+  fused += bytes(4 * config.hidden_size, DType::fp32);
+  return common + (options.execution.fusion ? std::max(plain, fused) : plain);
 }
 
 }  // namespace chunkstate

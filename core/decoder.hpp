@@ -44,8 +44,8 @@ class Decoder {
   Decoder(const DecoderParts& parts, SequenceState& state);
 
   /// The tokens of the next step, one per sequence, at the positions that `state` says; open steps
-  /// are dropped. `state` must stay where it is until the last step. Throws UsageError if a sequence
-  /// is full.
+  /// are dropped. `state` must stay where it is until the last step. Throws UsageError if a
+  /// sequence is full.
   void start(SequenceState& state, std::span<const std::int32_t> tokens);
   /// Runs a step with the tokens of start() or, after that, with those of the step before. At most
   /// max_ahead steps may be open. The caller sees to it that the sequences have room.
@@ -104,5 +104,9 @@ class Decoder {
   std::int64_t launched_ = 0, collected_ = 0;
   std::vector<float> host_logits_;
 };
+
+/// Device bytes of a decoder, about: without the few KB of its counters.
+std::size_t decoder_bytes(const ModelConfig& config, const ModelOptions& options,
+                          std::int64_t batch, std::int64_t capacity);
 
 }  // namespace chunkstate

@@ -71,6 +71,22 @@ SequenceState Model::make_state(const SsdSettings& ssd, std::int64_t batch,
   return {config_, exec_, options_.dtype, options_.state_dtype, ssd, batch, capacity};
 }
 
+std::int64_t Model::state_capacity(std::int64_t tokens) const {
+  if (options_.backend != Backend::cuda) return tokens;
+  return (tokens + capacity_granularity - 1) / capacity_granularity * capacity_granularity;
+}
+
+std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t piece,
+                                 std::int64_t total_tokens) const {
+  const std::int64_t capacity = state_capacity(total_tokens);
+  const SequenceStateBytes state =
+      sequence_state_bytes(config_, options_.dtype, options_.state_dtype, ssd);
+  std::size_t bytes =
+      static_cast<std::size_t>(state.fixed + state.per_token * capacity) + arena_bytes(piece, 1);
+  if (options_.backend == Backend::cuda) bytes += decoder_bytes(config_, options_, 1, capacity);
+  return bytes;
+}
+
 SequenceState Model::take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) {
   if (spare_ && spare_->batch() == batch && spare_->capacity() >= capacity &&
       spare_->restart(exec_, ssd)) {
@@ -80,9 +96,7 @@ SequenceState Model::take_state(const SsdSettings& ssd, std::int64_t batch, std:
   }
   spare_.reset();
   decoders_.clear();  // their state is gone
-  const std::int64_t rounded =
-      (capacity + capacity_granularity - 1) / capacity_granularity * capacity_granularity;
-  return make_state(ssd, batch, options_.backend == Backend::cuda ? rounded : capacity);
+  return make_state(ssd, batch, state_capacity(capacity));
 }
 
 bool Model::has_decoder(const SequenceState& state) const {

@@ -88,6 +88,12 @@ class Model {
   Decoder& decoder(SequenceState& state);
   bool has_decoder(const SequenceState& state) const;
 
+  /// Bytes of one sequence's requests on this backend, beside the weights: state, activations and
+  /// decoder, for up to `total_tokens` in pieces
+  /// of up to `piece`.
+  std::size_t request_bytes(const SsdSettings& ssd, std::int64_t piece,
+                            std::int64_t total_tokens) const;
+
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }
   /// Arena bytes that a forward pass over so many tokens reserves.
@@ -101,6 +107,7 @@ class Model {
                     View<const std::int32_t, 1>& ids);
   void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
            SequenceSplit* split, LogitsRows rows, const LogitsSink& sink);
+  std::int64_t state_capacity(std::int64_t tokens) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const LogitsSink& sink);
 

@@ -109,7 +109,7 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                   const MachinePeaks& peaks, bool decode) {
   print_peaks(peaks);
   Table table({decode ? "context" : "tokens", "batch", "median", "fastest", "tokens/s", "GFLOP/s",
-               "of peak", "GB/s", "of read"});
+               "of peak", "GB/s", peaks.read_bytes > 0 ? "of read" : "of copy"});
   for (const EngineRow& row : rows) {
     const double seconds = row.timing.median();
     const double tokens = static_cast<double>(decode ? row.batch : row.tokens);
@@ -118,10 +118,12 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                format_number(row.cost.flops / seconds / 1e9),
                share_of_peak(row.cost.flops / seconds, peaks.gemm_flops),
                format_number(row.cost.bytes / seconds / 1e9),
-               share_of_peak(row.cost.bytes / seconds, peaks.read_bytes)});
+               share_of_peak(row.cost.bytes / seconds,
+                             peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes)});
   }
-  fmt::print("{} {}, {}, variant {}\n{}", flags.model.model, decode ? "decode step" : "prefill",
-             flags.model.dtype, flags.model.variant, table.text());
+  fmt::print("{} {}, {}, variant {}, mode {}, fusion {}, autotune {}\n{}", flags.model.model,
+             decode ? "decode step" : "prefill", flags.model.dtype, flags.model.variant,
+             flags.model.mode, flags.model.fusion, flags.model.autotune, table.text());
 }
 
 int bench_engine_verb(EngineFlags flags, bool decode) {

@@ -4,9 +4,9 @@
 #include "kernels/base/hopper.cuh"
 #include "kernels/linear/linear_step.hpp"
 
-// How linear_step moves weights. A producer warp streams tiles of 8 KB through a
-// ring in shared memory by the copy engine and never looks at an activation, so that it starts
-// while the kernels before it still run and keeps the memory busy while the others stage x.
+// How linear_step moves weights. A producer warp streams tiles of 8 KB through a ring in shared
+// memory by the copy engine and never looks at an activation, so that it starts while the kernels
+// before it still run and keeps the memory busy while the others stage x.
 namespace chunkstate::cuda::step {
 
 inline constexpr int tile_rows = 16;
@@ -30,15 +30,11 @@ constexpr int tile_columns(StepSink sink) {
   return (sink == StepSink::silu_mul ? boxes / 2 : boxes) * box_columns;
 }
 inline constexpr int max_sum_buffers = 4;
+inline constexpr int shared_budget = 221 * 1024;
 // About 2.5 us pass between the request of a tile and its arrival, so that 90 KB must be on their
-// way in each multiprocessor. Up to paired_tokens a block takes half of one: the next kernel's
-// block fits beside it and fills its ring while this one's last sums are finished. More tokens need
-// the room for x.
-inline constexpr int paired_tokens = 2;
-inline constexpr int shared_budget_paired = 111 * 1024;
-inline constexpr int shared_budget_alone = 221 * 1024;
+// way in each multiprocessor; a ring of twice that also fills while the kernel before ends.
 inline constexpr int max_stages = 25;
-// x of up to 8 tokens and this many columns fits in shared memory beside the ring.
+// x of 8 tokens and this many columns fits in shared memory beside the ring.
 inline constexpr std::int64_t max_slice_columns = 4096;
 
 /// How the weights are cut: into units of 16 rows by one slice of the columns.
@@ -124,7 +120,7 @@ __device__ __forceinline__ void copy_box_of(const LinearStepArgs& args, const Ma
 
 /// Units are handed out by tickets, because multiprocessors differ by up to 1.4x in the bandwidth
 /// they get. A ticket counter is zero again after its last draw.
-template <StepSink sink, bool paired>
+template <StepSink sink>
 __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut& cut,
                         const Shared& shared) {
 #if __CUDA_ARCH__ >= 900
@@ -159,11 +155,6 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
       at.advance(cut.stages);
     }
     unit = group + static_cast<int>(__shfl_sync(full_warp, drawn, 0));
-  }
-  if constexpr (paired) {
-    // From now on the memory is the next kernel's: all tiles of this one are asked for.
-    wait_for_previous_kernel();
-    let_next_kernel_start();
   }
   wait_for_room();
   if (lane == 0) {

@@ -5,6 +5,7 @@
 
 #include "core/generate.hpp"
 #include "core/open_model.hpp"
+#include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
 
 // The whole model on a GPU: the same text as the host, the same bits every time, whatever the
@@ -172,6 +173,40 @@ TEST_CASE("Fused decode works for every shape of model") {
     for (std::size_t t = 0; t < found.size(); ++t) {
       CHECK(std::abs(found[t] - static_cast<double>(expected[t])) < 0.1);
     }
+  }
+}
+
+TEST_CASE("Synthetic weights made on the device are the host's, bit by bit") {
+  const ModelConfig config = synthetic_model_config("bamba-tiny");
+  const Executor exec{Backend::cuda};
+  for (const DType dtype : {DType::bf16, DType::fp16, DType::fp32}) {
+    const auto checkpoint = make_synthetic_checkpoint(config, 5, dtype);
+    int made = 0;
+    for (const auto& [name, extents] : expected_tensors(config)) {
+      Tensor device(Backend::cuda, dtype, extents);
+      if (!checkpoint->make_on_device(name, extents, exec, device.data())) continue;
+      ++made;
+      std::vector<std::byte> found(device.bytes()), expected(device.bytes());
+      copy_to_host(exec, found.data(), device.data(), device.bytes());
+      checkpoint->copy_tensor(name, extents, expected.data());
+      CAPTURE(name, name_of(dtype));
+      CHECK(found == expected);
+    }
+    CHECK(made > 10);
+  }
+}
+
+TEST_CASE("What a decoder takes is known before") {
+  for (const bool fusion : {false, true}) {
+    Model model(tiny().config, tiny().checkpoint,
+                options(Backend::cuda, DType::bf16, ExecutionMode::graph, fusion));
+    SequenceState state = model.make_state(scan(tiny(), "independent"), 2, 512);
+    const auto found = static_cast<double>(model.decoder(state).bytes());
+    const auto expected =
+        static_cast<double>(decoder_bytes(model.config(), model.options(), 2, 512));
+    CAPTURE(fusion, found, expected);
+    CHECK(found < 1.25 * expected);
+    CHECK(found > 0.5 * expected);
   }
 }
 
