@@ -62,8 +62,7 @@ class GateMaker {
     make_block<false>(gate[1], products, decays, places_[1]);
     if (has_third_) make_block<false>(gate[2], products, decays, places_[2]);
     arrive_with_warp(shared_.token_empty(token_.slot));
-    __syncwarp();
-    if (lane_ == 0) arrive(shared_.products_empty(product_.slot));
+    arrive_with_warp(shared_.products_empty(product_.slot));
     product_.advance();
     wait(shared_.gate_empty(gate_.slot), gate_.parity ^ 1);
     const std::uint32_t tile = shared_.gate(gate_.slot);

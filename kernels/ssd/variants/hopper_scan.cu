@@ -35,7 +35,7 @@ __device__ __forceinline__ void prepare(const Scan& scan, const Shared& shared) 
     }
     for (int s = 0; s < product_slots; ++s) {
       init_barrier(shared.products_full(s), 1);
-      init_barrier(shared.products_empty(s), warps_per_group);
+      init_barrier(shared.products_empty(s), warps_per_group * warp_arrivals);
     }
     for (int s = 0; s < gate_slots; ++s) {
       init_barrier(shared.gate_full(s), warps_per_group);
