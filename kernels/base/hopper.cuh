@@ -100,8 +100,8 @@ __device__ __forceinline__ void load_tile_to_blocks(std::uint32_t shared, const 
 __device__ __forceinline__ void load_bytes(std::uint32_t shared, const void* global, int bytes,
                                            std::uint32_t barrier) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          shared),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
 }
