@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, without network: builds the kernels for CUDA, runs every test that needs a
-# GPU and the benchmarks, and prints one table. About 3 minutes on 16 cores.
+# GPU, compute-sanitizer's memcheck and racecheck on the scan's small shapes, and the benchmarks, and
+# prints one table. About 5 minutes on 16 cores.
 #
 #   bash tests/gpu.sh [part of an operator's name to time]
 set -euo pipefail
@@ -23,6 +24,27 @@ echo "built in $SECONDS s"
 status=0
 "$build/tests/kernels_cuda_test" || status=$?
 echo "tested after $SECONDS s (exit $status)"
+
+# The scan hands shared memory from warp to warp; memory errors and races elsewhere show the same way.
+# racecheck takes tens of times as long as the program, hence the few small shapes of one test case.
+if command -v compute-sanitizer > /dev/null; then
+  for tool in memcheck racecheck; do
+    log="$build/$tool.log"
+    if CHUNKSTATE_TEST_SEEDS=4 timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$build/tests/kernels_cuda_test" "SSD variants on the device match their definition at Bamba's head shape" \
+      > "$log" 2>&1; then
+      echo "$tool: $(grep SUMMARY "$log" | tail -1 | sed 's/=* *//')"
+    else
+      status=1
+      echo "$tool failed (exit $?):"
+      tail -30 "$log"
+    fi
+  done
+  echo "sanitized after $SECONDS s"
+else
+  echo "compute-sanitizer is not installed: not run"
+fi
+
 "$build/tests/kernels_cuda_bench" "$@" || status=$?
 echo "done after $SECONDS s"
 exit $status

@@ -45,11 +45,13 @@ __device__ __forceinline__ void arrive_at_block(std::uint32_t barrier, std::uint
       : "memory");
 }
 
+/// Lanes of a warp may see the phase end at different times. (Not bra.uni: the compiler then drops
+/// every __syncwarp behind it, and one lane's arrival frees a tile that others have yet to read.)
 __device__ __forceinline__ void wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
       "{ .reg .pred done;\n"
       "AGAIN: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni DONE;\n bra.uni AGAIN;\nDONE: }" ::"r"(barrier),
+      "@done bra DONE;\n bra AGAIN;\nDONE: }" ::"r"(barrier),
       "r"(parity)
       : "memory");
 }
@@ -98,8 +100,8 @@ __device__ __forceinline__ void load_tile_to_blocks(std::uint32_t shared, const 
 __device__ __forceinline__ void load_bytes(std::uint32_t shared, const void* global, int bytes,
                                            std::uint32_t barrier) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          shared),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
 }

@@ -516,6 +516,15 @@ class Verbs(Scratch):
                          {"sequential", "default", "default_optimized", "independent", "lookback",
                           "own_end_state"})
         self.assertTrue(all(r["relative_error"] < 1e-4 for r in rows), rows)
+        for arguments in (["linear", "--tokens", "1,9", "--out", "96", "--in", "64"],
+                          ["attention", "--tokens", "5,40", "--heads", "4", "--kv-heads", "2",
+                           "--head-dim", "16"]):
+            rows = json.loads(self.run_ok(["bench", *arguments, "--backend", "cpu", "--repeats", "2",
+                                           "--json"]))["rows"]
+            self.assertEqual(len(rows), 2)
+            self.assertTrue(all(r["relative_error"] < 1e-4 and r["flops_per_second"] > 0 for r in rows), rows)
+        levels = json.loads(self.run_ok(["bench", "memory", "--backend", "cpu", "--json"]))["levels"]
+        self.assertTrue(len(levels) > 3 and all(r["bytes_per_second"] > 0 for r in levels), levels)
         for verb in ("prefill", "decode"):
             text = self.run_ok(["bench", verb, "--model", harness.MODEL, "--tokens", "64,100", "--repeats", "2"])
             self.assertIn("GB/s", text)

@@ -11,9 +11,10 @@ namespace chunkstate::cuda::hopper_scan {
 ///   M_ij = C_i B_j 2^(lambda_i - lambda_j) delta_j for j < i, plus D on the diagonal, 0 above it
 ///
 /// A right operand of wgmma in shared memory. C_i B_j comes as fragments. Blocks
-/// of 16 x 16 above the diagonal are zeroed once and never written. Of the other ten, every warp has
-/// one on the diagonal and one or two below it. All warps run the same code: with a copy of it for
-/// every warp's blocks the loops of this kernel outgrew the instruction cache, at twice the time.
+/// of 16 x 16 above the diagonal are zeroed once and never written. Of the other ten, every warp
+/// has one on the diagonal and one or two below it. All warps run the same code: with a copy of it
+/// for every warp's blocks the loops of this kernel outgrew the instruction cache, at twice the
+/// time.
 template <Flow flow>
 class GateMaker {
  public:
@@ -46,7 +47,8 @@ class GateMaker {
   };
 
   __device__ __forceinline__ void place(int k, int row, int column) {
-    const std::uint32_t piece = static_cast<std::uint32_t>((2 * column + (lane_ >> 4)) ^ (lane_ & 7));
+    const std::uint32_t piece =
+        static_cast<std::uint32_t>((2 * column + (lane_ >> 4)) ^ (lane_ & 7));
     places_[k] = {static_cast<std::uint32_t>(fragment_block(row, column) * 512 + lane_ * 16),
                   static_cast<std::uint32_t>(Decays::lambda + row * 64 + lane_ / 4 * 4),
                   static_cast<std::uint32_t>(Decays::shifted + lane_ % 4 * 64 + column * 16),
@@ -62,8 +64,7 @@ class GateMaker {
     make_block<false>(gate[1], products, decays, places_[1]);
     if (has_third_) make_block<false>(gate[2], products, decays, places_[2]);
     arrive_with_warp(shared_.token_empty(token_.slot));
-    __syncwarp();
-    if (lane_ == 0) arrive(shared_.products_empty(product_.slot));
+    arrive_with_warp(shared_.products_empty(product_.slot));
     product_.advance();
     wait(shared_.gate_empty(gate_.slot), gate_.parity ^ 1);
     const std::uint32_t tile = shared_.gate(gate_.slot);
@@ -84,14 +85,11 @@ class GateMaker {
     const float upper = load_shared_float(decays + place.rows);
     const float lower = load_shared_float(decays + place.rows + 32);
     const float4 s = load_shared_float4(decays + place.columns);
-    const float a[8] = {low_bf16(v.x) * fast_exp2(upper - s.x),
-                        high_bf16(v.x) * fast_exp2(upper - s.y),
-                        low_bf16(v.y) * fast_exp2(lower - s.x),
-                        high_bf16(v.y) * fast_exp2(lower - s.y),
-                        low_bf16(v.z) * fast_exp2(upper - s.z),
-                        high_bf16(v.z) * fast_exp2(upper - s.w),
-                        low_bf16(v.w) * fast_exp2(lower - s.z),
-                        high_bf16(v.w) * fast_exp2(lower - s.w)};
+    const float a[8] = {
+        low_bf16(v.x) * fast_exp2(upper - s.x), high_bf16(v.x) * fast_exp2(upper - s.y),
+        low_bf16(v.y) * fast_exp2(lower - s.x), high_bf16(v.y) * fast_exp2(lower - s.y),
+        low_bf16(v.z) * fast_exp2(upper - s.z), high_bf16(v.z) * fast_exp2(upper - s.w),
+        low_bf16(v.w) * fast_exp2(lower - s.z), high_bf16(v.w) * fast_exp2(lower - s.w)};
     if constexpr (!diagonal) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) gate[e] = pack_bf16(a[2 * e], a[2 * e + 1]);

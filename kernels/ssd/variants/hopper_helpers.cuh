@@ -7,9 +7,9 @@
 // The roles of the Hopper scan around its products: copies in and out, decays.
 namespace chunkstate::cuda::hopper_scan {
 
-/// One thread: X of its own head, C B^T, and this block's share of B and C for the whole cluster. It
-/// asks the rings in turn and waits for none. C B^T comes from the kernel before this one, for which
-/// the thread waits when it has started all else that it could.
+/// One thread: X of its own head, C B^T, and this block's share of B and C for the whole cluster.
+/// It asks the rings in turn and waits for none. C B^T comes from the kernel before this one, for
+/// which the thread waits when it has started all else that it could.
 template <Flow flow>
 __device__ __forceinline__ void copy_in(const Scan& scan, const Maps& maps, const Shared& shared,
                                         int head, int group) {

@@ -19,7 +19,8 @@ constexpr int tile_bytes = block * 128;  // 64 rows of 64 bf16: one swizzled box
 constexpr float log2_e = 1.4426950408889634F;
 
 // Rings. X is every head's own and comes from HBM, B and C are the same for all heads of a group
-// and come from L2, as does C B^T. Together with the tiles of M and y they fill a Hopper's 227 KB of shared memory.
+// and come from L2, as does C B^T. Together with the tiles of M and y they fill a Hopper's 227 KB
+// of shared memory.
 constexpr int token_slots = 6;
 constexpr int shared_slots = 4;
 constexpr int product_slots = 2;
@@ -52,7 +53,7 @@ enum class Flow {
 struct Scan {
   SsdArgs args;
   const uint4* products;  // [blocks, groups, fragment_blocks, lanes]
-  int cluster;    // blocks that share B and C, heads of one group: 1 or 2
+  int cluster;            // blocks that share B and C, heads of one group: 1 or 2
   int tokens;
   int blocks;        // of `block` tokens, the last one ragged
   int steps;         // blocks, rounded up to the loop's period; further ones have delta = 0

@@ -4,15 +4,15 @@
 #include "kernels/base/tensor_core.cuh"
 #include "kernels/ssd/variants/hopper_layout.cuh"
 
-// C B^T of the Hopper scan. It is the same for all heads of a group, so a kernel of its own makes it.
-// (Made by four blocks of the scan itself, on the multiprocessors that 128 heads leave idle, it came
-// too late: 12 us per step and block.)
+// C B^T of the Hopper scan. It is the same for all heads of a group, so a kernel of its own makes
+// it. (Made by four blocks of the scan itself, on the multiprocessors that 128 heads leave idle, it
+// came too late: 12 us per step and block.)
 namespace chunkstate::cuda::hopper_scan {
 
 constexpr int product_pitch = state_dim + 8;  // the rows of a fragment fall into different banks
 
-/// C_i B_j of one step and group per block as fragments, bf16, on and below the diagonal. Warp w makes
-/// the 16 x 16 blocks (w, 0) to (w, w).
+/// C_i B_j of one step and group per block as fragments, bf16, on and below the diagonal. Warp w
+/// makes the 16 x 16 blocks (w, 0) to (w, w).
 __global__ void __launch_bounds__(group_threads) product_kernel(Scan scan, uint4* products) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   __shared__ __align__(16) __nv_bfloat16 C[block * product_pitch], B[block * product_pitch];

@@ -13,9 +13,9 @@
 #include "kernels/ssd/variants/hopper_state.cuh"
 
 // One block owns one head and walks over the sequence in steps of 64 tokens with the state in fp32
-// registers: no state traffic, and at Bamba-9B's 128 heads one wave on 132 multiprocessors. Blocks of
-// a cluster of two load B and C once for both (a cluster of four does not fit: 132 multiprocessors
-// hold 30 of them, and 32 are needed for one wave).
+// registers: no state traffic, and at Bamba-9B's 128 heads one wave on 132 multiprocessors. Blocks
+// of a cluster of two load B and C once for both (a cluster of four does not fit: 132
+// multiprocessors hold 30 of them, and 32 are needed for one wave).
 //
 // Roles: warp 0 copies in, warp 1 copies out, warps 2 and 3 make the decays, warpgroup 1 makes M,
 // warpgroup 2 owns the state and makes y.
@@ -31,11 +31,12 @@ __device__ __forceinline__ void prepare(const Scan& scan, const Shared& shared) 
     }
     for (int s = 0; s < shared_slots; ++s) {
       init_barrier(shared.shared_full(s), 1);
-      init_barrier(shared.shared_empty(s), warps_per_group * scan.cluster);  // of every block's state
+      init_barrier(shared.shared_empty(s),
+                   warps_per_group * scan.cluster);  // of every block's state
     }
     for (int s = 0; s < product_slots; ++s) {
       init_barrier(shared.products_full(s), 1);
-      init_barrier(shared.products_empty(s), warps_per_group);
+      init_barrier(shared.products_empty(s), warps_per_group * warp_arrivals);
     }
     for (int s = 0; s < gate_slots; ++s) {
       init_barrier(shared.gate_full(s), warps_per_group);
@@ -48,7 +49,8 @@ __device__ __forceinline__ void prepare(const Scan& scan, const Shared& shared) 
     publish_barriers();
   }
   // M's blocks above the diagonal are never written again.
-  for (int at = static_cast<int>(threadIdx.x) * 16; at < gate_slots * tile_bytes; at += threads * 16) {
+  for (int at = static_cast<int>(threadIdx.x) * 16; at < gate_slots * tile_bytes;
+       at += threads * 16) {
     store_shared_16(shared.gate(0) + at, make_uint4(0, 0, 0, 0));
   }
   fence_async();
@@ -157,12 +159,14 @@ CUtensorMap map_of(const BasicAnyView<Byte, 3>& view, int box_rows) {
 bool fits(SsdSemantics semantics, const SsdArgs& args) {
   const bool blocks_fit = semantics == SsdSemantics::exact ||
                           (args.chunk_size % block == 0 && args.first_position % block == 0);
-  const bool slots_fit = semantics != SsdSemantics::lookback ||
-                         (args.state ? args.state.extent[0] - 1 : args.lookback) < most_lookback_slots;
-  return device_limits().compute_capability == 90 && blocks_fit && slots_fit && args.x.extent[2] == head_dim &&
-         args.B.extent[2] == state_dim && args.x.extent[0] <= std::numeric_limits<int>::max() / 2 &&
-         is_plain_matrix(args.x) && is_plain_matrix(args.B) && is_plain_matrix(args.C) &&
-         is_plain_matrix(args.y) && args.dt.dtype == DType::bf16 && allows_vectors<4>(args.state);
+  const bool slots_fit =
+      semantics != SsdSemantics::lookback ||
+      (args.state ? args.state.extent[0] - 1 : args.lookback) < most_lookback_slots;
+  return device_limits().compute_capability == 90 && blocks_fit && slots_fit &&
+         args.x.extent[2] == head_dim && args.B.extent[2] == state_dim &&
+         args.x.extent[0] <= std::numeric_limits<int>::max() / 2 && is_plain_matrix(args.x) &&
+         is_plain_matrix(args.B) && is_plain_matrix(args.C) && is_plain_matrix(args.y) &&
+         args.dt.dtype == DType::bf16 && allows_vectors<4>(args.state);
 }
 
 void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
@@ -186,14 +190,16 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   const bool own_slots = looks_back && (!args.state || args.state.dtype != DType::fp32);
   const std::int64_t chunk = args.first_position / block / chunk_blocks;
   const std::int64_t chunks = ceil_div(scan.first_block + scan.blocks, chunk_blocks);
-  const std::int64_t slots =
-      !looks_back ? 1 : args.state ? args.state.extent[0] : std::min(args.lookback, chunks - 1) + 1;
+  const std::int64_t slots = !looks_back  ? 1
+                             : args.state ? args.state.extent[0]
+                                          : std::min(args.lookback, chunks - 1) + 1;
   const std::int64_t elements = slots * heads * head_dim * state_dim;
   const Workspace slot_memory(own_slots ? elements * 4 : 0, stream);
   scan.has_state = static_cast<bool>(args.state);
   scan.first_chunk = static_cast<int>(chunk % slots);
   if (own_slots) {
-    scan.args.state = {slot_memory.as<std::byte>(), DType::fp32, {slots, heads, head_dim, state_dim}};
+    scan.args.state = {
+        slot_memory.as<std::byte>(), DType::fp32, {slots, heads, head_dim, state_dim}};
     if (args.state) load_state(args.state, elements, slot_memory.as<float>(), stream);
   }
 
@@ -203,10 +209,10 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
       scan, products);
   check_cuda(cudaGetLastError(), "ssd_scan product launch");
   const int rows = block / scan.cluster;
-  launch_for(semantics,
-             {map_of(args.x, block), map_of(args.B, rows), map_of(args.C, rows),
-              map_of(args.y, block)},
-             scan, stream);
+  launch_for(
+      semantics,
+      {map_of(args.x, block), map_of(args.B, rows), map_of(args.C, rows), map_of(args.y, block)},
+      scan, stream);
   if (own_slots) store_state(args.state, elements, slot_memory.as<float>(), stream);
 }
 

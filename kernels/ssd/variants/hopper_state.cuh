@@ -6,7 +6,8 @@
 // The role of the Hopper scan that owns the state and makes y: one warpgroup.
 namespace chunkstate::cuda::hopper_scan {
 
-/// Per step, with in_i the decay from its start to token i, out_j that from j to its end times delta_j:
+/// Per step, with in_i the decay from its start to token i, out_j that from j to its end times
+/// delta_j:
 ///
 ///   y = in (S C^T) + X^T M^T      S = total S + (X out)^T B
 ///
@@ -167,7 +168,8 @@ class State {
   __device__ __forceinline__ float4 quad_of_state(int quad) const {
     return make_float4(S_[4 * quad], S_[4 * quad + 1], S_[4 * quad + 2], S_[4 * quad + 3]);
   }
-  // A pointer, because the compiler folds offsets into its uses; numbers it would keep in registers.
+  // A pointer, because the compiler folds offsets into its uses; numbers it would keep in
+  // registers.
   __device__ __forceinline__ float4& kept(int quad) const {
     std::uint32_t thread;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
@@ -188,8 +190,8 @@ class State {
 
   /// After a chunk. Its tokens read the sum over the slots, and the next chunk's all but the slot
   /// that it will overwrite. Slots are stored as they are at their chunk's end; lane s keeps the
-  /// decay of slot s since then. Two slots need no memory until the end: the one that leaves is what
-  /// the chunk began with.
+  /// decay of slot s since then. Two slots need no memory until the end: the one that leaves is
+  /// what the chunk began with.
   __device__ __forceinline__ void cross_border(int chunk, bool last) {
     const int slots = static_cast<int>(scan_.args.state.extent[0]);
     const int current = (scan_.first_chunk + chunk) % slots;
@@ -201,7 +203,8 @@ class State {
     for (int k = 0; k < quads; ++k) {
       const float4 v = own(k);
       if (stores) to.store(k, v);
-      if (slots <= 2) S_[4 * k] = v.x, S_[4 * k + 1] = v.y, S_[4 * k + 2] = v.z, S_[4 * k + 3] = v.w;
+      if (slots <= 2)
+        S_[4 * k] = v.x, S_[4 * k + 1] = v.y, S_[4 * k + 2] = v.z, S_[4 * k + 3] = v.w;
     }
     if (last) return decay_slots(chunk, current);
     if (slots == 1) {
@@ -301,8 +304,8 @@ class State {
   __device__ __forceinline__ float load_total() const {
     return load_shared_float(shared_.decays(token_.slot) + Decays::total);
   }
-  __device__ __forceinline__ void weigh(std::uint32_t (&weighted)[16],
-                                        const std::uint32_t (&X)[16], const Weights& w) const {
+  __device__ __forceinline__ void weigh(std::uint32_t (&weighted)[16], const std::uint32_t (&X)[16],
+                                        const Weights& w) const {
     const std::uint32_t out[8] = {w.part[0].x, w.part[0].y, w.part[0].z, w.part[0].w,
                                   w.part[1].x, w.part[1].y, w.part[1].z, w.part[1].w};
 #pragma unroll
@@ -328,15 +331,15 @@ class State {
 
   /// The end state of a chunk of `count` steps, from nothing, without outputs.
   __device__ __forceinline__ void end_state(int count) {
-    const auto prepare = [&](std::uint32_t (&weighted)[16], float& total) {
+    const auto prepare = [&](std::uint32_t(&weighted)[16], float& total) {
       wait_unless(has_x_, shared_.token_full(token_.slot), token_.parity);
       load_x(weighted);
       total = load_total();
       weigh(weighted, weighted, load_weights());
       arrive_with_warp(shared_.token_empty(token_.slot));
     };
-    const auto add = [&](std::uint32_t (&weighted)[16], float& total,
-                         std::uint32_t (&next_weighted)[16], bool has_next) {
+    const auto add = [&](std::uint32_t(&weighted)[16], float& total,
+                         std::uint32_t(&next_weighted)[16], bool has_next) {
       const int slot = bc_.slot;
 #pragma unroll
       for (int k = 0; k < 64; ++k) S_[k] *= total;
