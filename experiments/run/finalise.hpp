@@ -21,7 +21,8 @@ struct Outcome {
 Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals);
 
 /// What belongs into the results file: the plan's items, whose records are moved out of the
-/// journals, and facts about the models. `setup` must outlive the result. Builds models through `engines`.
+/// journals, and facts about the models. `setup` must outlive the result. Builds models through
+/// `engines`.
 ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
                               JournalContents& journals, const RunProvenance& provenance);
 
