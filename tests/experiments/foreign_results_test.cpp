@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Damaged results files, byte by byte. What h5py can make is in merge_test.py.
+#include <sys/times.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstring>
 #include <random>
 
@@ -18,6 +18,15 @@ using namespace chunkstate;
 
 namespace {
 
+/// Of this process and its children; the clock on the wall also measures what else runs.
+double processor_seconds() {
+  tms times{};
+  ::times(&times);
+  return static_cast<double>(times.tms_utime + times.tms_stime + times.tms_cutime +
+                             times.tms_cstime) /
+         static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
 /// A good file, and what becomes of it.
 class Specimen {
  public:
@@ -30,7 +39,7 @@ class Specimen {
   /// Reads these bytes as a file: "" if the content is the good one's, else the error.
   std::string read(const std::string& content) {
     write_bytes(path_, content);
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = processor_seconds();
     std::string outcome;
     try {
       const StoredResults results = read_results(path_);
@@ -40,7 +49,7 @@ class Specimen {
       CHECK(outcome.find(path_.string()) == 0);
       CHECK(outcome.find('\n') == std::string::npos);
     }
-    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(1));
+    CHECK(processor_seconds() - begin < 1);
     return outcome;
   }
 

@@ -137,6 +137,5 @@ TEST_CASE("repeats that disagree widen the interval") {
 }
 
 TEST_CASE("as many repeats as values are needed") {
-  CHECK_THROWS_AS(of({1, 2}, {0}, 1),
-                  std::invalid_argument);
+  CHECK_THROWS_AS(of({1, 2}, {0}, 1), std::invalid_argument);
 }
