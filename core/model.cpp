@@ -262,6 +262,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   const auto x = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     const LayerWeights& layer = weights_.layers[i];
+    if (split != nullptr) split->beat();
     rms_norm(exec_, {residual, layer.mixer_norm, config_.rms_norm_eps, x});
     if (layer.kind == LayerKind::mamba) {
       mamba_layer(context, i, layer.mamba, x, residual);

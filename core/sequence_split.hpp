@@ -50,6 +50,9 @@ class SequenceSplit {
   /// own are in it already.
   void exchange_rows(const AnyView<3>& cache);
 
+  /// Tells the others that this rank computes: it may have no message for them for long.
+  void beat() { group_.beat(); }
+
   /// Returns when the memory of everything sent may change.
   void flush();
 

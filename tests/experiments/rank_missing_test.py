@@ -19,7 +19,7 @@ import harness
 
 CASES = 10
 SEED = 1
-DEADLINE = 2
+DEADLINE = 3
 GRACE = 15
 EXIT_RANK_MISSING = 71
 
