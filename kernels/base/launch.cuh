@@ -33,8 +33,8 @@ __device__ __forceinline__ void overlap_kernels() {
   wait_for_previous_kernel();
 }
 
-/// Launches a kernel that calls wait_for_previous_kernel, with so much dynamic shared memory. Throws
-/// CudaError, which names `what`.
+/// Launches a kernel that calls wait_for_previous_kernel, with so much dynamic shared memory.
+/// Throws CudaError, which names `what`.
 template <class... Parameters, class... Arguments>
 void launch_overlapping_shared(std::string_view what, void (*kernel)(Parameters...),
                                unsigned blocks, unsigned threads, unsigned shared_bytes,
