@@ -4,9 +4,7 @@
 #include "kernels/base/tensor_core.cuh"
 #include "kernels/ssd/variants/hopper_layout.cuh"
 
-// C B^T of the Hopper scan. It is the same for all heads of a group, so a kernel of its own makes
-// it. (Made by four blocks of the scan itself, on the multiprocessors that 128 heads leave idle, it
-// came too late: 12 us per step and block.)
+// C B^T of the Hopper scan. It is the same for all heads of a group, so a kernel of its own makes it.
 namespace chunkstate::cuda::hopper_scan {
 
 constexpr int product_pitch = state_dim + 8;  // the rows of a fragment fall into different banks

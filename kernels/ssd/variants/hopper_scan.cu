@@ -121,9 +121,6 @@ void launch(const Maps& maps, Scan scan, CUstream_st* stream) {
 }
 
 void launch_for(SsdSemantics semantics, const Maps& maps, const Scan& scan, CUstream_st* stream) {
-#ifdef LAB_FLOW
-  return launch<LAB_FLOW>(maps, scan, stream);
-#else
   switch (semantics) {
     case SsdSemantics::exact:
       return launch<Flow::exact>(maps, scan, stream);
@@ -137,7 +134,6 @@ void launch_for(SsdSemantics semantics, const Maps& maps, const Scan& scan, CUst
   if (scan.first_block == 0 && scan.chunk_blocks == 4)
     return launch<Flow::chunks_of_4>(maps, scan, stream);
   launch<Flow::chunks>(maps, scan, stream);
-#endif
 }
 
 // [tokens, columns, inner] as the copy engine's [tokens, columns * inner].
