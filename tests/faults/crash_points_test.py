@@ -89,8 +89,11 @@ class CrashPoints(unittest.TestCase):
 
     def test_in_a_run_that_resumes_a_dead_one(self):
         experiment = faults.small_experiment(self.folder / "resume.yaml", 100, "item")
+        whole = faults.Case(self.folder / "whole-before", experiment)
+        self.assertEqual(whole.run().returncode, 0)
+        place = faults.number_of(whole.operations(), "write", ".jsonl", 110)
         half = faults.Case(self.folder / "half", experiment)
-        self.assertEqual(half.run(at=170, kind="tear:40").returncode, -9)
+        self.assertEqual(half.run(at=place, kind="tear:40").returncode, -9)
         self.die_and_run_again("resume", experiment, prepared=half)
 
 

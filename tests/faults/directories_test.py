@@ -88,7 +88,7 @@ class Directories(unittest.TestCase):
     def test_112_a_tail_of_zeros_is_a_torn_tail(self):
         journal = self.finished_journal()
         with open(journal, "ab") as file:
-            file.truncate(journal.stat().st_size + (32 << 20))
+            file.truncate(journal.stat().st_size + (8 << 20))
         started = time.monotonic()
         self.assertEqual(self.status()["done"], 8)
         self.assertLess(time.monotonic() - started, 1)
@@ -195,7 +195,7 @@ class Directories(unittest.TestCase):
         small = self.folder / "small"
         small.mkdir()
         self.case = faults.Case(small, self.experiment)
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(self.case.watched)],
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=240k", "none", str(self.case.watched)],
                                  capture_output=True)
         if mounted.returncode != 0:
             self.skipTest("no right to mount; syscall_errors_test has the same by the shim")
@@ -208,8 +208,11 @@ class Directories(unittest.TestCase):
         self.run_again()
 
     def test_122_an_exhausted_quota_is_as_a_full_disk(self):
-        self.fails(75, os.strerror(errno.EDQUOT), at=12, times=0, kind="EDQUOT")
-        done = self.case.run(at=20, times=0, kind="EDQUOT")
+        whole = faults.Case(self.folder / "whole-quota", self.experiment)
+        self.assertEqual(whole.run().returncode, 0)
+        place = faults.number_of(whole.operations(), "write", ".jsonl", 6)
+        self.fails(75, os.strerror(errno.EDQUOT), at=2, times=0, kind="EDQUOT")
+        done = self.case.run(at=place, times=0, kind="EDQUOT")
         self.assertEqual(done.returncode, 75, done.stderr)
         self.assertIn(" of 8 items done, 0 failed", done.stderr)
         self.run_again()
@@ -234,8 +237,10 @@ class Directories(unittest.TestCase):
             self.assertEqual(path.stat().st_mode & 0o777, 0o750 if path.is_dir() else 0o640, path)
 
     def test_125_a_rename_across_devices_is_an_error_and_leaves_nothing_behind(self):
-        self.fails(1, "results.h5", os.strerror(errno.EXDEV), at=1, kind="EXDEV", ops="rename")
-        self.assertEqual(sorted(p.name for p in self.out.iterdir()), ["journal", "lock"])
+        self.fails(1, "manifest.h5", os.strerror(errno.EXDEV), at=1, kind="EXDEV", ops="rename")
+        self.assertEqual(sorted(p.name for p in self.out.iterdir()), ["lock"])
+        self.fails(1, "results.h5", os.strerror(errno.EXDEV), at=2, kind="EXDEV", ops="rename")
+        self.assertEqual(sorted(p.name for p in self.out.iterdir()), ["journal", "lock", "manifest.h5"])
         self.run_again()
 
     def test_126_a_clock_that_runs_backwards_changes_no_duration_and_no_result(self):

@@ -87,6 +87,11 @@ class Case:
         return sorted((self.out / "journal").glob("*.jsonl"))
 
 
+def number_of(operations, name, suffix, nth):
+    """The number of the nth operation of this name on files that end so."""
+    return [op.number for op in operations if op.name == name and op.path.endswith(suffix)][nth - 1]
+
+
 def results_in(journal):
     """The results of complete lines. (CRC-32C is the product's to check; a line that is JSON to its end is whole.)"""
     records = []
