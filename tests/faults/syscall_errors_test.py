@@ -3,6 +3,7 @@ with success and something missing; and running again gives the digest.
 
 CHUNKSTATE_FAULTS=full does it with every kind of durability, otherwise with the default."""
 import errno
+import os
 import pathlib
 import shutil
 import time
@@ -20,8 +21,6 @@ def may_be_ignored(op):
     """Failures that take nothing from anyone: success is right if the results are."""
     return (op.name == "remove" or (op.name == "mkdir" and op.error == errno.EEXIST) or
             (op.name in ("ftruncate", "close") and op.path.endswith("/lock")) or
-            # All was synced before; what could be lost would be missing from the results that are read back.
-            (op.name == "close" and op.path.endswith(".jsonl")) or
             # HDF5 looks for an old file of the name before it makes a new one in memory.
             (op.name == "open" and op.error == errno.ENOENT))
 
@@ -35,8 +34,8 @@ class SyscallErrors(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
 
     def fail_each(self, durability):
-        experiment = faults.small_experiment(self.folder / "exp.yaml", 6, durability)
-        _, operations, digest = faults.uninterrupted(self.folder / "whole", experiment)
+        experiment = faults.small_experiment(self.folder / f"{durability}.yaml", 6, durability)
+        _, operations, digest = faults.uninterrupted(self.folder / f"whole-{durability}", experiment)
         attempts = []
         for op in operations:
             attempts += [(op, kind, times) for kind in ("EIO", "ENOSPC", "EDQUOT") for times in (1, 0)]
@@ -70,7 +69,9 @@ class SyscallErrors(unittest.TestCase):
         if ended.returncode == 0:
             if not results.exists() or faults.digest_in(results) != digest:
                 return "success without the results"
-            if kind in CODE_OF and times == 1 and not may_be_ignored(op):
+            # The last line of a journal may be lost to a full disk once the results before it are safe; it is said.
+            told = op.path.endswith(".jsonl") and kind in CODE_OF and os.strerror(getattr(errno, kind)) in ended.stderr
+            if kind in CODE_OF and times == 1 and not may_be_ignored(op) and not told:
                 return f"success although {op.name} failed"
             return None
         if kind not in CODE_OF:
