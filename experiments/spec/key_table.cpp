@@ -60,8 +60,8 @@ Names weights() { return {"checkpoint", "synthetic"}; }
 Names samplings() { return {"greedy", "sample"}; }
 Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names execution_modes() { return {"auto", "eager", "graph"}; }
-Names switches() { return {"off", "on"}; }
-Names automatic_switches() { return {"auto", "off", "on"}; }
+Names switches() { return {"auto", "off", "on"}; }
+Names off() { return {"off"}; }
 Names orders() { return {"interleaved", "blocked"}; }
 Names modes() { return {"data", "sequence"}; }
 Names durabilities() { return {"item", "group", "none"}; }
@@ -130,9 +130,10 @@ const std::vector<Key>& table() {
        "How decode steps reach a GPU: launch after launch, or recorded once and replayed; `auto` "
        "is "
        "`graph` on a GPU, `eager` elsewhere."},
-      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(switches),
-       "Time the library's matrix products for each shape and keep the fastest; GPU only."},
-      {"execution.fusion", Scope::point, point<&Point::fusion>, choice(automatic_switches),
+      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(off, {"on"}),
+       "Time the library's matrix products for each shape and keep the fastest; not in this "
+       "version."},
+      {"execution.fusion", Scope::point, point<&Point::fusion>, choice(switches),
        "Decode through fused kernels; GPU with bf16 or fp16 only, which `auto` goes by."},
       {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
        "Longest piece of a prompt per forward pass; 0: whole prompts."},
