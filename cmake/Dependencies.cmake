@@ -1,15 +1,20 @@
 # Every library the project links, in one place. Packages are installed by cmake/install_packages.sh.
 
 find_package(Threads REQUIRED)
+if(NOT CHUNKSTATE_FUZZ)  # the fuzzed parsers need neither
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+endif()
 if(NOT CHUNKSTATE_KERNELS_ONLY)  # kernels/ itself needs only the two above and CUDA
+if(NOT CHUNKSTATE_FUZZ)
 find_package(MPI REQUIRED COMPONENTS CXX)
+endif()
 find_package(PkgConfig REQUIRED)
 find_package(HDF5 REQUIRED COMPONENTS C HL)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(fmt REQUIRED)
+find_package(simdjson REQUIRED)  # journals are read with it
 
 # yaml-cpp 0.7 (Debian 12) exports `yaml-cpp`, 0.8 (Ubuntu 24.04) `yaml-cpp::yaml-cpp`.
 if(NOT TARGET yaml-cpp::yaml-cpp)

@@ -2,18 +2,23 @@
 # Installs what Chunkstate needs on Debian 12 or Ubuntu 24.04 and is not there yet.
 #   bash cmake/install_packages.sh build   to build and run
 #   bash cmake/install_packages.sh test    also what the tests need
+#   bash cmake/install_packages.sh mpich   to build with MPICH beside Open MPI (tests/mpich.sh)
 # Does nothing (and needs no network and no root) if everything is installed.
 set -euo pipefail
 
 build_packages=(
   ccache cmake g++ git make ninja-build pkg-config
-  libcli11-dev libfmt-dev libhdf5-dev libopenmpi-dev libpcre2-dev libxxhash-dev libyaml-cpp-dev
+  libcli11-dev libfmt-dev libhdf5-dev libopenmpi-dev libpcre2-dev libsimdjson-dev
+  libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev openmpi-bin
 )
-test_packages=(catch2 hdf5-tools netcdf-bin python3-venv)
+test_packages=(catch2 clang hdf5-tools llvm netcdf-bin python3-venv xz-utils)
 
 wanted=("${build_packages[@]}")
-[ "${1:-build}" = test ] && wanted+=("${test_packages[@]}")
+case ${1:-build} in
+  test) wanted+=("${test_packages[@]}") ;;
+  mpich) wanted+=(libmpich-dev mpich) ;;
+esac
 
 if ! command -v dpkg-query >/dev/null; then
   echo "install_packages.sh: not a Debian or Ubuntu system; install by hand: ${wanted[*]}" >&2

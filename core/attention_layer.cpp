@@ -23,6 +23,40 @@ void append(const Executor& exec, const AnyView<2>& rows, const PackedTokens::Pi
 
 }  // namespace
 
+namespace {
+
+// On a GPU positions are read there, so that the launches of a step serve every step.
+void step_on_device(const LayerContext& context, std::size_t layer, const AnyView<2>& q,
+                    const AnyView<2>& k, const AnyView<2>& v, const AnyView<2>& y) {
+  const ModelConfig& config = context.config;
+  const std::int64_t head_dim = config.attention_head_dim;
+  for (const auto& run : context.packed.step_runs) {
+    const auto rows = [&](const AnyView<2>& view, std::int64_t heads) {
+      return split_last(view.slice(0, run.first_row, run.first_row + run.batch), heads, head_dim);
+    };
+    const std::int64_t end_sequence = run.first_sequence + run.batch;
+    AttentionAppendStepArgs args;
+    args.k = context.state.keys(layer).slice(0, run.first_sequence, end_sequence);
+    args.v = context.state.values(layer).slice(0, run.first_sequence, end_sequence);
+    args.step = {rows(q, config.attention_heads),
+                 args.k,
+                 args.v,
+                 {context.packed.lengths.data + run.first_row, {run.batch}},
+                 1.0F / std::sqrt(static_cast<float>(head_dim)),
+                 rows(y, config.attention_heads)};
+    args.new_k = rows(k, config.kv_heads);
+    args.new_v = rows(v, config.kv_heads);
+    args.inverse_frequency = context.inverse_frequency;
+    const std::size_t mark = context.arena.mark();
+    args.partials =
+        context.arena.take<1>(DType::fp32, {attention_step_partials(args.step)}).as<float>();
+    attention_append_step(context.exec, args);
+    context.arena.release(mark);
+  }
+}
+
+}  // namespace
+
 void attention_layer(const LayerContext& context, std::size_t layer,
                      const AttentionWeights& weights, ConstAnyView<2> x, AnyView<2> residual) {
   const ModelConfig& config = context.config;
@@ -39,6 +73,12 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   linear(context.exec, {x, weights.q, {}, q});
   linear(context.exec, {x, weights.k, {}, k});
   linear(context.exec, {x, weights.v, {}, v});
+  if (context.exec.backend == Backend::cuda && !packed.step_runs.empty()) {
+    step_on_device(context, layer, q, k, v, y);
+    linear(context.exec, {y, weights.o, {}, residual, true});
+    context.arena.release(mark);
+    return;
+  }
   const auto q_heads = split_last(q, heads, head_dim);
   const auto y_heads = split_last(y, heads, head_dim);
   rope(context.exec, {q_heads, packed.positions, context.inverse_frequency});
@@ -51,6 +91,10 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   for (const auto& piece : packed.pieces) {
     append(context.exec, k, piece, keys);
     append(context.exec, v, piece, values);
+    if (context.split != nullptr) {
+      context.split->exchange_rows(keys[piece.sequence]);
+      context.split->exchange_rows(values[piece.sequence]);
+    }
     if (!packed.step_runs.empty()) continue;
     const std::int64_t end_row = piece.first_row + piece.tokens;
     const std::int64_t length = piece.first_position + piece.tokens;
@@ -85,6 +129,14 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
   silu_mul(context.exec, {gate, up, gate});
   linear(context.exec, {gate, weights.down, {}, residual, true});
   context.arena.release(mark);
+}
+
+std::size_t attention_step_arena_bytes(const ModelConfig& config, std::int64_t batch,
+                                       std::int64_t capacity) {
+  AttentionStepArgs args;  // sizes alone
+  args.q.extent = {batch, config.attention_heads, config.attention_head_dim};
+  args.k.extent = {batch, capacity, config.kv_heads, config.attention_head_dim};
+  return Arena::padded(attention_step_partials(args), DType::fp32);
 }
 
 std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64_t tokens) {

@@ -236,6 +236,11 @@ std::unique_ptr<Checkpoint> open_safetensors(const fs::path& path) {
   return checkpoint;
 }
 
+bool Checkpoint::make_on_device(const std::string&, const std::vector<std::int64_t>&,
+                                const Executor&, std::byte*) const {
+  return false;
+}
+
 void Checkpoint::copy_tensor(const std::string& name, const std::vector<std::int64_t>& extents,
                              std::byte* target) const {
   const CheckpointTensor source = tensor(name, extents);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/model_config.hpp"
+#include "kernels/base/executor.hpp"
 #include "kernels/base/view.hpp"
 
 namespace chunkstate {
@@ -39,6 +40,10 @@ class Checkpoint {
   /// The same tensor's bytes at `target`, without keeping a copy here.
   virtual void copy_tensor(const std::string& name, const std::vector<std::int64_t>& extents,
                            std::byte* target) const;
+  /// The same in device memory, without passing through the host's; false, and nothing done, where
+  /// that is not possible. Done on return.
+  virtual bool make_on_device(const std::string& name, const std::vector<std::int64_t>& extents,
+                              const Executor& exec, std::byte* target) const;
   virtual bool contains(const std::string& name) const = 0;
   /// Storage type of a tensor, without touching its data. Throws InputError.
   virtual DType dtype(const std::string& name) const = 0;

@@ -22,26 +22,39 @@ class Generation {
         seeds_(seeds),
         sequences_(prompts.begin(), prompts.end()),
         results_(prompts.size()),
-        state_(model.make_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())) {}
+        state_(model.take_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())) {}
+  ~Generation() { model_.keep_state(std::move(state_)); }
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
 
   std::vector<Generated> run() {
     if (options_.max_new_tokens == 0) return std::move(results_);
     const LogitsSink take = [this](std::int64_t sequence, std::int64_t,
                                    View<const float, 2> logits) { accept(sequence, logits); };
     prefill(take);
+    if (options_.use_cache && !samples()) return {};
+    if (options_.use_cache && options_.max_new_tokens > 1 && model_.has_decoder(state_)) {
+      decode_on_device();
+    }
     while (
         std::any_of(results_.begin(), results_.end(), [&](const auto& r) { return active(r); })) {
       if (options_.use_cache) {
+        if (options_.group != nullptr) options_.group->beat();
         decode(take);
       } else {
         model_.reset(state_);
         prefill(take);
       }
     }
-    return std::move(results_);
+    return samples() ? std::move(results_) : std::vector<Generated>{};
   }
 
  private:
+  // In a group the last rank holds the end of every sequence.
+  bool samples() const {
+    return options_.group == nullptr || options_.group->rank() + 1 == options_.group->size();
+  }
+
   std::int64_t capacity() const {
     std::size_t longest = 0;
     for (const auto& sequence : sequences_) longest = std::max(longest, sequence.size());
@@ -54,6 +67,12 @@ class Generation {
   }
 
   void prefill(const LogitsSink& take) {
+    if (options_.group != nullptr) {
+      for (std::size_t s = 0; s < sequences_.size(); ++s) {
+        if (active(results_[s])) prefill_together(s, take);
+      }
+      return;
+    }
     if (options_.prefill_tokens == 0) {
       std::vector<std::span<const std::int32_t>> batch(sequences_.size());
       for (std::size_t s = 0; s < sequences_.size(); ++s) {
@@ -69,6 +88,37 @@ class Generation {
     }
   }
 
+  void prefill_together(std::size_t s, const LogitsSink& take) {
+    RankGroup& group = *options_.group;
+    const auto tokens = static_cast<std::int64_t>(sequences_[s].size());
+    SequenceSplit split(group, split_ranges(model_.config(), state_.ssd(), tokens, group.size()));
+    const auto sequence = static_cast<std::int64_t>(s);
+    if (options_.use_cache) {
+      return model_.forward_split(sequences_[s], state_, sequence, split, LogitsRows::last, take);
+    }
+    // The others need the token for the next prefill, or the news that there is none.
+    std::int32_t token = -1;
+    try {
+      model_.forward_split(sequences_[s], state_, sequence, split, LogitsRows::last, take);
+      if (samples()) token = sequences_[s].back();
+    } catch (const std::domain_error&) {
+      tell_others(token);
+      throw;
+    }
+    if (samples()) return tell_others(token);
+    group.receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
+    if (token < 0) throw std::domain_error("the last rank of the group cannot sample");
+    append(s, {token, 0.0F});
+  }
+
+  void tell_others(const std::int32_t& token) {
+    RankGroup& group = *options_.group;
+    for (int to = 0; to + 1 < group.size(); ++to) {
+      group.post(std::as_bytes(std::span(&token, 1)), to);
+    }
+    group.flush();
+  }
+
   void decode(const LogitsSink& take) {
     std::vector<std::span<const std::int32_t>> batch(sequences_.size());
     for (std::size_t s = 0; s < sequences_.size(); ++s) {
@@ -77,17 +127,60 @@ class Generation {
     model_.forward(batch, state_, LogitsRows::last, take);
   }
 
+  // All sequences step together until none is active; what the stopped ones go on to emit is
+  // dropped. Greedy tokens are fed to the next step before the host sees them.
+  void decode_on_device() {
+    Decoder& decoder = model_.decoder(state_);
+    const bool greedy = options_.sampling.temperature <= 0.0F;
+    const std::int64_t ahead = greedy ? Decoder::max_ahead : 1;
+    std::vector<std::int32_t> newest;
+    for (const auto& sequence : sequences_) newest.push_back(sequence.back());
+    decoder.start(state_, newest);
+    std::int64_t to_launch = options_.max_new_tokens - 1;
+    const auto any_active = [this] {
+      return std::any_of(results_.begin(), results_.end(),
+                         [this](const auto& r) { return active(r); });
+    };
+    while (any_active()) {
+      while (to_launch > 0 && decoder.open_steps() < ahead) {
+        decoder.launch();
+        --to_launch;
+      }
+      const std::vector<Sampled> sampled = decoder.collect();
+      const View<const float, 2> logits = greedy ? View<const float, 2>() : decoder.logits();
+      for (std::size_t s = 0; s < results_.size(); ++s) {
+        if (!active(results_[s])) continue;
+        const auto sequence = static_cast<std::int64_t>(s);
+        if (greedy) {
+          emit(s, sampled[s]);
+        } else {
+          accept(sequence, {&logits(sequence, 0), {1, logits.extent[1]}});
+          newest[s] = sequences_[s].back();
+        }
+      }
+      if (!greedy) decoder.set_tokens(newest);
+    }
+    while (decoder.open_steps() > 0) decoder.collect();
+  }
+
   void accept(std::int64_t sequence, View<const float, 2> logits) {
     const auto s = static_cast<std::size_t>(sequence);
-    Generated& result = results_[s];
     const View<const float, 1> row(logits.data, {logits.extent[1]});
-    const Sampled sampled = sample(row, options_.sampling, seeds_[s], result.tokens.size());
+    emit(s, sample(row, options_.sampling, seeds_[s], results_[s].tokens.size()));
+  }
+
+  void emit(std::size_t s, const Sampled& sampled) {
+    append(s, sampled);
+    if (sink_) sink_(static_cast<std::int64_t>(s), sampled);
+  }
+
+  void append(std::size_t s, const Sampled& sampled) {
+    Generated& result = results_[s];
     result.tokens.push_back(sampled.token);
     result.logprobs.push_back(sampled.logprob);
     sequences_[s].push_back(sampled.token);
     result.stopped = std::find(options_.stop_tokens.begin(), options_.stop_tokens.end(),
                                sampled.token) != options_.stop_tokens.end();
-    if (sink_) sink_(sequence, sampled);
   }
 
   Model& model_;
@@ -114,6 +207,9 @@ std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::uint64_t> seeds,
                                 const GenerateOptions& options, const TokenSink& sink) {
   if (seeds.size() != prompts.size()) throw std::logic_error("generate: one seed per prompt");
+  if (options.group != nullptr && options.prefill_tokens != 0) {
+    throw UsageError("a group of ranks shares whole prefills: prefill_tokens must be 0");
+  }
   for (std::size_t s = 0; s < prompts.size(); ++s) {
     if (prompts[s].empty()) throw UsageError("prompt " + std::to_string(s) + " has no tokens");
   }

@@ -20,6 +20,10 @@ struct GenerateOptions {
   SamplingParams sampling;                // greedy by default
   std::vector<std::int32_t> stop_tokens;  // a sequence ends with the first of these it emits
   std::int64_t prefill_tokens = 0;  // longest piece of a prompt per forward pass; 0: whole prompts
+  /// Given: its ranks share every prefill (SequenceSplit), which must be whole. All of them call
+  /// generate() alike; the last one samples and decodes, and only it has results. The others return
+  /// after the last prefill.
+  RankGroup* group = nullptr;
 };
 
 struct Generated {
@@ -33,7 +37,8 @@ using TokenSink = std::function<void(std::int64_t sequence, const Sampled& token
 
 /// Continues every prompt. Prompts may differ in length; each is generated as if it were alone,
 /// with random numbers from seeds[s] (one per prompt). `ssd` is the scan to use. Throws UsageError
-/// for an empty prompt, and for a variant without a decode form unless use_cache is off.
+/// for an empty prompt, and for a variant without a decode form unless use_cache is off. In a
+/// group, an exception on the last rank is one on all only as long as they share prefills.
 std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::vector<std::int32_t>> prompts,
                                 std::span<const std::uint64_t> seeds,

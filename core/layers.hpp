@@ -6,6 +6,7 @@
 
 #include "core/arena.hpp"
 #include "core/model_config.hpp"
+#include "core/sequence_split.hpp"
 #include "core/sequence_state.hpp"
 #include "core/weights.hpp"
 
@@ -42,6 +43,7 @@ struct LayerContext {
   SequenceState& state;
   Arena& arena;
   View<const float, 1> inverse_frequency;  // [rotary_dim / 2]
+  SequenceSplit* split = nullptr;          // given: `packed` is this rank's part of one sequence
 };
 
 /// residual += out_proj(gated_norm(ssd(conv(in_proj(x)))));  x, residual: [tokens, hidden].
@@ -58,5 +60,8 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
 
 /// Arena bytes that one of these needs for so many tokens (the largest of the model's kinds).
 std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64_t tokens);
+/// And more, on a GPU, where every sequence of a batch has one token.
+std::size_t attention_step_arena_bytes(const ModelConfig& config, std::int64_t batch,
+                                       std::int64_t capacity);
 
 }  // namespace chunkstate

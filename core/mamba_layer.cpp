@@ -56,6 +56,13 @@ Args scan_args(const ModelConfig& config, const MambaWeights& w, const Projected
   return args;
 }
 
+// Whether a token at `position` or later depends on the state before it.
+bool state_crosses(const SsdSettings& ssd, std::int64_t position) {
+  const SsdSemantics semantics = ssd.variant->semantics;
+  if (semantics == SsdSemantics::exact || semantics == SsdSemantics::lookback) return true;
+  return semantics == SsdSemantics::independent && position % ssd.chunk_size != 0;
+}
+
 // Many tokens of one sequence.
 void scan_piece(const LayerContext& context, std::size_t layer, const MambaWeights& w,
                 const PackedTokens::Piece& piece, const Projected& projected,
@@ -64,9 +71,11 @@ void scan_piece(const LayerContext& context, std::size_t layer, const MambaWeigh
   const std::int64_t begin = piece.first_row;
   const std::int64_t end = begin + piece.tokens;
   const AnyView<2> conv_rows = conv.slice(0, begin, end);
+  const AnyView<2> xBC = projected.xBC.slice(0, begin, end);
+  const AnyView<2> window = context.state.conv_window(layer)[piece.sequence];
 
-  conv1d(context.exec, {projected.xBC.slice(0, begin, end), w.conv, w.conv_bias,
-                        context.state.conv_window(layer)[piece.sequence], conv_rows});
+  if (context.split != nullptr) context.split->exchange_window(context.exec, xBC, window);
+  conv1d(context.exec, {xBC, w.conv, w.conv_bias, window, conv_rows});
 
   const SsdSettings& ssd = context.state.ssd();
   auto args = scan_args<SsdArgs>(config, w, projected, conv_rows, scanned, begin, end);
@@ -74,7 +83,10 @@ void scan_piece(const LayerContext& context, std::size_t layer, const MambaWeigh
   args.first_position = piece.first_position;
   args.chunk_size = ssd.chunk_size;
   args.lookback = ssd.lookback;
-  ssd_scan(context.exec, *ssd.variant, args);
+  const auto scan = [&] { ssd_scan(context.exec, *ssd.variant, args); };
+  if (context.split == nullptr) return scan();
+  context.split->scan(
+      args.state, [&](std::int64_t at) { return state_crosses(ssd, at); }, scan);
 }
 
 // One token of each of several sequences.

@@ -17,6 +17,11 @@ namespace {
 // prompt.
 constexpr std::int64_t logits_block_elements = std::int64_t{1} << 25;
 
+// States are made for a multiple of so many tokens, so that prompts of nearly one length share one.
+constexpr std::int64_t capacity_granularity = 256;
+// Recorded steps that a model keeps: one per scan of a sweep, tens of MB each.
+constexpr std::size_t max_decoders = 16;
+
 ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
   const auto available = static_cast<std::int64_t>(config.layers.size());
   if (layers < 0 || layers > available) {
@@ -49,11 +54,14 @@ std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
 
 }  // namespace
 
+std::size_t device_memory_in_use() { return device_memory().used; }
+
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),
       options_(options),
-      exec_{options.backend, options.threads, nullptr, options.execution.autotune},
+      stream_(options.backend),
+      exec_{options.backend, options.threads, stream_.get(), options.execution.autotune},
       weights_(config_, std::move(checkpoint), options.backend, options.dtype),
       inverse_frequency_(make_inverse_frequency(config_, exec_)),
       arena_(options.backend) {}
@@ -61,6 +69,52 @@ Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
 SequenceState Model::make_state(const SsdSettings& ssd, std::int64_t batch,
                                 std::int64_t capacity) const {
   return {config_, exec_, options_.dtype, options_.state_dtype, ssd, batch, capacity};
+}
+
+std::int64_t Model::state_capacity(std::int64_t tokens) const {
+  if (options_.backend != Backend::cuda) return tokens;
+  return (tokens + capacity_granularity - 1) / capacity_granularity * capacity_granularity;
+}
+
+std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t piece,
+                                 std::int64_t total_tokens) const {
+  const std::int64_t capacity = state_capacity(total_tokens);
+  const SequenceStateBytes state =
+      sequence_state_bytes(config_, options_.dtype, options_.state_dtype, ssd);
+  std::size_t bytes =
+      static_cast<std::size_t>(state.fixed + state.per_token * capacity) + arena_bytes(piece, 1);
+  if (options_.backend == Backend::cuda) bytes += decoder_bytes(config_, options_, 1, capacity);
+  return bytes;
+}
+
+SequenceState Model::take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) {
+  if (spare_ && spare_->batch() == batch && spare_->capacity() >= capacity &&
+      spare_->restart(exec_, ssd)) {
+    SequenceState state = std::move(*spare_);
+    spare_.reset();
+    return state;
+  }
+  spare_.reset();
+  decoders_.clear();  // their state is gone
+  return make_state(ssd, batch, state_capacity(capacity));
+}
+
+bool Model::has_decoder(const SequenceState& state) const {
+  return options_.backend == Backend::cuda && state.ssd().variant->causal();
+}
+
+Decoder& Model::decoder(SequenceState& state) {
+  const DecoderKey key{state.id(), state.ssd().variant, state.ssd().chunk_size};
+  const auto found = decoders_.find(key);
+  if (found != decoders_.end()) return *found->second;
+  if (decoders_.size() >= max_decoders) decoders_.clear();
+  const DecoderParts parts{
+      config_,
+      options_,
+      exec_,
+      weights_,
+      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
+  return *decoders_.emplace(key, std::make_unique<Decoder>(parts, state)).first->second;
 }
 
 std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const {
@@ -104,16 +158,18 @@ void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
 }
 
 PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
-                         const SequenceState& state, View<const std::int32_t, 1>& ids) {
+                         const SequenceState& state, const SequenceSplit* split,
+                         View<const std::int32_t, 1>& ids) {
   PackedTokens packed;
   std::vector<std::int32_t> host_ids;
   std::vector<std::int64_t> positions;
-  bool single_tokens = state.ssd().variant->causal();
+  // A rank's only token of a longer prefill is scanned as the others are.
+  bool single_tokens = state.ssd().variant->causal() && (split == nullptr || split->tokens() == 1);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
     if (tokens[s].empty()) continue;
     const auto count = static_cast<std::int64_t>(tokens[s].size());
     const auto sequence = static_cast<std::int64_t>(s);
-    const std::int64_t first = state.position(sequence);
+    const std::int64_t first = state.position(sequence) + (split ? split->own().begin : 0);
     packed.pieces.push_back({sequence, packed.tokens, count, first});
     host_ids.insert(host_ids.end(), tokens[s].begin(), tokens[s].end());
     for (std::int64_t t = 0; t < count; ++t) positions.push_back(first + t);
@@ -148,6 +204,33 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
 void Model::forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
                     LogitsRows rows, const LogitsSink& sink) {
   check_input(tokens, state);
+  run(tokens, state, nullptr, rows, sink);
+}
+
+void Model::forward_split(std::span<const std::int32_t> tokens, SequenceState& state,
+                          std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
+                          const LogitsSink& sink) {
+  if (state.position(sequence) != 0 || split.tokens() != static_cast<std::int64_t>(tokens.size())) {
+    throw std::logic_error("forward_split: expected a whole sequence");
+  }
+  std::vector<std::span<const std::int32_t>> batch(static_cast<std::size_t>(state.batch()));
+  auto& own = batch[static_cast<std::size_t>(sequence)];
+  own = tokens;
+  check_input(batch, state);
+  const Range range = split.own();
+  own =
+      tokens.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+  const bool silent = rows == LogitsRows::last && !split.is_owner();
+  run(batch, state, &split, silent ? LogitsRows::none : rows,
+      [&](std::int64_t s, std::int64_t first_token, View<const float, 2> logits) {
+        sink(s, range.begin + first_token, logits);
+      });
+  state.advance(sequence, split.tokens() - range.size());
+  split.flush();
+}
+
+void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
+                SequenceSplit* split, LogitsRows rows, const LogitsSink& sink) {
   std::int64_t total = 0;
   std::int64_t sequences = 0;
   for (const auto& sequence : tokens) {
@@ -155,10 +238,14 @@ void Model::forward(std::span<const std::span<const std::int32_t>> tokens, Seque
     sequences += sequence.empty() ? 0 : 1;
   }
   if (total == 0) return;
-  arena_.reserve(arena_bytes(total, rows == LogitsRows::all ? total : sequences));
+  std::size_t bytes = arena_bytes(total, rows == LogitsRows::all ? total : sequences);
+  if (options_.backend == Backend::cuda && total == sequences) {
+    bytes += attention_step_arena_bytes(config_, state.batch(), state.capacity());
+  }
+  arena_.reserve(bytes);
 
   View<const std::int32_t, 1> ids;
-  const PackedTokens packed = pack(tokens, state, ids);
+  const PackedTokens packed = pack(tokens, state, split, ids);
   const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
   const LayerContext context{
       exec_,
@@ -167,13 +254,15 @@ void Model::forward(std::span<const std::span<const std::int32_t>> tokens, Seque
       packed,
       state,
       arena_,
-      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
+      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
+      split};
   embedding(exec_, {ids, weights_.embedding, residual});
 
   const std::size_t mark = arena_.mark();
   const auto x = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     const LayerWeights& layer = weights_.layers[i];
+    if (split != nullptr) split->beat();
     rms_norm(exec_, {residual, layer.mixer_norm, config_.rms_norm_eps, x});
     if (layer.kind == LayerKind::mamba) {
       mamba_layer(context, i, layer.mamba, x, residual);

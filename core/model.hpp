@@ -3,12 +3,16 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "core/arena.hpp"
 #include "core/checkpoint.hpp"
+#include "core/decoder.hpp"
 #include "core/execution_options.hpp"
 #include "core/layers.hpp"
 #include "core/model_config.hpp"
@@ -26,6 +30,9 @@ struct ModelOptions {
   std::int64_t layers = 0;             // run the first N layers; 0 means all
   ExecutionOptions execution;
 };
+
+/// Bytes of the current GPU that all processes use; 0 without one.
+std::size_t device_memory_in_use();
 
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
@@ -53,6 +60,10 @@ class Model {
   void reset(SequenceState& state) const { state.reset(exec_); }
   /// Copies memory of the model's backend, such as a part of a state, to the host.
   void read_memory(std::span<std::byte> target, const std::byte* source) const;
+  /// The state that keep_state() left, started again, if it has the shape and the room; else a new
+  /// one. So a request after another allocates nothing.
+  SequenceState take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity);
+  void keep_state(SequenceState&& state) { spare_ = std::move(state); }
 
   /// Appends tokens[s] to sequence s: any number each, none included; the first of a sequence or
   /// later ones. A sequence's result does not depend on what else is in the batch. Throws
@@ -61,10 +72,29 @@ class Model {
   void forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
                LogitsRows rows, const LogitsSink& sink = {});
 
+  /// forward() of one sequence from its start, computed by the ranks of `split` together. All of
+  /// them call it with the same tokens. `sink` gets the rows of this rank's tokens, of
+  /// LogitsRows::last those of the owner only. Afterwards the owner can go on with forward(); the
+  /// other ranks' states are not whole. Throws also what the group's receive() throws.
+  void forward_split(std::span<const std::int32_t> tokens, SequenceState& state,
+                     std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
+                     const LogitsSink& sink = {});
+
   /// forward() of one sequence in pieces of at most `piece_tokens` (0: whole), cut at chunk borders
   /// where the variant needs it, so that activation memory does not grow with the prompt.
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
                std::int64_t piece_tokens, LogitsRows rows, const LogitsSink& sink = {});
+
+  /// On a GPU, for variants with a decode form: steps of all sequences of `state`. Kept, with what
+  /// it recorded, for later calls with the same state and scan; valid until the next call.
+  Decoder& decoder(SequenceState& state);
+  bool has_decoder(const SequenceState& state) const;
+
+  /// Bytes of one sequence's requests on this backend, beside the weights: state, activations and
+  /// decoder, for up to `total_tokens` in pieces
+  /// of up to `piece`.
+  std::size_t request_bytes(const SsdSettings& ssd, std::int64_t piece,
+                            std::int64_t total_tokens) const;
 
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }
@@ -75,17 +105,25 @@ class Model {
   void check_input(std::span<const std::span<const std::int32_t>> tokens,
                    const SequenceState& state) const;
   PackedTokens pack(std::span<const std::span<const std::int32_t>> tokens,
-                    const SequenceState& state, View<const std::int32_t, 1>& ids);
+                    const SequenceState& state, const SequenceSplit* split,
+                    View<const std::int32_t, 1>& ids);
+  void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
+           SequenceSplit* split, LogitsRows rows, const LogitsSink& sink);
+  std::int64_t state_capacity(std::int64_t tokens) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const LogitsSink& sink);
 
   ModelConfig config_;
   ModelOptions options_;
+  LaunchStream stream_;
   Executor exec_;
   Weights weights_;
   Tensor inverse_frequency_;
   Arena arena_;
   std::vector<float> host_logits_;  // cuda only
+  std::optional<SequenceState> spare_;
+  using DecoderKey = std::tuple<std::uint64_t, const SsdVariant*, std::int64_t>;
+  std::map<DecoderKey, std::unique_ptr<Decoder>> decoders_;  // cuda only
 };
 
 }  // namespace chunkstate

@@ -2,11 +2,11 @@
 #include "core/operator_bench.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
 
+#include "core/bench_tools.hpp"
 #include "core/errors.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor.hpp"
@@ -18,41 +18,6 @@
 
 namespace chunkstate {
 namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-template <class Body>
-double time_once(const Executor& exec, Body&& body) {
-  synchronize(exec);
-  const double start = seconds_now();
-  body();
-  synchronize(exec);
-  return seconds_now() - start;
-}
-
-template <class Body>
-double fastest_of(const Executor& exec, int runs, Body&& body) {
-  body();
-  double fastest = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < runs; ++run) fastest = std::min(fastest, time_once(exec, body));
-  return fastest;
-}
-
-Tensor random_tensor(const Executor& exec, DType dtype, std::vector<std::int64_t> extents,
-                     std::mt19937& random, float low, float high) {
-  std::int64_t elements = 1;
-  for (const std::int64_t extent : extents) elements *= extent;
-  Tensor host(Backend::cpu, dtype, {elements});
-  const AnyView<1> view = host.view<1>();
-  std::uniform_real_distribution<float> draw(low, high);
-  for (std::int64_t i = 0; i < elements; ++i) view.store(draw(random), i);
-  Tensor result(exec.backend, dtype, std::move(extents));
-  copy_to_backend(exec, result.data(), host.data(), host.bytes());
-  synchronize(exec);
-  return result;
-}
 
 View<const float, 1> floats(const Tensor& tensor) {
   return {reinterpret_cast<const float*>(tensor.data()), {tensor.extents()[0]}};
@@ -122,16 +87,8 @@ double error_against_reference(const Executor& exec, const SsdVariant& variant,
   args.y = y.view<3>();
   ssd_scan(host, variant, args);
 
-  const auto* reference = reinterpret_cast<const float*>(y.data());
-  const AnyView<1> values = actual.view<1>();
-  double error = 0;
-  double largest = 0;
-  for (std::int64_t i = 0; i < values.extent[0]; ++i) {
-    const double difference = std::abs(static_cast<double>(values.load(i)) - reference[i]);
-    if (!(difference <= error)) error = difference;  // a NaN stays
-    largest = std::max(largest, std::abs(static_cast<double>(reference[i])));
-  }
-  return error / largest;
+  const ConstAnyView<1> flat(y.data(), DType::fp32, {actual.extents()[0]});
+  return relative_error(actual.view<1>(), flat);
 }
 
 }  // namespace

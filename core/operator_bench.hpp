@@ -24,7 +24,8 @@ struct MachinePeaks {
   double gemm_flops = 0;  // FLOP/s of a 1,024 x 4,096 x 4,096 product in `dtype`
   double copy_bytes =
       0;  // bytes read plus bytes written per second, copying memory beyond the caches
-  double read_bytes = 0;  // bytes per second, summing memory beyond the caches; 0: not measured (cuda)
+  double read_bytes =
+      0;  // bytes per second, summing memory beyond the caches; 0: not measured (cuda)
 };
 MachinePeaks measure_peaks(const Executor& exec, DType dtype);
 
@@ -47,6 +48,42 @@ struct SsdBenchResult {
   double relative_error =
       0;  // max |y - reference| / max |reference| on a few heads of the same shape
 };
+
+/// One row of a benchmark of `linear` or `attention`.
+struct ProductBenchResult {
+  std::string shape;
+  Timing timing;
+  double flops = 0;
+  double bytes = 0;           // least that must move
+  double relative_error = 0;  // of a few rows, as in SsdBenchResult
+};
+
+/// y [tokens, out_features] = x weight^T.
+struct LinearBenchCase {
+  std::int64_t tokens = 1;
+  std::int64_t out_features = 4096;
+  std::int64_t in_features = 4096;
+};
+ProductBenchResult bench_linear(const Executor& exec, const LinearBenchCase& shape, DType dtype,
+                                int repeats);
+
+/// A prompt of `tokens` on an empty cache.
+struct AttentionBenchCase {
+  std::int64_t tokens = 1024;
+  std::int64_t heads = 32;
+  std::int64_t kv_heads = 8;
+  std::int64_t head_dim = 128;
+};
+ProductBenchResult bench_attention(const Executor& exec, const AttentionBenchCase& shape,
+                                   DType dtype, int repeats);
+
+/// What one level of the memory hierarchy delivers to all cores or multiprocessors together.
+struct MemoryBenchResult {
+  std::string level;
+  std::int64_t footprint = 0;  // bytes in use; 0: registers
+  double bytes_per_second = 0;
+};
+std::vector<MemoryBenchResult> bench_memory(const Executor& exec);
 
 /// Runs every named variant `repeats` times after one warm-up, variants in turn so that drift of
 /// the machine falls on all of them alike, inputs rotated beyond the caches. Fresh random inputs,

@@ -2,15 +2,27 @@
 #include "core/sequence_state.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/base/memory.hpp"
 
 namespace chunkstate {
+namespace {
+
+std::uint64_t next_id() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
 
 SequenceState::SequenceState(const ModelConfig& config, const Executor& exec, DType dtype,
                              DType state_dtype, const SsdSettings& ssd, std::int64_t batch,
                              std::int64_t capacity)
-    : ssd_(ssd), capacity_(capacity), positions_(static_cast<std::size_t>(batch), 0) {
+    : id_(next_id()),
+      ssd_(ssd),
+      capacity_(capacity),
+      positions_(static_cast<std::size_t>(batch), 0) {
   const std::int64_t slots = state_slots(*ssd.variant, ssd.lookback);
   for (const LayerKind kind : config.layers) {
     Layer layer;
@@ -37,6 +49,15 @@ void SequenceState::reset(const Executor& exec) {
     fill_zero(exec, layer.conv_window.data(), layer.conv_window.bytes());
     fill_zero(exec, layer.ssd.data(), layer.ssd.bytes());
   }
+}
+
+bool SequenceState::restart(const Executor& exec, const SsdSettings& ssd) {
+  if (state_slots(*ssd.variant, ssd.lookback) != state_slots(*ssd_.variant, ssd_.lookback)) {
+    return false;
+  }
+  ssd_ = ssd;
+  reset(exec);
+  return true;
 }
 
 std::size_t SequenceState::bytes() const {

@@ -27,6 +27,8 @@ class SequenceState {
   SequenceState(const ModelConfig& config, const Executor& exec, DType dtype, DType state_dtype,
                 const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity);
 
+  /// Differs between all states of this process.
+  std::uint64_t id() const { return id_; }
   std::int64_t batch() const { return static_cast<std::int64_t>(positions_.size()); }
   std::int64_t capacity() const { return capacity_; }
   const SsdSettings& ssd() const { return ssd_; }
@@ -35,6 +37,8 @@ class SequenceState {
   void advance(std::int64_t sequence, std::int64_t tokens) { positions_.at(sequence) += tokens; }
   /// All sequences back to their start.
   void reset(const Executor& exec);
+  /// The same for another scan. False, and nothing done, if that needs other memory.
+  bool restart(const Executor& exec, const SsdSettings& ssd);
   std::size_t bytes() const;
 
   /// The layer must be of the kind that has it.
@@ -57,6 +61,7 @@ class SequenceState {
     Tensor values;
   };
 
+  std::uint64_t id_;
   SsdSettings ssd_;
   std::int64_t capacity_;
   std::vector<std::int64_t> positions_;

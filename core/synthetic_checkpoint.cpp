@@ -13,6 +13,9 @@
 #include "core/checkpoint.hpp"
 #include "core/digest.hpp"
 #include "core/errors.hpp"
+#include "core/tensor.hpp"
+#include "kernels/base/memory.hpp"
+#include "kernels/synthetic/synthetic_fill.hpp"
 
 namespace chunkstate {
 namespace {
@@ -27,33 +30,17 @@ namespace {
 #define CHUNKSTATE_CLONES
 #endif
 
-constexpr std::int64_t block_elements = std::int64_t{1} << 15;
 constexpr std::string_view generator_version = "chunkstate-synthetic-1";
 
-constexpr std::uint32_t mixed(std::uint32_t value) {
-  value = (value ^ (value >> 16)) * 0x7FEB352DU;
-  value = (value ^ (value >> 15)) * 0x846CA68BU;
-  return value ^ (value >> 16);
-}
+const float number_deviation = std::sqrt(65535.0F / 3.0F);
 
-/// Sum of four independent bytes: mean 510, standard deviation sqrt((256^2 - 1) / 3), nearly
-/// normal.
-constexpr std::int32_t byte_sum(std::uint32_t value) {
-  const std::uint32_t pairs = (value & 0x00FF00FFU) + ((value >> 8) & 0x00FF00FFU);
-  return static_cast<std::int32_t>((pairs & 0xFFFFU) + (pairs >> 16));
-}
-
-const float byte_sum_deviation = std::sqrt(65535.0F / 3.0F);
-
-/// Up to block_elements numbers of mean 0, `scale` times a whole number each.
+/// Up to synthetic_block numbers of mean 0, `scale` times a whole number each.
 template <class T>
 [[gnu::always_inline]] inline void fill_normal(T* target, std::int64_t elements, std::uint64_t key,
                                                float scale) {
-  const auto low = static_cast<std::uint32_t>(key);
-  const auto high = static_cast<std::uint32_t>(key >> 32) | 1U;
   for (std::int64_t i = 0; i < elements; ++i) {
-    const std::uint32_t hash = mixed(static_cast<std::uint32_t>(i) * high + low);
-    target[i] = from_float<T>(static_cast<float>(byte_sum(hash) - 510) * scale);
+    const std::int32_t number = synthetic_number(key, static_cast<std::uint32_t>(i));
+    target[i] = from_float<T>(static_cast<float>(number) * scale);
   }
 }
 
@@ -100,6 +87,15 @@ bool is_linear(const std::string& name, const std::vector<std::int64_t>& extents
   return extents.size() == 2 && ends_with(name, ".weight");
 }
 
+float linear_scale(const std::vector<std::int64_t>& extents) {
+  const float deviation = 1.0F / std::sqrt(static_cast<float>(extents[1]));
+  return deviation / number_deviation;
+}
+
+std::int64_t block_count(std::int64_t elements) {
+  return (elements + synthetic_block - 1) / synthetic_block;
+}
+
 /// Zero pages, in huge ones where the kernel agrees: first-touch faults would otherwise cost more
 /// than the values.
 class Pages {
@@ -131,13 +127,12 @@ void fill(T* target, const std::string& name, const std::vector<std::int64_t>& e
     }
     return;
   }
-  const float deviation = 1.0F / std::sqrt(static_cast<float>(extents[1]));
-  const float scale = deviation / byte_sum_deviation;
-  const std::int64_t blocks = (elements + block_elements - 1) / block_elements;
+  const float scale = linear_scale(extents);
+  const std::int64_t blocks = block_count(elements);
 #pragma omp parallel for schedule(static)
   for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t begin = block * block_elements;
-    fill_block(target + begin, std::min(block_elements, elements - begin), block_key(key, block),
+    const std::int64_t begin = block * synthetic_block;
+    fill_block(target + begin, std::min(synthetic_block, elements - begin), block_key(key, block),
                scale);
   }
 }
@@ -181,6 +176,25 @@ class SyntheticCheckpoint final : public Checkpoint {
     make(name, extents, target);
   }
 
+  bool make_on_device(const std::string& name, const std::vector<std::int64_t>& extents,
+                      const Executor& exec, std::byte* target) const override {
+    check_known(name, extents);
+    if (!is_linear(name, extents)) return false;
+    const std::int64_t elements = element_count(extents);
+    std::vector<std::uint64_t> keys(static_cast<std::size_t>(block_count(elements)));
+    for (std::size_t block = 0; block < keys.size(); ++block) {
+      keys[block] = block_key(key_of(name), static_cast<std::int64_t>(block));
+    }
+    Tensor device_keys(exec.backend, DType::fp32, {static_cast<std::int64_t>(2 * keys.size())});
+    copy_to_backend(exec, device_keys.data(), keys.data(), device_keys.bytes());
+    synthetic_fill(exec, {{target, dtype_, {elements}},
+                          {reinterpret_cast<const std::uint64_t*>(device_keys.data()),
+                           {static_cast<std::int64_t>(keys.size())}},
+                          linear_scale(extents)});
+    synchronize(exec);  // the keys end here
+    return true;
+  }
+
   /// Of what the values follow from: the generator, the seed, the storage type, names and shapes.
   std::string digest() const override {
     std::vector<std::string> names;
@@ -202,9 +216,12 @@ class SyntheticCheckpoint final : public Checkpoint {
       throw InputError("synthetic model: has no tensor '" + name + "' of this shape");
     }
   }
+  std::uint64_t key_of(const std::string& name) const {
+    return XXH3_64bits_withSeed(name.data(), name.size(), seed_);
+  }
   void make(const std::string& name, const std::vector<std::int64_t>& extents,
             std::byte* target) const {
-    const std::uint64_t key = XXH3_64bits_withSeed(name.data(), name.size(), seed_);
+    const std::uint64_t key = key_of(name);
     dispatch(dtype_,
              [&](auto tag) { fill(reinterpret_cast<decltype(tag)*>(target), name, extents, key); });
   }

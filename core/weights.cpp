@@ -96,9 +96,18 @@ ConstAnyView<1> Weights::vector(const std::string& name, std::int64_t size) {
 }
 
 ConstAnyView<2> Weights::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-  const CheckpointTensor tensor = checkpoint_->tensor(name, {rows, columns});
-  const DType target = storage_type(tensor.dtype, dtype_);
-  return {place(tensor, target), target, {rows, columns}};
+  const DType stored = checkpoint_->dtype(name);
+  const DType target = storage_type(stored, dtype_);
+  if (backend_ == Backend::cuda && stored == target) {
+    Tensor device(backend_, target, {rows, columns});
+    if (checkpoint_->make_on_device(name, {rows, columns}, Executor{backend_}, device.data())) {
+      streamed_bytes_ += static_cast<double>(device.bytes());
+      owned_bytes_ += device.bytes();
+      owned_.push_back(std::move(device));
+      return {owned_.back().data(), target, {rows, columns}};
+    }
+  }
+  return {place(checkpoint_->tensor(name, {rows, columns}), target), target, {rows, columns}};
 }
 
 ConstAnyView<2> Weights::conv_matrix(const std::string& name, std::int64_t channels,

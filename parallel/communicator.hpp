@@ -8,17 +8,16 @@
 #include <string>
 #include <vector>
 
+#include "parallel/deadline.hpp"
+#include "parallel/rank_group.hpp"
+
 namespace chunkstate {
 
-/// A group of ranks that call the same methods in the same order. It moves bytes and floats and
-/// knows nothing of what they mean. Methods throw std::runtime_error with MPI's own message. One
-/// thread at a time, the one that made it.
-class Communicator {
+/// A group of ranks that call the same methods in the same order. It moves bytes and floats in host
+/// memory and knows nothing of what they mean. Methods throw std::runtime_error with MPI's own
+/// message. One thread at a time, the one that made it.
+class Communicator : public RankGroup {
  public:
-  virtual ~Communicator() = default;
-
-  virtual int rank() const = 0;
-  virtual int size() const = 0;
   /// The rank among those of this host, and their number.
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;
@@ -35,13 +34,22 @@ class Communicator {
   virtual void broadcast(std::string& bytes, int root) = 0;
   /// Every rank's bytes on every rank, in rank order. Lengths may differ.
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
-  virtual void send(std::span<const std::byte> bytes, int to) = 0;
-  virtual void receive(std::span<std::byte> bytes, int from) = 0;
 
   /// Memory that all ranks of this host see, the same bytes for each; every rank of the group names
   /// the same size. Contents start undefined; freed with the communicator. Collective. Throws
   /// std::bad_alloc, std::runtime_error.
   virtual std::span<std::byte> host_memory(std::size_t bytes) = 0;
+
+  /// The ranks that give the same `color`, in their order here. Collective; before watch(). Must
+  /// not outlive the job's first communicator.
+  virtual std::unique_ptr<Communicator> split(int color) = 0;
+
+  /// From now on every wait in this communicator and in its parts has this deadline. Collective,
+  /// once, on the job's first communicator.
+  virtual void watch(const Deadline& deadline) = 0;
+  /// Between busy(true) and busy(false) a rank may be silent for any time, as long as it lives: it
+  /// loads weights or writes results.
+  virtual void busy(bool is_busy) = 0;
 
   /// Ends every rank of the group now, with this exit code. For errors that only some ranks saw:
   /// the others would wait for ever in their next collective.
@@ -62,6 +70,9 @@ std::unique_ptr<Communicator> make_local_communicator();
 /// True if a launcher (mpirun, srun with PMI or PMIx) started this process as one of a group. An
 /// salloc or sbatch shell alone is none: its Slurm variables are not looked at.
 bool launched_by_mpi();
+
+/// How many processes the launcher says it started together with this one; 0 if it does not say.
+int launched_processes();
 
 /// Longer transfers are cut into messages of this size: MPI 3 counts in int.
 inline constexpr std::size_t largest_mpi_message = std::size_t{1} << 30;

@@ -24,8 +24,13 @@ class LocalCommunicator final : public Communicator {
   void all_reduce_sum(std::span<float>) override {}
   void broadcast(std::string&, int root) override { check_rank("broadcast", root); }
   std::vector<std::string> all_gather(const std::string& bytes) override { return {bytes}; }
-  void send(std::span<const std::byte>, int to) override { refuse("send to", to); }
+  void post(std::span<const std::byte>, int to) override { refuse("post to", to); }
   void receive(std::span<std::byte>, int from) override { refuse("receive from", from); }
+  void flush() override {}
+
+  std::unique_ptr<Communicator> split(int) override { return make_local_communicator(); }
+  void watch(const Deadline&) override {}
+  void busy(bool) override {}
 
   std::span<std::byte> host_memory(std::size_t bytes) override {
     // 64-byte lines, as the vector kernels like their operands.
@@ -86,6 +91,18 @@ bool launched_by_mpi() {
     if (value != nullptr && *value != '\0') return true;
   }
   return false;
+}
+
+int launched_processes() {
+  const char* const pmix_rank = std::getenv("PMIX_RANK");
+  // PMIx tells its rank only; the step's size is Slurm's to say.
+  const bool slurm_step = pmix_rank != nullptr && *pmix_rank != '\0';
+  for (const char* variable :
+       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", slurm_step ? "SLURM_STEP_NUM_TASKS" : ""}) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0') return std::atoi(value);
+  }
+  return 0;
 }
 
 std::unique_ptr<Communicator> make_world(std::size_t message_bytes) {

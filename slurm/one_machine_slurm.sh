@@ -40,7 +40,7 @@ install_packages() {
     "${missing[@]}" >/dev/null
 }
 
-is_up() { scontrol ping 2>/dev/null | grep -q 'is UP'; }
+is_up() { [ -s "$SLURM_CONF" ] && scontrol ping 2>/dev/null | grep -q 'is UP'; }
 
 # Ports of the controller and the nodes, all free now and outside the range the kernel gives away.
 free_ports() {

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <map>
 #include <numeric>
-#include <random>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -49,13 +48,13 @@ double statistic_of(std::vector<double>& values, Statistic statistic) {
   return low + (place - static_cast<double>(below)) * (high - low);
 }
 
-void add_drawn(const std::vector<double>& from, std::mt19937_64& random, std::vector<double>& to) {
-  for (std::size_t i = 0; i < from.size(); ++i) to.push_back(from[draw(random, from.size())]);
+void add_drawn(const std::vector<double>& from, Draws& draw, std::vector<double>& to) {
+  for (std::size_t i = 0; i < from.size(); ++i) to.push_back(from[draw(from.size())]);
 }
 
 std::pair<double, double> bootstrap_interval(const std::vector<Pair>& pairs, Statistic statistic,
                                              std::uint64_t seed) {
-  std::mt19937_64 random(seed);
+  Draws draw(seed);
   std::vector<double> changes;
   std::vector<double> a;
   std::vector<double> b;
@@ -63,9 +62,9 @@ std::pair<double, double> bootstrap_interval(const std::vector<Pair>& pairs, Sta
     a.clear();
     b.clear();
     for (std::size_t i = 0; i < pairs.size(); ++i) {
-      const Pair& pair = pairs[draw(random, pairs.size())];
-      add_drawn(pair.a, random, a);
-      add_drawn(pair.b, random, b);
+      const Pair& pair = pairs[draw(pairs.size())];
+      add_drawn(pair.a, draw, a);
+      add_drawn(pair.b, draw, b);
     }
     changes.push_back(statistic_of(b, statistic) / statistic_of(a, statistic) - 1);
   }

@@ -36,11 +36,12 @@ inline constexpr std::int64_t fewest_for_p99 = 300;
 /// 0 <= q <= 1.
 double quantile(std::span<const double> sorted, double q);
 
-/// Statistics of the values that are no NaN. The interval is a percentile bootstrap in two stages:
-/// repeats are drawn with replacement, then values within each drawn repeat, because values of one
-/// repeat share its conditions. `repeats[i]` is the repeat of `values[i]`. The same arguments give
-/// the same bits. Throws std::invalid_argument if the lengths differ.
-Statistics summarize(std::span<const double> values, std::span<const std::int64_t> repeats,
-                     std::uint64_t seed);
+/// Statistics of each column's values that are no NaN. The interval is a percentile bootstrap in
+/// two stages: repeats are drawn with replacement, then rows within each drawn repeat, because
+/// values of one repeat share its conditions; the same rows for all columns. `repeats[i]` is the
+/// repeat of row i. The same arguments give the same bits. Throws std::invalid_argument if the
+/// lengths differ.
+std::vector<Statistics> summarize(std::span<const std::vector<double>> columns,
+                                  std::span<const std::int64_t> repeats, std::uint64_t seed);
 
 }  // namespace chunkstate

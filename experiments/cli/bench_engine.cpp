@@ -53,6 +53,26 @@ EngineRow time_prefill(LoadedModel& loaded, const CostSizes& sizes, std::int64_t
   return row;
 }
 
+// As generation runs them: steps are launched ahead of what the host has seen. A step's time is
+// that between two results.
+void time_steps_on_device(LoadedModel& loaded, SequenceState& state, std::int32_t token,
+                          std::int64_t warm_up, std::int64_t repeats, Timing& timing) {
+  Decoder& decoder = loaded.model.decoder(state);
+  decoder.start(state, std::vector<std::int32_t>(static_cast<std::size_t>(state.batch()), token));
+  std::int64_t launched = 0;
+  double last = monotonic_seconds();
+  for (std::int64_t step = -warm_up; step < repeats; ++step) {
+    while (launched < warm_up + repeats && decoder.open_steps() < Decoder::max_ahead) {
+      decoder.launch();
+      ++launched;
+    }
+    decoder.collect();
+    const double now = monotonic_seconds();
+    if (step >= 0) timing.seconds.push_back(now - last);
+    last = now;
+  }
+}
+
 EngineRow time_decode(LoadedModel& loaded, const CostSizes& sizes, std::int64_t context,
                       std::int64_t batch, int repeats) {
   EngineRow row;
@@ -63,12 +83,16 @@ EngineRow time_decode(LoadedModel& loaded, const CostSizes& sizes, std::int64_t 
     if (b > 0) one.bytes -= sizes.weight_bytes_per_pass;  // the batch reads the weights once
     row.cost += one;
   }
-  constexpr std::int64_t warm_up = 3;
+  constexpr std::int64_t warm_up = 6;
   SequenceState state = loaded.model.make_state(loaded.ssd, batch, context + warm_up + repeats);
   const auto ids = random_ids(context + 1, loaded.files.config.vocab_size, 2);
   const std::span<const std::int32_t> prompt(ids.data(), static_cast<std::size_t>(context));
   for (std::int64_t b = 0; b < batch && context > 0; ++b) {
     loaded.model.prefill(prompt, state, b, 0, LogitsRows::none);
+  }
+  if (loaded.model.has_decoder(state)) {
+    time_steps_on_device(loaded, state, ids.back(), warm_up, repeats, row.timing);
+    return row;
   }
   const std::vector<std::span<const std::int32_t>> step(static_cast<std::size_t>(batch),
                                                         std::span(ids).last(1));
@@ -85,7 +109,7 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                   const MachinePeaks& peaks, bool decode) {
   print_peaks(peaks);
   Table table({decode ? "context" : "tokens", "batch", "median", "fastest", "tokens/s", "GFLOP/s",
-               "of peak", "GB/s", "of read"});
+               "of peak", "GB/s", peaks.read_bytes > 0 ? "of read" : "of copy"});
   for (const EngineRow& row : rows) {
     const double seconds = row.timing.median();
     const double tokens = static_cast<double>(decode ? row.batch : row.tokens);
@@ -94,10 +118,12 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                format_number(row.cost.flops / seconds / 1e9),
                share_of_peak(row.cost.flops / seconds, peaks.gemm_flops),
                format_number(row.cost.bytes / seconds / 1e9),
-               share_of_peak(row.cost.bytes / seconds, peaks.read_bytes)});
+               share_of_peak(row.cost.bytes / seconds,
+                             peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes)});
   }
-  fmt::print("{} {}, {}, variant {}\n{}", flags.model.model, decode ? "decode step" : "prefill",
-             flags.model.dtype, flags.model.variant, table.text());
+  fmt::print("{} {}, {}, variant {}, mode {}, fusion {}\n{}", flags.model.model,
+             decode ? "decode step" : "prefill", flags.model.dtype, flags.model.variant,
+             flags.model.mode, flags.model.fusion, table.text());
 }
 
 int bench_engine_verb(EngineFlags flags, bool decode) {
@@ -115,6 +141,7 @@ int bench_engine_verb(EngineFlags flags, bool decode) {
   CostSizes sizes;
   sizes.weight_bytes_per_pass = loaded.model.weights().streamed_bytes();
   sizes.activation = static_cast<std::int64_t>(bytes_of(options.dtype));
+  sizes.state = static_cast<std::int64_t>(bytes_of(options.state_dtype));
   std::vector<EngineRow> rows;
   for (const std::int64_t tokens : flags.tokens) {
     if (!decode) {

@@ -22,6 +22,8 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--backend", backend, "auto, cpu, cuda or reference")->capture_default_str();
   verb.add_option("--dtype", dtype, "storage of activations: fp32, bf16 or fp16")
       ->capture_default_str();
+  verb.add_option("--state-dtype", state_dtype, "storage of the SSD state: fp32, bf16 or fp16")
+      ->capture_default_str();
   std::string names;
   for (const SsdVariant& row : ssd_variants())
     names += (names.empty() ? "" : ", ") + std::string(row.name);
@@ -34,8 +36,6 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--threads", threads, "CPU threads; 0: all this process may use")
       ->capture_default_str();
   verb.add_option("--mode", mode, "decode steps: auto, eager or graph")->capture_default_str();
-  verb.add_option("--autotune", autotune, "search the library's matrix products: off or on")
-      ->capture_default_str();
   verb.add_option("--fusion", fusion, "fused decode kernels: auto, off or on")
       ->capture_default_str();
   verb.add_option("--seed", seed, "of sampling and of synthetic weights")->capture_default_str();
@@ -49,6 +49,7 @@ ModelOptions ModelFlags::options() const {
   result.threads = resolve_threads(threads);
   result.dtype = dtype_from_name(dtype);
   result.residual_dtype = result.dtype;
+  result.state_dtype = dtype_from_name(state_dtype);
   result.layers = layers;
   result.execution = execution_options(mode, autotune, fusion, result.backend, result.dtype);
   return result;

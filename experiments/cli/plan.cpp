@@ -44,6 +44,7 @@ double estimated_seconds(const ExperimentSetup& setup, const std::vector<bool>& 
 struct Memory {
   double shared = 0;
   double per_rank = 0;
+  bool on_device = false;
 };
 
 Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
@@ -63,11 +64,9 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
     }
     const std::int64_t total = longest + point.settings.max_new_tokens;
     const std::int64_t piece = point.settings.use_cache ? longest : total;
-    const SequenceStateBytes state = sequence_state_bytes(model.config(), model.options().dtype,
-                                                          model.options().state_dtype, ssd);
     const double rank_bytes =
-        static_cast<double>(model.weights().owned_bytes() + model.arena_bytes(piece, 1)) +
-        static_cast<double>(state.fixed + state.per_token * total);
+        static_cast<double>(model.weights().owned_bytes() + model.request_bytes(ssd, piece, total));
+    memory.on_device = memory.on_device || model.options().backend == Backend::cuda;
     memory.per_rank = std::max(memory.per_rank, rank_bytes);
     memory.shared = std::max(memory.shared, static_cast<double>(files.checkpoint->bytes()));
   }
@@ -122,8 +121,13 @@ int plan_verb(const PlanFlags& flags) {
   fmt::print("\n{} items, {} done already in {}, about {} per rank on {} ranks\n",
              setup.plan.size(), setup.plan.size() - static_cast<std::size_t>(left), directory,
              (left + flags.ranks - 1) / flags.ranks, flags.ranks);
-  fmt::print("memory: {} of weights once per host, {} more per rank\n", format_bytes(memory.shared),
-             format_bytes(memory.per_rank));
+  if (memory.on_device) {
+    fmt::print("memory: {} of device memory per rank, weights included\n",
+               format_bytes(memory.per_rank));
+  } else {
+    fmt::print("memory: {} of weights once per host, {} more per rank\n",
+               format_bytes(memory.shared), format_bytes(memory.per_rank));
+  }
   fmt::print("time: at least {} at this machine's matrix rate\n",
              format_seconds(estimated_seconds(setup, open, flags.ranks, peaks)));
   return exit_ok;

@@ -2,18 +2,39 @@
 #include <fmt/format.h>
 
 #include "experiments/cli/verb.hpp"
+#include "experiments/record/file_io.hpp"
 #include "experiments/run/run_experiment.hpp"
 
 namespace chunkstate {
 namespace {
 
+// Launchers change exit codes: mpirun ends with 0 if a whole node's ranks are killed.
+int ended(const RunOptions& options, const Communicator& world, int code) {
+  if (world.rank() == 0 && !options.ending.empty()) {
+    write_durably(options.ending, std::to_string(code) + "\n");
+  }
+  return code;
+}
+
+// Of MPI jobs started by another library's launcher every rank would be a job of its own.
+void check_launcher(const Communicator& world) {
+  const int launched = launched_processes();
+  if (world.size() > 1 || launched < 2) return;
+  throw AgreedError(
+      {exit_usage,
+       fmt::format("the launcher started {} processes, and {} took each for a job of its own: use "
+                   "its mpirun, or another srun --mpi= (srun --mpi=list)",
+                   launched, mpi_library_version())});
+}
+
 int run_verb(const RunOptions& options) {
   const auto world = make_world();
   try {
-    return run_experiment(*world, options);
+    check_launcher(*world);
+    return ended(options, *world, run_experiment(*world, options));
   } catch (const AgreedError& error) {  // every rank is here, one speaks
     if (world->rank() == 0) fmt::print(stderr, "chunkstate: {}\n", error.what());
-    return error.code();
+    return ended(options, *world, error.code());
   } catch (...) {  // this rank alone: the others would wait for it
     const Ending ending = ending_of(std::current_exception());
     fmt::print(stderr, "chunkstate: rank {}: {}\n", world->rank(), ending.message);
@@ -39,6 +60,8 @@ void add_run(CLI::App& app, VerbAction& action) {
   verb->add_flag("--retry-failed", options->retry_failed, "run failed items again");
   verb->add_option("--retry-failed-before", options->retry_failed_before,
                    "run again what processes that started before this time (UTC) failed");
+  verb->add_option("--ending", options->ending,
+                   "write the exit code into this file: launchers do not all pass it on");
   verb->add_flag("-q,--quiet", options->quiet, "no rank table, progress or summary");
   verb->add_option("--probe", options->probe, "run this item only, record nothing")->group("");
   verb->callback([options, shard, &action] {

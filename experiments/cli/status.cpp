@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -47,6 +48,49 @@ nlohmann::json to_json(const RunStatus& status) {
           {"processes", processes}};
 }
 
+/// One row per job if there are several: array tasks, and runs before. Returns how many.
+std::size_t print_jobs(const std::vector<ProcessStatus>& processes) {
+  std::vector<std::string> ids;  // by start of their first process
+  for (const ProcessStatus& p : processes) {
+    if (std::find(ids.begin(), ids.end(), p.run_id) == ids.end()) ids.push_back(p.run_id);
+  }
+  if (ids.size() < 2) return ids.size();
+  Table table({"job", "host", "processes", "at work", "died", "done", "failed", "items/s"});
+  for (const std::string& id : ids) {
+    ProcessStatus sum;
+    std::int64_t members = 0, live = 0, died = 0;
+    for (const ProcessStatus& p : processes) {
+      if (p.run_id != id) continue;
+      if (members++ == 0) sum.host = p.host;
+      live += p.state == "running" ? 1 : 0;
+      died += p.state == "died" ? 1 : 0;
+      sum.done += p.done;
+      sum.failed += p.failed;
+      sum.items_per_second += p.state == "running" ? p.items_per_second : 0;
+    }
+    table.add({id, sum.host, std::to_string(members), std::to_string(live), std::to_string(died),
+               std::to_string(sum.done), std::to_string(sum.failed),
+               live > 0 ? format_number(sum.items_per_second) : "-"});
+  }
+  fmt::print("{}\n", table.text());
+  return ids.size();
+}
+
+void print_processes(const RunStatus& status, bool live_only) {
+  if (live_only && status.live_processes == 0) return;
+  Table table({"process", "rank", "state", "done", "failed", "items/s", "in this item"});
+  for (std::size_t i = 0; i < status.processes.size(); ++i) {
+    const ProcessStatus& p = status.processes[i];
+    if (live_only && p.state != "running") continue;
+    const bool slowest = static_cast<std::int64_t>(i) == status.slowest;
+    table.add({fmt::format("{}:{}{}", p.host, p.pid, slowest ? " (slowest)" : ""),
+               std::to_string(p.rank), p.state, std::to_string(p.done), std::to_string(p.failed),
+               format_number(p.items_per_second),
+               p.item.empty() ? "-" : format_seconds(p.item_seconds)});
+  }
+  fmt::print("{}", table.text());
+}
+
 void print(const std::string& directory, const RunStatus& status) {
   fmt::print("{}: {} of {} items done, {} failed, {} running, {} processes at work\n", directory,
              status.done, status.items, status.failed, status.running, status.live_processes);
@@ -57,16 +101,8 @@ void print(const std::string& directory, const RunStatus& status) {
   if (status.bad_lines > 0)
     fmt::print("{} damaged journal lines: their items run again\n", status.bad_lines);
   if (status.conflicts > 0) fmt::print("{} items with two different results\n", status.conflicts);
-  Table table({"process", "rank", "state", "done", "failed", "items/s", "in this item"});
-  for (std::size_t i = 0; i < status.processes.size(); ++i) {
-    const ProcessStatus& p = status.processes[i];
-    const bool slowest = static_cast<std::int64_t>(i) == status.slowest;
-    table.add({fmt::format("{}:{}{}", p.host, p.pid, slowest ? " (slowest)" : ""),
-               std::to_string(p.rank), p.state, std::to_string(p.done), std::to_string(p.failed),
-               format_number(p.items_per_second),
-               p.item.empty() ? "-" : format_seconds(p.item_seconds)});
-  }
-  fmt::print("{}", table.text());
+  const std::size_t jobs = print_jobs(status.processes);
+  print_processes(status, jobs > 1);
 }
 
 int status_verb(const StatusFlags& flags) {

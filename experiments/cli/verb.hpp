@@ -44,6 +44,7 @@ struct ModelFlags {
   std::string model;
   std::string backend = "auto";
   std::string dtype = "fp32";
+  std::string state_dtype = "fp32";
   std::string variant = "default_optimized";
   std::int64_t chunk_size = 0;
   std::int64_t lookback = 1;

@@ -14,5 +14,7 @@ std::uint32_t crc32c(std::string_view bytes);
 /// U+FFFD. The form in which text is journaled, digested and written (JSON and HDF5 strings can
 /// hold nothing else).
 std::string canonical_text(std::string_view text);
+/// canonical_text(text) == text.
+bool is_canonical(std::string_view text);
 
 }  // namespace chunkstate

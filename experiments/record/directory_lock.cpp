@@ -123,7 +123,9 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory, Shard shard
                                {"boot_id", self.boot_id},
                                {"start_ticks", self.start_ticks},
                                {"since", utc_now()}};
-  if (::ftruncate(file_.get(), 0) != 0) throw FileError(errno, path, "ftruncate");
+  if (const int failed = cut_file(file_.get(), 0); failed != 0) {
+    throw FileError(failed, path, "ftruncate");
+  }
   if (const int failed = write_all(file_.get(), json.dump() + '\n'); failed != 0) {
     throw FileError(failed, path, "write");
   }
@@ -134,7 +136,7 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory, Shard shard
 
 DirectoryLock::~DirectoryLock() {
   // Not unlinked: a waiting process could hold the old file while a third one creates a new file.
-  if (file_.is_open() && ::ftruncate(file_.get(), 0) != 0) {
+  if (file_.is_open() && cut_file(file_.get(), 0) != 0) {
     // The content stays behind and is recognised as that of a dead process.
   }
 }

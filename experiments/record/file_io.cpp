@@ -6,9 +6,22 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <future>
 #include <utility>
 
 namespace chunkstate {
+namespace {
+
+/// The errno that `call` ended with, 0 if it worked; again while a signal interrupts it.
+template <class Call>
+int error_of(const Call& call) {
+  while (call() != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+}  // namespace
 
 bool FileError::disk_full() const { return code().value() == ENOSPC || code().value() == EDQUOT; }
 
@@ -50,19 +63,20 @@ int write_all(int fd, std::string_view bytes) {
 }
 
 int sync_data(int fd) {
-  int result = 0;
-  do {
-    result = ::fdatasync(fd);
-  } while (result != 0 && errno == EINTR);
-  return result == 0 ? 0 : errno;
+  return error_of([&] { return ::fdatasync(fd); });
+}
+
+int cut_file(int fd, std::int64_t bytes) {
+  return error_of([&] { return ::ftruncate(fd, bytes); });
 }
 
 void sync_directory(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory.empty() ? "." : directory;
   const FileDescriptor fd(path, O_RDONLY | O_DIRECTORY);
+  const int error = error_of([&] { return ::fsync(fd.get()); });
   // Some network file systems cannot sync a directory and say EINVAL; there is nothing better to
   // do.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL) throw FileError(errno, path, "fsync");
+  if (error != 0 && error != EINVAL) throw FileError(error, path, "fsync");
 }
 
 void make_directories(const std::filesystem::path& directory) {
@@ -70,20 +84,25 @@ void make_directories(const std::filesystem::path& directory) {
   for (const auto& part : directory) {
     const std::filesystem::path parent = so_far;
     so_far /= part;
-    if (::mkdir(so_far.c_str(), 0777) == 0) {
+    const int error = ::mkdir(so_far.c_str(), 0777) == 0 ? 0 : errno;
+    if (error == 0) {
       sync_directory(parent);
     } else if (!std::filesystem::is_directory(so_far)) {
-      throw FileError(errno, so_far, "mkdir");
+      throw FileError(error, so_far, "mkdir");
     }
   }
 }
 
-void write_durably(const std::filesystem::path& path, std::string_view bytes) {
+void write_durably(const std::filesystem::path& path, std::string_view bytes,
+                   const std::function<void()>& meanwhile) {
   FileDescriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
   if (const int error = write_all(file.get(), bytes); error != 0) {
     throw FileError(error, path, "write");
   }
-  if (::fsync(file.get()) != 0) throw FileError(errno, path, "fsync");
+  auto synced = std::async(std::launch::async,
+                           [&] { return error_of([&] { return ::fsync(file.get()); }); });
+  if (meanwhile) meanwhile();
+  if (const int error = synced.get(); error != 0) throw FileError(error, path, "fsync");
   if (const int error = file.close(); error != 0) throw FileError(error, path, "close");
 }
 

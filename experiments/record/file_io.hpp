@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -46,11 +48,16 @@ int write_all(int fd, std::string_view bytes);
 /// on this file: the kernel may have dropped the dirty pages and would report success.
 int sync_data(int fd);
 
+/// ftruncate(2), again after EINTR. Returns 0 or the errno.
+int cut_file(int fd, std::int64_t bytes);
+
 /// Makes the creation or renaming of entries of `directory` durable. Throws FileError.
 void sync_directory(const std::filesystem::path& directory);
 
-/// A new file of these bytes, on disk when this returns. Throws FileError.
-void write_durably(const std::filesystem::path& path, std::string_view bytes);
+/// A new file of these bytes, on disk when this returns. `meanwhile` is called when they are
+/// written and while they go to disk. Throws FileError, and what `meanwhile` throws.
+void write_durably(const std::filesystem::path& path, std::string_view bytes,
+                   const std::function<void()>& meanwhile = {});
 /// rename(2), durably: `to` is the old file or the new one, whatever happens. Throws FileError.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 

@@ -6,6 +6,7 @@
 #include <hdf5.h>
 
 #include <cstdint>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -80,9 +81,13 @@ struct Label {
 
 class Group {
  public:
-  Group(Handle handle, std::string path) : handle_(std::move(handle)), path_(std::move(path)) {}
+  Group(Handle handle, std::string path, std::set<std::string>* reads = nullptr)
+      : handle_(std::move(handle)), path_(std::move(path)), reads_(reads) {}
 
   const std::string& path() const { return path_; }
+  /// From now on the names of all columns read here and in groups opened from here go to `names`,
+  /// as PATH/NAME.
+  void note_reads(std::set<std::string>& names) { reads_ = &names; }
   Group create_group(const std::string& name) const;
   Group open_group(const std::string& name) const;
   bool has(const std::string& name) const;
@@ -158,6 +163,7 @@ class Group {
 
   Handle handle_;
   std::string path_;
+  std::set<std::string>* reads_ = nullptr;
 };
 
 /// A new file in memory, in the format that HDF5 1.8 to 1.14 read, creation order tracked. In
@@ -165,8 +171,13 @@ class Group {
 /// its bytes. `path` is used in messages only.
 Handle create_file(const std::string& path);
 std::string file_image(const Handle& file, const std::string& path);
-/// For reading only, without HDF5's locks: on parallel file systems they fail.
+/// For reading only, without HDF5's locks: on parallel file systems they fail. No plugin is loaded.
 Handle open_file(const std::string& path);
+/// Throws Error if the file holds anything that create_file() and Group do not write and that could
+/// lead HDF5 out of it or into a trap: links other than hard ones, groups in groups in groups,
+/// external or virtual storage, filters other than shuffle, deflate and fletcher32, chunks of more
+/// than 64 MiB, types other than numbers and strings. Reads no data.
+void check_contained(const Handle& file, const std::string& path);
 Group root_group(const Handle& file, const std::string& path);
 
 }  // namespace chunkstate::h5

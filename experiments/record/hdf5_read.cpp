@@ -54,6 +54,7 @@ void Group::check_plausible(const Handle& dataset, std::int64_t count,
 void Group::read_numbers(const Handle& dataset, const std::string& name, hid_t type,
                          void* values) const {
   check(H5Dread(dataset.get(), type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), where(name));
+  if (reads_ != nullptr) reads_->insert(where(name));
 }
 
 std::vector<std::string> Group::read_texts(const std::string& name) const {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/record/journal_line.hpp"
 
+#include <simdjson.h>
+
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -12,6 +14,7 @@ namespace chunkstate {
 namespace {
 
 using nlohmann::json;
+using simdjson::dom::element;
 
 constexpr std::size_t checksum_digits = 8;
 
@@ -21,38 +24,11 @@ json json_of_real(double value) {
   return value;
 }
 
-double real_from_json(const json& value) {
-  if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
-  if (value == "inf") return std::numeric_limits<double>::infinity();
-  if (value == "-inf") return -std::numeric_limits<double>::infinity();
-  if (!value.is_number()) throw std::invalid_argument("expected a number or null");
-  return value.get<double>();
-}
-
-template <class Integer>
-Integer integer_from_json(const json& value) {
-  if (!value.is_number_integer()) throw std::invalid_argument("expected an integer");
-  const auto number = value.get<std::int64_t>();
-  if (number < std::numeric_limits<Integer>::min() ||
-      number > std::numeric_limits<Integer>::max()) {
-    throw std::invalid_argument("integer out of range");
-  }
-  return static_cast<Integer>(number);
-}
-
 template <class T>
 json json_of_reals(const std::vector<T>& values) {
   json array = json::array();
   for (const T value : values) array.push_back(json_of_real(static_cast<double>(value)));
   return array;
-}
-
-template <class T>
-std::vector<T> reals_from_json(const json& array) {
-  std::vector<T> values;
-  values.reserve(array.size());
-  for (const json& value : array) values.push_back(static_cast<T>(real_from_json(value)));
-  return values;
 }
 
 /// Every real field of a record, once for both directions.
@@ -68,6 +44,7 @@ void for_each_real(Record& r, const Visit& visit) {
   visit("gpu_percent", r.gpu_percent);
   visit("io_wait", r.io_wait);
   visit("energy", r.energy);
+  visit("warmup_seconds", r.warmup_seconds);
 }
 
 template <class Record, class Visit>
@@ -79,6 +56,120 @@ void for_each_integer(Record& r, const Visit& visit) {
   visit("rank", r.rank);
 }
 
+std::string_view text_of(element value) {
+  std::string_view text;
+  if (value.get(text) != simdjson::SUCCESS) throw std::invalid_argument("expected a text");
+  return text;
+}
+
+double real_of(element value) {
+  double number = 0;
+  if (value.get(number) == simdjson::SUCCESS) return number;
+  if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
+  const bool is_text = value.is_string();
+  if (is_text && text_of(value) == "inf") return std::numeric_limits<double>::infinity();
+  if (is_text && text_of(value) == "-inf") return -std::numeric_limits<double>::infinity();
+  throw std::invalid_argument("expected a number or null");
+}
+
+template <class Integer>
+Integer integer_of(element value) {
+  std::int64_t number = 0;
+  if (value.get(number) != simdjson::SUCCESS) throw std::invalid_argument("expected an integer");
+  if (number < std::numeric_limits<Integer>::min() ||
+      number > std::numeric_limits<Integer>::max()) {
+    throw std::invalid_argument("integer out of range");
+  }
+  return static_cast<Integer>(number);
+}
+
+/// An object's fields by name.
+class Fields {
+ public:
+  explicit Fields(element object) {
+    if (object.get(object_) != simdjson::SUCCESS) throw std::invalid_argument("not a JSON object");
+  }
+  element at(const char* name) const {
+    element value;
+    if (object_.at_key(name).get(value) != simdjson::SUCCESS) {
+      throw std::invalid_argument(std::string("no field '") + name + "'");
+    }
+    return value;
+  }
+  std::string text(const char* name) const { return std::string(text_of(at(name))); }
+  /// NaN if it is not there: an older version did not measure it.
+  double real(const char* name) const {
+    element value;
+    if (object_.at_key(name).get(value) == simdjson::NO_SUCH_FIELD) {
+      return std::numeric_limits<double>::quiet_NaN();
+    }
+    return real_of(value);
+  }
+  std::int64_t integer(const char* name) const { return integer_of<std::int64_t>(at(name)); }
+
+  template <class Value, class Read>
+  std::vector<Value> list(const char* name, const Read& read) const {
+    simdjson::dom::array array;
+    if (at(name).get(array) != simdjson::SUCCESS) throw std::invalid_argument("expected a list");
+    std::vector<Value> values;
+    values.reserve(array.size());
+    for (const element value : array) values.push_back(static_cast<Value>(read(value)));
+    return values;
+  }
+
+ private:
+  simdjson::dom::object object_;
+};
+
+RequestRecord record_of(const Fields& fields, RequestStatus status) {
+  RequestRecord record;
+  record.item_id = fields.text("item");
+  record.status = status;
+  if (status == RequestStatus::failed) record.error = fields.text("error");
+  record.stop_reason = fields.text("stop_reason");
+  record.text = fields.text("text");
+  record.token_ids = fields.list<std::int32_t>("token_ids", integer_of<std::int32_t>);
+  record.logprobs = fields.list<float>("logprobs", real_of);
+  record.t_emit = fields.list<double>("t_emit", real_of);
+  for_each_integer(record,
+                   [&](const char* name, std::int64_t& value) { value = fields.integer(name); });
+  for_each_real(record, [&](const char* name, double& value) { value = fields.real(name); });
+  return record;
+}
+
+RunStart start_of(const Fields& fields) {
+  RunStart start;
+  start.run_id = fields.text("run_id");
+  start.process.host = fields.text("host");
+  start.process.pid = fields.integer("pid");
+  start.process.boot_id = fields.text("boot_id");
+  start.process.start_ticks = fields.integer("start_ticks");
+  start.start_utc = fields.text("start_utc");
+  start.items = fields.integer("items");
+  start.config_hash = fields.text("config_hash");
+  start.plan_hash = fields.text("plan_hash");
+  start.prompts_digest = fields.text("prompts_digest");
+  start.model_digest = fields.text("model_digest");
+  start.yaml_resolved = fields.text("yaml_resolved");
+  start.provenance = rank_provenance_from_json(simdjson::minify(fields.at("provenance")));
+  return start;
+}
+
+/// The JSON of a line. Throws std::invalid_argument.
+std::string_view checked_text(std::string_view line) {
+  if (line.size() < checksum_digits + 1 || line[checksum_digits] != ' ') {
+    throw std::invalid_argument("no checksum");
+  }
+  const std::string_view text = line.substr(checksum_digits + 1);
+  char expected[16] = "";
+  std::snprintf(expected, sizeof(expected), "%08x", crc32c(text));
+  if (line.substr(0, checksum_digits) != expected) {
+    throw std::invalid_argument("checksum " + std::string(line.substr(0, checksum_digits)) +
+                                ", the line has " + expected);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string encode_line(const json& object) {
@@ -86,27 +177,6 @@ std::string encode_line(const json& object) {
   char checksum[16] = "";
   std::snprintf(checksum, sizeof(checksum), "%08x ", crc32c(text));
   return checksum + text + '\n';
-}
-
-std::optional<json> decode_line(std::string_view line, std::string& reason) {
-  if (line.size() < checksum_digits + 1 || line[checksum_digits] != ' ') {
-    reason = "no checksum";
-    return std::nullopt;
-  }
-  const std::string_view text = line.substr(checksum_digits + 1);
-  char expected[16] = "";
-  std::snprintf(expected, sizeof(expected), "%08x", crc32c(text));
-  if (line.substr(0, checksum_digits) != expected) {
-    reason =
-        "checksum " + std::string(line.substr(0, checksum_digits)) + ", the line has " + expected;
-    return std::nullopt;
-  }
-  json object = json::parse(text, nullptr, false);
-  if (!object.is_object()) {
-    reason = "not a JSON object";
-    return std::nullopt;
-  }
-  return object;
 }
 
 json json_of(const RequestRecord& record) {
@@ -122,26 +192,6 @@ json json_of(const RequestRecord& record) {
   for_each_real(record,
                 [&](const char* name, double value) { object[name] = json_of_real(value); });
   return object;
-}
-
-RequestRecord record_from_json(const json& object) {
-  RequestRecord record;
-  object.at("item").get_to(record.item_id);
-  record.status = object.at("kind") == "result" ? RequestStatus::done : RequestStatus::failed;
-  if (record.status == RequestStatus::failed) object.at("error").get_to(record.error);
-  object.at("stop_reason").get_to(record.stop_reason);
-  object.at("text").get_to(record.text);
-  for (const json& token : object.at("token_ids")) {
-    record.token_ids.push_back(integer_from_json<std::int32_t>(token));
-  }
-  record.logprobs = reals_from_json<float>(object.at("logprobs"));
-  record.t_emit = reals_from_json<double>(object.at("t_emit"));
-  for_each_integer(record, [&](const char* name, std::int64_t& value) {
-    value = integer_from_json<std::int64_t>(object.at(name));
-  });
-  for_each_real(record,
-                [&](const char* name, double& value) { value = real_from_json(object.at(name)); });
-  return record;
 }
 
 json json_of(const RunStart& start) {
@@ -162,22 +212,39 @@ json json_of(const RunStart& start) {
           {"provenance", json::parse(to_json(start.provenance))}};
 }
 
-RunStart run_start_from_json(const json& object) {
-  RunStart start;
-  object.at("run_id").get_to(start.run_id);
-  object.at("host").get_to(start.process.host);
-  start.process.pid = integer_from_json<std::int64_t>(object.at("pid"));
-  object.at("boot_id").get_to(start.process.boot_id);
-  start.process.start_ticks = integer_from_json<std::int64_t>(object.at("start_ticks"));
-  object.at("start_utc").get_to(start.start_utc);
-  start.items = integer_from_json<std::int64_t>(object.at("items"));
-  object.at("config_hash").get_to(start.config_hash);
-  object.at("plan_hash").get_to(start.plan_hash);
-  object.at("prompts_digest").get_to(start.prompts_digest);
-  object.at("model_digest").get_to(start.model_digest);
-  object.at("yaml_resolved").get_to(start.yaml_resolved);
-  start.provenance = rank_provenance_from_json(object.at("provenance").dump());
-  return start;
+struct LineDecoder::Parser {
+  simdjson::dom::parser json;
+};
+
+LineDecoder::LineDecoder() : parser_(std::make_unique<Parser>()) {}
+LineDecoder::~LineDecoder() = default;
+
+JournalEvent LineDecoder::decode(std::string_view line) {
+  static_assert(padding >= simdjson::SIMDJSON_PADDING);
+  const std::string_view text = checked_text(line);
+  element root;
+  const auto error = parser_->json.parse(text.data(), text.size(), false).get(root);
+  if (error != simdjson::SUCCESS) throw std::invalid_argument(simdjson::error_message(error));
+  const Fields fields(root);
+  using Kind = JournalEvent::Kind;
+  JournalEvent event;
+  event.seconds = real_of(fields.at("t"));
+  const std::string_view kind = text_of(fields.at("kind"));
+  if (kind == "result" || kind == "failed") {
+    event.kind = Kind::outcome;
+    event.record =
+        record_of(fields, kind == "result" ? RequestStatus::done : RequestStatus::failed);
+  } else if (kind == "claim" || kind == "cancelled") {
+    event.kind = kind == "claim" ? Kind::claim : Kind::cancelled;
+    event.item = fields.text("item");
+  } else if (kind == "run_start") {
+    event.kind = Kind::run_start;
+    event.start = start_of(fields);
+  } else if (kind == "run_end") {
+    event.kind = Kind::run_end;
+    event.reason = fields.text("reason");
+  }
+  return event;
 }
 
 }  // namespace chunkstate

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -12,16 +13,40 @@ namespace chunkstate {
 
 /// "crc32c json\n" of one object. Invalid UTF-8 becomes U+FFFD.
 std::string encode_line(const nlohmann::json& object);
-/// The object of a line without its newline; nothing, and the reason, if checksum or JSON is wrong.
-std::optional<nlohmann::json> decode_line(std::string_view line, std::string& reason);
 
 /// Numbers come back bit for bit: shortest decimal form that does; NaN is null, infinities are
 /// "inf" and "-inf".
 nlohmann::json json_of(const RequestRecord& record);
 nlohmann::json json_of(const RunStart& start);
-/// Throw nlohmann::json::exception or std::invalid_argument if a field is missing or of the wrong
-/// type.
-RequestRecord record_from_json(const nlohmann::json& json);
-RunStart run_start_from_json(const nlohmann::json& json);
+
+/// What one line of a journal says.
+struct JournalEvent {
+  enum class Kind : std::uint8_t { run_start, claim, outcome, cancelled, run_end, unknown };
+  Kind kind = Kind::unknown;
+  double seconds = 0;  // since the process' start
+  std::string item;    // claim, cancelled
+  std::string reason;  // run_end
+  // Of their own kind only: a RunStart has 20 texts to make and destroy.
+  std::optional<RunStart> start;
+  std::optional<RequestRecord> record;  // outcome
+};
+
+/// Reads journal lines; keeps its memory from line to line.
+class LineDecoder {
+ public:
+  LineDecoder();
+  ~LineDecoder();
+
+  /// So many bytes behind a line are read over, and must be there.
+  static constexpr std::size_t padding = 64;
+
+  /// `line` without its newline. Throws std::invalid_argument with the reason if the checksum is
+  /// wrong, or a field is missing, of the wrong type or out of range.
+  JournalEvent decode(std::string_view line);
+
+ private:
+  struct Parser;
+  std::unique_ptr<Parser> parser_;
+};
 
 }  // namespace chunkstate

@@ -2,16 +2,19 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <future>
 #include <optional>
+#include <thread>
 
+#include "core/errors.hpp"
 #include "experiments/record/journal.hpp"
 #include "experiments/record/journal_line.hpp"
 #include "experiments/record/result_digest.hpp"
+#include "experiments/spec/yaml_tree.hpp"
 
 namespace chunkstate {
 namespace {
@@ -20,57 +23,109 @@ constexpr std::size_t block_bytes = std::size_t{1} << 20;
 // A million tokens with times and log-probabilities take about 60 MB.
 constexpr std::size_t longest_line = std::size_t{1} << 30;
 
-/// Calls `visit(line, offset)` for every line that ends in a newline; returns whether something
-/// follows the last one.
+/// Calls `visit(line, offset)` for every line that ends in a newline, with LineDecoder::padding
+/// bytes behind it; returns whether something follows the last one.
 bool for_each_line(const std::filesystem::path& path,
                    const std::function<void(std::string_view, std::int64_t)>& visit) {
   const FileDescriptor file(path, O_RDONLY | O_NONBLOCK);
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw FileError(errno, path, "fstat");
   if (!S_ISREG(status.st_mode)) throw FileError(EINVAL, path, "not a regular file");
-  std::string rest;
-  std::int64_t offset = 0;  // of rest
+  std::vector<char> buffer;
+  std::size_t known = 0;    // bytes of it, without a newline among them
+  std::int64_t offset = 0;  // of the buffer in the file
   while (true) {
-    const std::size_t known = rest.size();
-    rest.resize(known + block_bytes);
-    const ssize_t got = ::read(file.get(), rest.data() + known, block_bytes);
-    if (got < 0 && errno != EINTR) throw FileError(errno, path, "read");
-    rest.resize(known + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    if (got < 0) continue;
-    if (got == 0) return !rest.empty();
+    if (known > longest_line) throw FileError(EFBIG, path, "a line of more than 1 GiB");
+    if (buffer.size() < known + block_bytes + LineDecoder::padding) {
+      buffer.resize(std::max(2 * buffer.size(), known + block_bytes + LineDecoder::padding));
+    }
+    const ssize_t got = ::read(file.get(), buffer.data() + known, block_bytes);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw FileError(errno, path, "read");
+    if (got == 0) return known > 0;
+    const std::string_view all(buffer.data(), known + static_cast<std::size_t>(got));
     std::size_t begin = 0;
-    for (std::size_t end = rest.find('\n', known); end != std::string::npos;
-         end = rest.find('\n', begin)) {
-      visit(std::string_view(rest).substr(begin, end - begin),
-            offset + static_cast<std::int64_t>(begin));
+    for (std::size_t end = all.find('\n', known); end != std::string_view::npos;
+         end = all.find('\n', begin)) {
+      visit(all.substr(begin, end - begin), offset + static_cast<std::int64_t>(begin));
       begin = end + 1;
     }
-    rest.erase(0, begin);
+    known = all.size() - begin;
+    std::copy(all.begin() + static_cast<std::ptrdiff_t>(begin), all.end(), buffer.begin());
     offset += static_cast<std::int64_t>(begin);
-    if (rest.size() > longest_line) throw FileError(EFBIG, path, "a line of more than 1 GiB");
   }
+}
+
+/// What one file says.
+struct OneJournal {
+  JournalFile file;
+  std::vector<RequestRecord> records;
+  std::vector<BadLine> bad_lines;
+  std::int64_t unknown_lines = 0;
+  bool torn = false;
+
+  void accept(JournalEvent event) {
+    using Kind = JournalEvent::Kind;
+    switch (event.kind) {
+      case Kind::run_start:
+        file.start = std::move(*event.start);
+        file.has_start = true;
+        break;
+      case Kind::claim:
+        file.open_claims[event.item] = event.seconds;
+        break;
+      case Kind::cancelled:
+        file.open_claims.erase(event.item);
+        ++file.cancelled;
+        break;
+      case Kind::outcome:
+        file.open_claims.erase(event.record->item_id);
+        ++(event.record->status == RequestStatus::done ? file.done : file.failed);
+        records.push_back(std::move(*event.record));
+        break;
+      case Kind::run_end:
+        file.ended = true;
+        file.end_reason = std::move(event.reason);
+        break;
+      case Kind::unknown:
+        ++unknown_lines;
+    }
+    file.last_seconds = event.seconds;
+  }
+};
+
+OneJournal read_journal(const std::filesystem::path& path) {
+  OneJournal journal;
+  journal.file.path = path;
+  LineDecoder decoder;
+  std::vector<BadLine> bad_at_end;
+  std::int64_t number = 0;
+  const bool unfinished = for_each_line(path, [&](std::string_view line, std::int64_t offset) {
+    ++number;
+    try {
+      journal.accept(decoder.decode(line));
+    } catch (const std::invalid_argument& error) {
+      bad_at_end.push_back({path, number, offset, error.what()});
+      return;
+    }
+    // A good line follows: so the bad ones before it are damage, not the torn end of a crash.
+    journal.bad_lines.insert(journal.bad_lines.end(), bad_at_end.begin(), bad_at_end.end());
+    bad_at_end.clear();
+  });
+  journal.torn = unfinished || !bad_at_end.empty();
+  return journal;
 }
 
 /// Merges the journals, one after the other.
 class Merge {
  public:
-  void read(const std::filesystem::path& path) {
-    contents_.files.push_back({.path = path});
-    bad_at_end_.clear();
-    std::int64_t number = 0;
-    const bool torn = for_each_line(path, [&](std::string_view line, std::int64_t offset) {
-      ++number;
-      std::string reason;
-      const auto object = decode_line(line, reason);
-      if (!object || !accept(*object, reason)) {
-        bad_at_end_.push_back({path, number, offset, reason});
-        return;
-      }
-      // A good line follows: so the bad ones before it are damage, not the torn end of a crash.
-      contents_.bad_lines.insert(contents_.bad_lines.end(), bad_at_end_.begin(), bad_at_end_.end());
-      bad_at_end_.clear();
-    });
-    if (torn || !bad_at_end_.empty()) ++contents_.torn_tails;
+  void add(OneJournal journal) {
+    contents_.files.push_back(std::move(journal.file));
+    for (RequestRecord& record : journal.records) merge(std::move(record));
+    contents_.bad_lines.insert(contents_.bad_lines.end(), journal.bad_lines.begin(),
+                               journal.bad_lines.end());
+    contents_.unknown_lines += journal.unknown_lines;
+    if (journal.torn) ++contents_.torn_tails;
     const JournalFile& file = contents_.files.back();
     if (file.ended || liveness(file.start.process) == Liveness::alive) return;
     for (const auto& claim : file.open_claims) ++contents_.deaths[claim.first];
@@ -79,38 +134,6 @@ class Merge {
   JournalContents take() { return std::move(contents_); }
 
  private:
-  bool accept(const nlohmann::json& object, std::string& reason) {
-    JournalFile& file = contents_.files.back();
-    try {
-      const std::string kind = object.at("kind");
-      const double seconds = object.at("t");
-      if (kind == "run_start") {
-        file.start = run_start_from_json(object);
-        file.has_start = true;
-      } else if (kind == "claim") {
-        file.open_claims[object.at("item")] = seconds;
-      } else if (kind == "cancelled") {
-        file.open_claims.erase(object.at("item").get<std::string>());
-        ++file.cancelled;
-      } else if (kind == "result" || kind == "failed") {
-        RequestRecord record = record_from_json(object);
-        file.open_claims.erase(record.item_id);
-        ++(record.status == RequestStatus::done ? file.done : file.failed);
-        merge(std::move(record));
-      } else if (kind == "run_end") {
-        file.ended = true;
-        file.end_reason = object.at("reason");
-      } else {
-        ++contents_.unknown_lines;
-      }
-      file.last_seconds = seconds;
-      return true;
-    } catch (const std::exception& error) {  // json's, or std::invalid_argument
-      reason = error.what();
-      return false;
-    }
-  }
-
   void merge(RequestRecord record) {
     record.process = static_cast<std::int64_t>(contents_.files.size()) - 1;
     const auto [place, is_new] =
@@ -143,7 +166,6 @@ class Merge {
   }
 
   JournalContents contents_;
-  std::vector<BadLine> bad_at_end_;
 };
 
 /// The part of "<host>-<pid>-<start>.jsonl" that orders journals by time: host names may hold
@@ -153,26 +175,35 @@ std::string start_of(const std::filesystem::path& path) {
   return stem.substr(stem.rfind('-') + 1);
 }
 
-void flatten(const YAML::Node& node, const std::string& path,
+std::string text_of(const YamlNode& node) {
+  std::string text;
+  for (const YamlNode& item : node.items) text += (text.empty() ? "" : ", ") + text_of(item);
+  for (const YamlNode::Entry& entry : node.entries) {
+    text += (text.empty() ? "" : ", ") + entry.key + ": " + text_of(entry.value);
+  }
+  return node.kind == YamlNode::Kind::list  ? "[" + text + "]"
+         : node.kind == YamlNode::Kind::map ? "{" + text + "}"
+                                            : node.text;
+}
+
+void flatten(const YamlNode& node, const std::string& path,
              std::map<std::string, std::string>& values) {
-  if (node.IsMap()) {
-    for (const auto& entry : node) {
-      const std::string key = entry.first.as<std::string>();
-      flatten(entry.second, path.empty() ? key : path + "." + key, values);
-    }
-  } else {
-    YAML::Emitter text;
-    text << YAML::Flow << node;
-    values[path] = text.c_str();
+  if (node.kind != YamlNode::Kind::map) {
+    values[path] = text_of(node);
+    return;
+  }
+  for (const YamlNode::Entry& entry : node.entries) {
+    flatten(entry.value, path.empty() ? entry.key : path + "." + entry.key, values);
   }
 }
 
+/// By the strict reader: a journal may hold anything, and aliases of aliases would fill the memory.
 std::optional<std::map<std::string, std::string>> flatten(const std::string& yaml) {
   try {
     std::map<std::string, std::string> values;
-    flatten(YAML::Load(yaml), "", values);
+    flatten(parse_yaml(yaml, "journal"), "", values);
     return values;
-  } catch (const YAML::Exception&) {
+  } catch (const UsageError&) {
     return std::nullopt;
   }
 }
@@ -196,8 +227,16 @@ JournalContents read_journals(const std::filesystem::path& directory) {
   std::sort(paths.begin(), paths.end(), [](const auto& a, const auto& b) {
     return std::pair(start_of(a), a) < std::pair(start_of(b), b);
   });
+  // One file per thread; where the launcher bound this process to a core, one after the other.
+  const std::size_t together = std::max(1U, std::thread::hardware_concurrency());
   Merge merge;
-  for (const auto& path : paths) merge.read(path);
+  for (std::size_t first = 0; first < paths.size(); first += together) {
+    std::vector<std::future<OneJournal>> batch;
+    for (std::size_t i = first; i < std::min(first + together, paths.size()); ++i) {
+      batch.push_back(std::async(read_journal, paths[i]));
+    }
+    for (auto& journal : batch) merge.add(journal.get());
+  }
   return merge.take();
 }
 

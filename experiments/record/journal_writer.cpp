@@ -138,7 +138,7 @@ void JournalWriter::cut_back(int error, const char* operation) {
   failed_operation_ = operation;
   // If this fails too, the reader drops the torn line; complete lines behind the cut are merely not
   // promised.
-  if (::ftruncate(file_.get(), acknowledged_bytes_) != 0) return;
+  if (cut_file(file_.get(), acknowledged_bytes_) != 0) return;
   written_bytes_ = acknowledged_bytes_;
   written_results_ = acknowledged_results_;
 }

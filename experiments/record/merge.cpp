@@ -81,8 +81,9 @@ MergeInput read_merge_input(const std::filesystem::path& path) {
 void ResultsMerge::add(MergeInput input) {
   std::vector<RequestRecord> requests = std::exchange(input.results.requests, {});
   std::vector<RankProvenance> processes = std::exchange(input.results.processes, {});
+  const std::int64_t items = count_items(input.results, input.path);
   if (paths_.empty()) {
-    expected_ = count_items(input.results, input.path);
+    expected_ = items;
     all_ = std::move(input.results);
   } else {
     const std::string differences =
@@ -90,6 +91,10 @@ void ResultsMerge::add(MergeInput input) {
     if (!differences.empty()) {
       throw OtherExperimentError(input.path.string() + " is of another experiment than " +
                                  paths_[0].string() + " (there): " + differences);
+    }
+    if (items != expected_) {
+      throw InputError(input.path.string() + ": damaged: speaks of " + std::to_string(items) +
+                       " items, " + paths_[0].string() + " of " + std::to_string(expected_));
     }
   }
   paths_.push_back(input.path);

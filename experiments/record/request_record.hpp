@@ -45,6 +45,8 @@ struct RequestRecord {
   double io_wait =
       std::numeric_limits<double>::quiet_NaN();  // share of the time waiting for block I/O
   double energy = std::numeric_limits<double>::quiet_NaN();  // joules
+  double warmup_seconds =
+      std::numeric_limits<double>::quiet_NaN();  // of the unrecorded requests just before
 
   std::int64_t tokens_out() const { return static_cast<std::int64_t>(token_ids.size()); }
   /// (e2e - ttft) / (tokens_out - 1); NaN below two tokens.

@@ -8,13 +8,22 @@
 namespace chunkstate {
 namespace {
 
+/// Texts are nearly always canonical as they are.
+void add_text(Digest& digest, const std::string& text) {
+  if (is_canonical(text)) {
+    digest.text(text);
+  } else {
+    digest.text(canonical_text(text));
+  }
+}
+
 void add_result(Digest& digest, const RequestRecord& record) {
-  digest.integer(record.status == RequestStatus::done ? 0 : 1)
-      .text(canonical_text(error_class(record.error)))
-      .integer(record.tokens_in)
-      .text(canonical_text(record.stop_reason))
-      .text(canonical_text(record.text))
-      .integer(record.tokens_out());
+  digest.integer(record.status == RequestStatus::done ? 0 : 1);
+  add_text(digest, error_class(record.error));
+  digest.integer(record.tokens_in);
+  add_text(digest, record.stop_reason);
+  add_text(digest, record.text);
+  digest.integer(record.tokens_out());
   for (const std::int32_t token : record.token_ids) digest.integer(token);
   for (std::size_t i = 0; i < record.token_ids.size(); ++i) {
     digest.real(i < record.logprobs.size() ? record.logprobs[i]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
+#include <string>
 #include <vector>
 
 #include "experiments/record/hdf5.hpp"
@@ -21,8 +23,10 @@ void write_requests(const h5::Group& root, const ResultsContent& content,
                     const SortedRequests& requests);
 void write_outputs(const h5::Group& root, const SortedRequests& requests);
 void write_tokens(const h5::Group& root, const SortedRequests& requests);
+/// Point x metric x stat, in row-major order.
+std::vector<double> summary_values(const ResultsContent& content, const SortedRequests& requests);
 void write_summary(const h5::Group& root, const ResultsContent& content,
-                   const SortedRequests& requests);
+                   std::span<const double> values);
 
 void write_shards(const h5::Group& root, const ResultsContent& content);
 

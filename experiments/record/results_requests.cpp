@@ -128,8 +128,7 @@ void write_tokens(const h5::Group& root, const SortedRequests& requests) {
                      std::nanf(""));
 }
 
-void write_summary(const h5::Group& root, const ResultsContent& content,
-                   const SortedRequests& requests) {
+std::vector<double> summary_values(const ResultsContent& content, const SortedRequests& requests) {
   const auto metrics = request_metrics();
   const std::size_t points = content.spec.points.size();
   std::vector<double> table;
@@ -143,13 +142,20 @@ void write_summary(const h5::Group& root, const ResultsContent& content,
     std::copy_if(begin, end, std::back_inserter(done),
                  [](const RequestRecord* r) { return r->status == RequestStatus::done; });
     const auto repeats = collect<std::int64_t>(done, [](const auto& r) { return r.repeat; });
-    for (std::size_t m = 0; m < metrics.size(); ++m) {
-      const auto values = collect<double>(done, metrics[m].value);
-      const auto statistics = summarize(values, repeats, point * metrics.size() + m).values();
-      table.insert(table.end(), statistics.begin(), statistics.end());
+    std::vector<std::vector<double>> columns;
+    for (const Metric& metric : metrics) columns.push_back(collect<double>(done, metric.value));
+    for (const Statistics& statistics : summarize(columns, repeats, point)) {
+      const auto values = statistics.values();
+      table.insert(table.end(), values.begin(), values.end());
     }
     begin = end;
   }
+  return table;
+}
+
+void write_summary(const h5::Group& root, const ResultsContent& content,
+                   std::span<const double> values) {
+  const auto metrics = request_metrics();
   std::vector<std::string> names;
   std::vector<std::string> units;
   for (const Metric& metric : metrics) {
@@ -158,7 +164,8 @@ void write_summary(const h5::Group& root, const ResultsContent& content,
   }
   const std::vector<std::string> statistics(Statistics::names.begin(), Statistics::names.end());
   const h5::Group group = root.create_group("summary");
-  group.write_dimension({"point", "1", "index into /sweep"}, static_cast<std::int64_t>(points));
+  group.write_dimension({"point", "1", "index into /sweep"},
+                        static_cast<std::int64_t>(content.spec.points.size()));
   group.write_dimension({"metric", "1", "column of /requests"}, names);
   group.write_dimension({"stat", "1", "statistic over the requests done"}, statistics);
   group.write_texts({"metric_units", "1", "units of the metric; n is a pure number"}, units,
@@ -166,7 +173,7 @@ void write_summary(const h5::Group& root, const ResultsContent& content,
   group.write<double>({"value", "1",
                        "statistics of the metric in metric_units; p90 needs n >= 30, p99 n >= 300; "
                        "ci: 95 % of the median"},
-                      table, {"point", "metric", "stat"}, std::nan(""));
+                      values, {"point", "metric", "stat"}, std::nan(""));
 }
 
 }  // namespace chunkstate

@@ -16,6 +16,7 @@ enum ExitCode : int {
   exit_conflict = 4,
   exit_usage = 64,
   exit_bad_input = 65,
+  exit_rank_missing = 71,  // a rank of a group is gone or stopped
   exit_stopped_early = 75,
 };
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "core/cost.hpp"
@@ -46,16 +47,33 @@ bool same_model(const ModelFacts& a, const ModelFacts& b) {
 // The statistics of one metric over a point's requests.
 struct PointSamples {
   std::vector<double> ttft, tpot, throughput, memory;
-  std::vector<std::int64_t> repeats;
+  std::int64_t done = 0;
   std::int64_t failed = 0;
 };
 
-std::string median_text(const std::vector<double>& values, const std::vector<std::int64_t>& repeats,
+std::string median_text(std::vector<double>& values,
                         const std::function<std::string(double)>& format) {
-  return values.empty() ? "-" : format(summarize(values, repeats, 0).median);
+  std::erase_if(values, [](double value) { return std::isnan(value); });
+  std::sort(values.begin(), values.end());
+  return values.empty() ? "-" : format(quantile(values, 0.5));
 }
 
 }  // namespace
+
+std::vector<std::string> journal_notes(const JournalContents& journals) {
+  std::vector<std::string> notes;
+  for (const BadLine& bad : journals.bad_lines) {
+    notes.push_back(fmt::format("{}:{}: {}: the line is left out, its item ran again",
+                                bad.path.string(), bad.line, bad.reason));
+  }
+  for (const Conflict& conflict : journals.conflicts) {
+    notes.push_back(
+        fmt::format("item {} has two different results ({} in {}, {} in {}); the first is kept",
+                    conflict.item_id, conflict.kept_digest, conflict.kept_path.string(),
+                    conflict.other_digest, conflict.other_path.string()));
+  }
+  return notes;
+}
 
 Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals) {
   Outcome outcome;
@@ -73,7 +91,7 @@ Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents&
 }
 
 ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
-                              const JournalContents& journals, const RunProvenance& provenance) {
+                              JournalContents& journals, const RunProvenance& provenance) {
   ResultsContent content{setup.spec, setup.prompts};
   content.run = provenance;
   for (const SweepPoint& point : setup.spec.points) {
@@ -84,8 +102,11 @@ ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
     if (found == content.models.end()) content.models.push_back(facts);
   }
   for (const JournalFile& file : journals.files) content.processes.push_back(file.start.provenance);
+  content.requests.reserve(journals.records.size());
   for (const WorkItem& item : setup.plan) {
-    if (const RequestRecord* record = journals.find(item.id)) content.requests.push_back(*record);
+    const auto found = journals.index.find(item.id);
+    if (found == journals.index.end()) continue;
+    content.requests.push_back(std::move(journals.records[found->second]));
   }
   return content;
 }
@@ -102,7 +123,7 @@ std::string summary_table(const ResultsContent& content) {
     point.tpot.push_back(request.tpot());
     point.throughput.push_back(request.throughput());
     point.memory.push_back(request.peak_memory_bytes);
-    point.repeats.push_back(request.repeat);
+    ++point.done;
   }
 
   std::vector<std::string> header = content.spec.axis_paths;
@@ -111,15 +132,14 @@ std::string summary_table(const ResultsContent& content) {
                 {"requests", "failed", "first token", "per token", "tokens/s", "memory"});
   Table table(header);
   for (const SweepPoint& point : content.spec.points) {
-    const PointSamples& s = samples[point.index];
+    PointSamples& s = samples[point.index];
     std::vector<std::string> cells;
     for (const AxisValue& axis : point.axes) cells.push_back(axis.value);
     if (cells.empty()) cells.push_back(std::to_string(point.index));
-    cells.insert(cells.end(), {std::to_string(s.repeats.size()), std::to_string(s.failed),
-                               median_text(s.ttft, s.repeats, format_seconds),
-                               median_text(s.tpot, s.repeats, format_seconds),
-                               median_text(s.throughput, s.repeats, format_number),
-                               median_text(s.memory, s.repeats, format_bytes)});
+    cells.insert(cells.end(),
+                 {std::to_string(s.done), std::to_string(s.failed),
+                  median_text(s.ttft, format_seconds), median_text(s.tpot, format_seconds),
+                  median_text(s.throughput, format_number), median_text(s.memory, format_bytes)});
     table.add(cells);
   }
   return "medians over prompts and repeats\n" + table.text();

@@ -20,10 +20,14 @@ struct Outcome {
 };
 Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals);
 
-/// What belongs into the results file: the plan's items from the journals, and facts about the
-/// models. `setup` must outlive the result. Builds models through `engines`.
+/// What a reader of the results should know of the journals: damaged lines, conflicts.
+std::vector<std::string> journal_notes(const JournalContents& journals);
+
+/// What belongs into the results file: the plan's items, whose records are moved out of the
+/// journals, and facts about the models. `setup` must outlive the result. Builds models through
+/// `engines`.
 ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
-                              const JournalContents& journals, const RunProvenance& provenance);
+                              JournalContents& journals, const RunProvenance& provenance);
 
 /// The table of results per sweep point that `run` ends with.
 std::string summary_table(const ResultsContent& content);

@@ -10,6 +10,9 @@
 #include <system_error>
 #include <vector>
 
+#include "experiments/record/journal.hpp"
+#include "experiments/run/request_runner.hpp"
+
 namespace chunkstate {
 namespace {
 
@@ -55,6 +58,19 @@ std::string probe_item(const RunOptions& options, const std::string& directory,
   }
   if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
   return WEXITSTATUS(status) == 0 ? "" : "exit code " + std::to_string(WEXITSTATUS(status));
+}
+
+std::optional<RequestRecord> poison_record(const RunOptions& options, const std::string& directory,
+                                           const WorkItem& item, int rank) {
+  const std::string death = probe_item(options, directory, item.id);
+  if (death.empty()) return std::nullopt;
+  RequestRecord record = RequestRunner::blank_record(item, rank);
+  record.status = RequestStatus::failed;
+  record.error =
+      "poison: " + std::to_string(deaths_of_a_poisonous_item) +
+      " processes died while they ran this item, and so did one that ran nothing else (" + death +
+      ")";
+  return record;
 }
 
 }  // namespace chunkstate

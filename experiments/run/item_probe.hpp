@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "experiments/plan/work_plan.hpp"
+#include "experiments/record/request_record.hpp"
 #include "experiments/run/run_experiment.hpp"
 
 namespace chunkstate {
@@ -12,5 +15,9 @@ namespace chunkstate {
 /// is poison only if it also kills this one: what died may as well have been killed from outside.
 std::string probe_item(const RunOptions& options, const std::string& directory,
                        const std::string& item_id);
+
+/// The failed record of an item that is poison; none if it is not. `rank`: of this process.
+std::optional<RequestRecord> poison_record(const RunOptions& options, const std::string& directory,
+                                           const WorkItem& item, int rank);
 
 }  // namespace chunkstate

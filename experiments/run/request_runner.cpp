@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 #include "core/cost.hpp"
 #include "core/engine_names.hpp"
@@ -64,6 +65,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   options.use_cache = settings.use_cache;
   options.sampling = sampling_of(settings);
   options.prefill_tokens = settings.prefill_tokens;
+  options.group = group_;
   if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
 
   ResourceMeter meter;
@@ -78,6 +80,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
       model, ssd, tokens, seeds, options,
       [&](std::int64_t, const Sampled&) { record.t_emit.push_back(monotonic_seconds() - start); });
   const ResourceUse use = meter.stop();
+  if (results.empty()) return;  // another rank of the group has them
 
   const Generated& result = results[0];
   record.token_ids = result.tokens;
@@ -92,7 +95,9 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
                                  record.tokens_out(), settings.use_cache);
   record.flops = cost.flops;
   record.bytes_moved = cost.bytes;
-  record.peak_memory_bytes = use.peak_memory_bytes;
+  record.peak_memory_bytes = model.options().backend == Backend::cuda
+                                 ? static_cast<double>(device_memory_in_use())
+                                 : use.peak_memory_bytes;
   record.cpu_percent = use.cpu_percent;
   record.io_wait = use.io_wait;
 }
@@ -100,19 +105,27 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
 RequestRecord RequestRunner::run(const WorkItem& item) {
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
   const double t_start = monotonic_seconds() - run_start_;
+  const double warmup_seconds =
+      std::exchange(warmup_seconds_, std::numeric_limits<double>::quiet_NaN());
   RequestRecord record;
   const auto begin = [&] {
     record = blank_record(item, rank_);
     record.t_start = t_start;
+    record.warmup_seconds = warmup_seconds;
   };
   begin();
   std::string error;
+  failed_alone_ = false;
   for (int attempt = 0; attempt < 2; ++attempt) {
     try {
       generate_into(item, settings.max_new_tokens, record);
       return record;
     } catch (const std::bad_alloc&) {
       error = "out_of_memory: not enough memory, also after freeing caches";
+      if (group_ != nullptr) {  // the others cannot begin again
+        failed_alone_ = true;
+        break;
+      }
       engines_.release_models();
       begin();
       continue;
@@ -126,6 +139,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
       error = std::string("usage: ") + e.what();
     } catch (const std::exception& e) {
       error = std::string("error: ") + e.what();
+      failed_alone_ = group_ != nullptr;
     }
     break;
   }
@@ -136,13 +150,18 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
 }
 
 void RequestRunner::warm_up(const WorkItem& item) {
+  if (spec_.measure.warmup == 0 || !warm_points_.insert(item.point).second) return;
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
-  RequestRecord unrecorded;
-  try {
-    generate_into(item, std::min<std::int64_t>(settings.max_new_tokens, 2), unrecorded);
-  } catch (const std::exception&) {
-    // The recorded request meets the same error and records it.
+  const double start = monotonic_seconds();
+  for (std::int64_t i = 0; i < spec_.measure.warmup; ++i) {
+    RequestRecord unrecorded;
+    try {
+      generate_into(item, std::min<std::int64_t>(settings.max_new_tokens, 2), unrecorded);
+    } catch (const std::exception&) {
+      // The recorded request meets the same error and records it.
+    }
   }
+  warmup_seconds_ = monotonic_seconds() - start;
 }
 
 double estimated_cost(const PointSettings& settings, const Prompt& prompt, const OpenModel& files) {

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <limits>
+#include <set>
+
 #include "experiments/plan/work_plan.hpp"
 #include "experiments/record/request_record.hpp"
 #include "experiments/run/engine_pool.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/prompt_set.hpp"
+#include "parallel/rank_group.hpp"
 
 namespace chunkstate {
 
@@ -13,18 +18,29 @@ namespace chunkstate {
 class RequestRunner {
  public:
   /// Keeps references. `run_start`: monotonic_seconds() of the run's begin, the zero of t_start.
+  /// `group`: its ranks run every request together, and the last one's records count.
   RequestRunner(const ExperimentSpec& spec, const PromptSet& prompts, EnginePool& engines, int rank,
-                double run_start)
-      : spec_(spec), prompts_(prompts), engines_(engines), rank_(rank), run_start_(run_start) {}
+                double run_start, RankGroup* group = nullptr)
+      : spec_(spec),
+        prompts_(prompts),
+        engines_(engines),
+        rank_(rank),
+        run_start_(run_start),
+        group_(group) {}
 
   /// Prompt in, tokens out, everything measured. What goes wrong with the item (a prompt longer
   /// than the model's context, NaN logits, out of memory after one retry with caches freed, ...)
   /// makes a failed record with class and message; nothing is thrown for it.
   RequestRecord run(const WorkItem& item);
 
-  /// An unrecorded request like `item`, cut to two new tokens: prefill and one decode step. Never
-  /// throws.
+  /// Before the first recorded request of a point: measure.warmup unrecorded ones like `item`, cut
+  /// to two new tokens (prefill and one decode step). The next run() records how long they took.
+  /// Never throws.
   void warm_up(const WorkItem& item);
+
+  /// Whether the last request failed for a reason that other ranks of the group may not have had:
+  /// they may wait for this one.
+  bool failed_alone() const { return failed_alone_; }
 
   /// A record of the item with nothing measured.
   static RequestRecord blank_record(const WorkItem& item, int rank);
@@ -37,6 +53,10 @@ class RequestRunner {
   EnginePool& engines_;
   int rank_;
   double run_start_;
+  RankGroup* group_;
+  bool failed_alone_ = false;
+  std::set<std::int64_t> warm_points_;
+  double warmup_seconds_ = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// Work of an item relative to others, for balancing: the FLOPs of its request, the prompt's length

@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <set>
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
@@ -23,30 +22,16 @@
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/experiment_setup.hpp"
 #include "experiments/run/finalise.hpp"
+#include "experiments/run/group_work.hpp"
 #include "experiments/run/item_probe.hpp"
 #include "experiments/run/progress.hpp"
+#include "experiments/run/rank_groups.hpp"
 #include "experiments/run/request_runner.hpp"
 #include "experiments/run/stop_signal.hpp"
 #include "parallel/partition.hpp"
 
 namespace chunkstate {
 namespace {
-
-// What a reader of the journals should know of.
-std::vector<std::string> journal_notes(const JournalContents& journals) {
-  std::vector<std::string> notes;
-  for (const BadLine& bad : journals.bad_lines) {
-    notes.push_back(fmt::format("{}:{}: {}: the line is left out, its item ran again",
-                                bad.path.string(), bad.line, bad.reason));
-  }
-  for (const Conflict& conflict : journals.conflicts) {
-    notes.push_back(
-        fmt::format("item {} has two different results ({} in {}, {} in {}); the first is kept",
-                    conflict.item_id, conflict.kept_digest, conflict.kept_path.string(),
-                    conflict.other_digest, conflict.other_path.string()));
-  }
-  return notes;
-}
 
 /// One job's run of an experiment.
 class Run {
@@ -93,6 +78,7 @@ class Run {
   double run_start_;
   std::optional<EnginePool> engines_;
   ExperimentSetup setup_;
+  std::optional<RankGroups> groups_;  // parallel.mode is not data
   RankProvenance provenance_;
   RunProvenance run_provenance_;  // rank 0
   std::string directory_;
@@ -100,15 +86,27 @@ class Run {
   std::vector<int> shard_of_;            // per item of the plan; empty without an array
   std::string todo_;  // per item: '1' to run, 'p' to probe first, '0' done or another shard's
   std::unique_ptr<JournalWriter> journal_;
-  std::set<std::int64_t> warm_points_;
   std::int64_t failures_ = 0;
 };
 
 void Run::prepare() {
   const ExperimentSpec spec = read_experiment(world_, options_.file, options_.overrides);
+  if (spec.parallel.mode != "data" && options_.probe.empty()) {
+    groups_.emplace(world_, spec.parallel);
+    install_stop_signals();
+  }
+  const BusyRank loading(world_);
   engines_.emplace(threads_per_rank(world_, spec.parallel.threads));
   setup_ = set_up_experiment(world_, *engines_, spec);
   if (!options_.shard.whole()) shard_of_ = shard_of_items(setup_.plan, options_.shard.count);
+  agree(world_, [&] {
+    for (const SweepPoint& point : setup_.spec.points) {
+      if (groups_ && backend_from_name(point.settings.backend) == Backend::cuda) {
+        throw UsageError("parallel.mode: '" + setup_.spec.parallel.mode +
+                         "' needs execution.backend: cpu in this version");
+      }
+    }
+  });
   directory_ = options_.out.empty() ? setup_.spec.output.dir : options_.out;
 
   provenance_ = collect_rank_provenance();
@@ -133,12 +131,18 @@ int Run::probe() {
 }
 
 void Run::open_directory() {
+  const BusyRank opening(world_);
   RunStart start = identity_of(setup_);
   start.run_id = run_provenance_.run_id;
   start.provenance = provenance_;
 
   agree(world_, [&] {
     if (!first()) return;
+    std::error_code unknown;  // then the lock says what is wrong
+    if (std::filesystem::exists(directory_, unknown) &&
+        !std::filesystem::is_directory(directory_, unknown)) {
+      throw UsageError(directory_ + ": is a file, expected a directory");
+    }
     lock_ = std::make_unique<DirectoryLock>(directory_, options_.shard);
     const JournalContents journals = read_journals(directory_);
     check_same_experiment(directory_, journals, start);
@@ -157,7 +161,8 @@ void Run::open_directory() {
     }
     if (const auto manifest = std::filesystem::path(directory_) / manifest_name;
         journals.files.empty() || !std::filesystem::exists(manifest)) {
-      write_results(manifest, gather_results(setup_, *engines_, {}, run_provenance_));
+      JournalContents none;
+      write_results(manifest, gather_results(setup_, *engines_, none, run_provenance_));
     }
     if (!lock_->taken_over_from().empty() && !options_.quiet) {
       fmt::print(stderr, "{}: taking over from {}\n", directory_, lock_->taken_over_from());
@@ -200,8 +205,10 @@ std::vector<std::int64_t> Run::items_of_this_host() const {
     costs.push_back(std::max(setup_.plan[i].cost, 1.0));
   }
   std::vector<std::int64_t> mine;
-  const auto parts = balance(costs, world_.hosts());
-  for (const std::int64_t index : parts[static_cast<std::size_t>(world_.host())]) {
+  const int hosts = groups_ ? groups_->claiming_hosts() : world_.hosts();
+  const int host = groups_ ? groups_->claiming_host() : world_.host();
+  const auto parts = balance(costs, hosts);
+  for (const std::int64_t index : parts[static_cast<std::size_t>(host)]) {
     mine.push_back(open[static_cast<std::size_t>(index)]);
   }
   std::sort(mine.begin(), mine.end());  // the plan's order: interleaved or blocked, longest first
@@ -212,8 +219,13 @@ int Run::work() {
   const std::vector<std::int64_t> items = items_of_this_host();
   const auto counter = make_shared_counter(world_);
   install_stop_signals();
-  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_);
   Progress progress(static_cast<std::int64_t>(items.size()), first() && !options_.quiet);
+  if (groups_) {
+    return GroupWork({world_, *groups_, setup_, *engines_, options_, directory_, todo_, run_start_},
+                     journal_.get(), progress)
+        .run(items, *counter);
+  }
+  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_);
   try {
     while (stop_signal() == 0) {
       if (setup_.spec.max_failures > 0 && failures_ >= setup_.spec.max_failures) {
@@ -239,22 +251,14 @@ int Run::work() {
 
 void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
   if (suspect) {
-    const std::string death = probe_item(options_, directory_, item.id);
-    if (!death.empty()) {
-      RequestRecord record = RequestRunner::blank_record(item, world_.rank());
-      record.status = RequestStatus::failed;
-      record.error =
-          "poison: " + std::to_string(deaths_of_a_poisonous_item) +
-          " processes died while they ran this item, and so did one that ran nothing else (" +
-          death + ")";
-      journal_->append(record);
+    const auto poison = poison_record(options_, directory_, item, world_.rank());
+    if (poison) {
+      journal_->append(*poison);
       ++failures_;
       return;
     }
   }
-  if (setup_.spec.measure.warmup > 0 && warm_points_.insert(item.point).second) {
-    for (std::int64_t i = 0; i < setup_.spec.measure.warmup; ++i) runner.warm_up(item);
-  }
+  runner.warm_up(item);
   journal_->claim(item.id);
   const RequestRecord record = runner.run(item);
   journal_->append(record);
@@ -275,7 +279,8 @@ int Run::finish(int code) {
   if (code == exit_error) return code;
   agree(world_, [&] {
     if (!first()) return;
-    const JournalContents journals = read_journals(directory_);
+    const BusyRank writing(world_);
+    JournalContents journals = read_journals(directory_);
     std::vector<WorkItem> mine;
     for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
       if (is_mine(i)) mine.push_back(setup_.plan[i]);

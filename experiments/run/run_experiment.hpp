@@ -16,6 +16,7 @@ struct RunOptions {
   Shard shard;                         // run this part of the items only; no results.h5 then
   bool retry_failed = false;           // run again what failed before
   std::string retry_failed_before;     // only what processes that started before this UTC failed
+  std::string ending;                  // rank 0 writes the exit code into this file at the end
   bool quiet = false;                  // no rank table, progress and summary
   std::string probe;                   // run this item only and record nothing: item_probe.hpp
   std::vector<std::string> argv;       // for provenance

@@ -4,6 +4,8 @@
 #include <csignal>
 #include <initializer_list>
 
+#include "parallel/deadline.hpp"
+
 namespace chunkstate {
 namespace {
 
@@ -15,6 +17,7 @@ void on_signal(int signal) {
     std::raise(SIGINT);
     return;
   }
+  if (signal == SIGTERM) end_if_a_rank_is_gone(signal);
   received = signal;
 }
 

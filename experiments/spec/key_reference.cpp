@@ -13,9 +13,12 @@ std::string experiment_key_reference() {
     const std::string value = key.required     ? "required"
                               : stored.empty() ? "not set"
                                                : fmt::format("`{}`", stored);
-    text +=
-        fmt::format("| `{}`{} | {} | {} | {} |\n", key.path, key.scope == Scope::point ? " *" : "",
-                    key.domain.expected(), value, key.help);
+    std::string expected = key.domain.expected();
+    for (std::size_t bar = 0; (bar = expected.find('|', bar)) != std::string::npos; bar += 2) {
+      expected.insert(bar, "\\");  // a bar would end the cell
+    }
+    text += fmt::format("| `{}`{} | {} | {} | {} |\n", key.path,
+                        key.scope == Scope::point ? " *" : "", expected, value, key.help);
   }
   return text;
 }

@@ -60,11 +60,11 @@ Names weights() { return {"checkpoint", "synthetic"}; }
 Names samplings() { return {"greedy", "sample"}; }
 Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names execution_modes() { return {"auto", "eager", "graph"}; }
-Names switches() { return {"off", "on"}; }
-Names automatic_switches() { return {"auto", "off", "on"}; }
 Names references() { return {"none", "exact_fp32"}; }
+Names switches() { return {"auto", "off", "on"}; }
+Names off() { return {"off"}; }
 Names orders() { return {"interleaved", "blocked"}; }
-Names modes() { return {"data"}; }
+Names modes() { return {"data", "sequence"}; }
 Names durabilities() { return {"item", "group", "none"}; }
 Names launchers() { return {"srun", "mpirun", "none"}; }
 
@@ -131,9 +131,10 @@ const std::vector<Key>& table() {
        "How decode steps reach a GPU: launch after launch, or recorded once and replayed; `auto` "
        "is "
        "`graph` on a GPU, `eager` elsewhere."},
-      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(switches),
-       "Time the library's matrix products for each shape and keep the fastest; GPU only."},
-      {"execution.fusion", Scope::point, point<&Point::fusion>, choice(automatic_switches),
+      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(off, {"on"}),
+       "Time the library's matrix products for each shape and keep the fastest; not in this "
+       "version."},
+      {"execution.fusion", Scope::point, point<&Point::fusion>, choice(switches),
        "Decode through fused kernels; GPU with bf16 or fp16 only, which `auto` goes by."},
       {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
        "Longest piece of a prompt per forward pass; 0: whole prompts."},
@@ -168,10 +169,17 @@ const std::vector<Key>& table() {
        "The same for informativeness."},
 
       {"parallel.mode", Scope::experiment, in<&Spec::parallel, &ParallelSettings::mode>,
-       choice(modes, {"sequence", "tensor"}), "Each rank takes whole prompts."},
+       choice(modes, {"tensor"}),
+       "`data`: each rank takes whole prompts; `sequence`: a group of ranks shares each prompt's "
+       "prefill."},
       {"parallel.ranks_per_group", Scope::launcher,
-       in<&Spec::parallel, &ParallelSettings::ranks_per_group>, integer(1, 1),
+       in<&Spec::parallel, &ParallelSettings::ranks_per_group>, integer(1, 4096),
        "Ranks that work on one prompt together."},
+      {"parallel.deadline", Scope::launcher, in<&Spec::parallel, &ParallelSettings::deadline>,
+       of(Kind::duration),
+       "How long ranks of a group wait for one that gives no sign of life; if not stated, 60s, or "
+       "20 "
+       "times the usual wait."},
       {"parallel.threads", Scope::launcher, in<&Spec::parallel, &ParallelSettings::threads>,
        integer(0, 4096), "Threads per rank; 0: cores of the host divided by its ranks."},
 

@@ -68,6 +68,7 @@ class Reader {
     }
     check_prompts();
     check_accuracy();
+    check_parallel();
     if (spec_.base.model_path.starts_with("synthetic:")) spec_.base.model_weights = "synthetic";
     if (spec_.output.dir.empty()) spec_.output.dir = "results/" + spec_.name;
 
@@ -170,8 +171,21 @@ class Reader {
     }
   }
 
+  void check_parallel() const {
+    const ParallelSettings& parallel = spec_.parallel;
+    if (parallel.mode != "data" || parallel.ranks_per_group == 1) return;
+    fail_at(place_of("parallel.ranks_per_group"),
+            fmt::format("parallel.ranks_per_group: found {}, expected 1 in mode data",
+                        parallel.ranks_per_group));
+  }
+
   void check_point(const SweepPoint& point) const {
     const PointSettings& settings = point.settings;
+    if (spec_.parallel.mode == "sequence" && settings.prefill_tokens > 0) {
+      refuse(point, "execution.prefill_tokens",
+             fmt::format("found {}, expected 0 (whole prompts) in parallel.mode sequence",
+                         settings.prefill_tokens));
+    }
     if (settings.model_path.starts_with("synthetic:") && settings.model_path.size() == 10) {
       refuse(point, "model.path",
              "found 'synthetic:', expected a name behind it, as synthetic:bamba-9b");

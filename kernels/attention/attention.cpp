@@ -72,4 +72,34 @@ void attention_step(const Executor& exec, const AttentionStepArgs& args) {
   throw BackendError("attention_step", exec.backend);
 }
 
+#if !CHUNKSTATE_HAS_CUDA
+std::int64_t attention_step_partials(const AttentionStepArgs&) { return 0; }
+#endif
+
+void attention_append_step(const Executor& exec, const AttentionAppendStepArgs& args) {
+  constexpr const char* op = "attention_append_step";
+  const auto [batch, heads, head_dim] = args.step.q.extent;
+  const std::int64_t capacity = args.k.extent[1], kv_heads = args.k.extent[2];
+  const char* const cache = "batch x capacity x kv_heads x head_dim";
+  check_shape(op, "q", args.step.q, {batch, heads, head_dim}, "batch x heads x head_dim");
+  check_shape(op, "k", args.k, {batch, capacity, kv_heads, head_dim}, cache);
+  check_shape(op, "v", args.v, {batch, capacity, kv_heads, head_dim}, cache);
+  check_shape(op, "new_k", args.new_k, {batch, kv_heads, head_dim}, "batch x kv_heads x head_dim");
+  check_shape(op, "new_v", args.new_v, {batch, kv_heads, head_dim}, "batch x kv_heads x head_dim");
+  check_shape(op, "lengths", args.step.lengths, {batch}, "batch");
+  check_shape(op, "y", args.step.y, {batch, heads, head_dim}, "batch x heads x head_dim");
+  check_heads(op, heads, kv_heads);
+  if (args.step.k.data != args.k.data || args.step.v.data != args.v.data) {
+    throw ShapeError(std::string(op) + ": step.k and step.v are not k and v");
+  }
+  if (2 * args.inverse_frequency.extent[0] > head_dim) {
+    throw ShapeError(std::string(op) + ": more pairs than half of head_dim");
+  }
+  if (args.partials.extent[0] < attention_step_partials(args.step)) {
+    throw ShapeError(std::string(op) + ": partials is shorter than attention_step_partials");
+  }
+  if (exec.backend != Backend::cuda) throw BackendError(op, exec.backend);
+  if constexpr (CHUNKSTATE_HAS_CUDA) cuda::attention_append_step(args, exec.stream);
+}
+
 }  // namespace chunkstate

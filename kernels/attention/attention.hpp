@@ -34,6 +34,22 @@ struct AttentionStepArgs {
 
 void attention_step(const Executor& exec, const AttentionStepArgs& args);
 
+/// attention_step with what comes before it: `step.q` and the new keys are rotated (rope) at
+/// position lengths - 1, and the new key and value are appended to `k` and `v` there.
+struct AttentionAppendStepArgs {
+  AttentionStepArgs step;  // step.q: not rotated; step.k and step.v: keys and values below
+  AnyView<4> k;            // [batch, capacity, kv_heads, head_dim]
+  AnyView<4> v;            // [batch, capacity, kv_heads, head_dim]
+  ConstAnyView<3> new_k;   // [batch, kv_heads, head_dim]  not rotated
+  ConstAnyView<3> new_v;   // [batch, kv_heads, head_dim]
+  View<const float, 1> inverse_frequency;  // [pairs], as rope's
+  View<float, 1> partials;                 // attention_step_partials() floats of scratch
+};
+std::int64_t attention_step_partials(const AttentionStepArgs& args);
+
+/// Backend::cuda only.
+void attention_append_step(const Executor& exec, const AttentionAppendStepArgs& args);
+
 namespace reference {
 void attention(const AttentionArgs& args);
 void attention_step(const AttentionStepArgs& args);
@@ -45,6 +61,7 @@ void attention_step(const Executor& exec, const AttentionStepArgs& args);
 namespace cuda {
 void attention(const AttentionArgs& args, CUstream_st* stream);
 void attention_step(const AttentionStepArgs& args, CUstream_st* stream);
+void attention_append_step(const AttentionAppendStepArgs& args, CUstream_st* stream);
 }  // namespace cuda
 
 }  // namespace chunkstate

@@ -56,11 +56,51 @@ struct RowOfLane {
   }
 };
 
+/// What comes before the attention, or nothing (no new key). Position of the new token: length - 1.
+struct Append {
+  AnyView<4> k, v;
+  ConstAnyView<3> new_k, new_v;
+  View<const float, 1> inverse_frequency;
+};
+
+/// Element `e` of a row of head_dim elements, rotated; table: cosines, then sines, of the pairs.
+__device__ __forceinline__ float rotated(const std::byte* row, DType dtype, int e, int pairs,
+                                         const float* table) {
+  const auto bytes = static_cast<int>(bytes_of(dtype));
+  const float value = load_element(row + e * bytes, dtype);
+  if (e >= 2 * pairs) return value;
+  const int pair = e % pairs;
+  const float other = load_element(row + (e < pairs ? e + pairs : pair) * bytes, dtype);
+  return value * table[pair] + (e < pairs ? -other : other) * table[pairs + pair];
+}
+
+/// Makes the table, and appends the new key and value if this block's keys hold the new position.
+__device__ void append_new(const Append& append, std::int64_t sequence, std::int64_t kv_head,
+                           std::int64_t position, bool holds_position, float* table) {
+  const auto pairs = static_cast<int>(append.inverse_frequency.extent[0]);
+  const auto head_dim = static_cast<int>(append.new_k.extent[2]);
+  for (int pair = threadIdx.x; pair < pairs; pair += threads) {
+    // As rope does it: precise functions, for angles of 10^5 radians.
+    sincosf(static_cast<float>(position) * append.inverse_frequency(pair), &table[pairs + pair],
+            &table[pair]);
+  }
+  __syncthreads();
+  for (int e = threadIdx.x; holds_position && e < head_dim; e += threads) {
+    store_element(
+        append.k.at(sequence, position, kv_head, e), append.k.dtype,
+        rotated(append.new_k.at(sequence, kv_head, 0), append.new_k.dtype, e, pairs, table));
+    store_element(append.v.at(sequence, position, kv_head, e), append.v.dtype,
+                  load_element(append.new_v.at(sequence, kv_head, e), append.new_v.dtype));
+  }
+  __syncthreads();
+}
+
 // partial: per (sequence, head, split) the maximum of the scores, the sum of the probabilities
 // relative to it, then head_dim unnormalised outputs.
-template <bool vectors>
+template <bool vectors, bool appends>
 __global__ void __launch_bounds__(threads)
-    split_kernel(AttentionStepArgs args, float* partial, int splits) {
+    split_kernel(const __grid_constant__ AttentionStepArgs args,
+                 const __grid_constant__ Append append, float* partial, int splits) {
   overlap_kernels();
   __shared__ float probability[group][keys_per_split];
   __shared__ float warp_output[warps][group][max_head_dim];
@@ -78,6 +118,11 @@ __global__ void __launch_bounds__(threads)
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const RowOfLane<vectors> mine(head_dim, lane);
   const int rows_at_once = mine.rows_at_once();
+  __shared__ float table[appends ? max_head_dim : 1];
+  if constexpr (appends) {
+    const std::int64_t position = args.lengths(sequence) - 1;
+    append_new(append, sequence, kv_head, position, position - first < keys, table);
+  }
 
   for (int offset = 0; offset < heads_per_kv; offset += group) {
     const int count = min(group, heads_per_kv - offset);
@@ -86,7 +131,19 @@ __global__ void __launch_bounds__(threads)
     for (int h = 0; h < count; ++h) {
 #pragma unroll
       for (int g = 0; g < group; ++g) {
-        if (g == h) mine.load(args.q.at(sequence, head + h, 0), args.q.dtype, head_dim, q[g]);
+        if (g != h) continue;
+        const std::byte* const row = args.q.at(sequence, head + h, 0);
+        if constexpr (appends) {
+          const auto pairs = static_cast<int>(append.inverse_frequency.extent[0]);
+#pragma unroll
+          for (int e = 0; e < max_per_lane; ++e) {
+            if (mine.index(e) < head_dim) {
+              q[g][e] = rotated(row, args.q.dtype, mine.index(e), pairs, table);
+            }
+          }
+        } else {
+          mine.load(row, args.q.dtype, head_dim, q[g]);
+        }
       }
     }
 
@@ -190,28 +247,52 @@ __global__ void combine_kernel(AttentionStepArgs args, const float* partial, int
   }
 }
 
+void check_head_dim(const char* op, std::int64_t head_dim) {
+  if (head_dim <= max_head_dim) return;
+  throw ShapeError(std::string(op) + ": head_dim is " + std::to_string(head_dim) +
+                   ", the cuda backend takes at most " + std::to_string(max_head_dim));
+}
+
+template <bool appends>
+void launch(const AttentionStepArgs& args, const Append& append, float* partial,
+            CUstream_st* stream) {
+  const auto [batch, heads, head_dim] = args.q.extent;
+  const auto splits = static_cast<int>(ceil_div(args.k.extent[1], keys_per_split));
+  const auto blocks = static_cast<unsigned>(batch * args.k.extent[2] * splits);
+  const bool vectors =
+      allows_vectors<8>(args.q) && allows_vectors<8>(args.k) && allows_vectors<8>(args.v);
+  launch_overlapping("attention_step split launch",
+                     vectors ? split_kernel<true, appends> : split_kernel<false, appends>, blocks,
+                     threads, stream, args, append, partial, splits);
+  launch_overlapping("attention_step combine launch", combine_kernel,
+                     static_cast<unsigned>(batch * heads), 128, stream, args, partial, splits);
+}
+
 }  // namespace
 
 void attention_step(const AttentionStepArgs& args, CUstream_st* stream) {
   const auto [batch, heads, head_dim] = args.q.extent;
   if (batch == 0 || heads == 0 || head_dim == 0) return;
-  if (head_dim > max_head_dim) {
-    throw ShapeError("attention_step: head_dim is " + std::to_string(head_dim) +
-                     ", the cuda backend takes at most " + std::to_string(max_head_dim));
-  }
-  const auto splits = static_cast<int>(ceil_div(args.k.extent[1], keys_per_split));
-  const Workspace workspace(batch * heads * splits * (head_dim + 2) * 4, stream);
-  auto* const partial = workspace.as<float>();
-  const auto blocks = static_cast<unsigned>(batch * args.k.extent[2] * splits);
-  if (allows_vectors<8>(args.q) && allows_vectors<8>(args.k) && allows_vectors<8>(args.v)) {
-    launch_overlapping("attention_step split launch", split_kernel<true>, blocks, threads, stream,
-                       args, partial, splits);
-  } else {
-    launch_overlapping("attention_step split launch", split_kernel<false>, blocks, threads, stream,
-                       args, partial, splits);
-  }
-  launch_overlapping("attention_step combine launch", combine_kernel,
-                     static_cast<unsigned>(batch * heads), 128, stream, args, partial, splits);
+  check_head_dim("attention_step", head_dim);
+  const Workspace workspace(attention_step_partials(args) * 4, stream);
+  launch<false>(args, {}, workspace.as<float>(), stream);
+}
+
+void attention_append_step(const AttentionAppendStepArgs& args, CUstream_st* stream) {
+  const auto [batch, heads, head_dim] = args.step.q.extent;
+  if (batch == 0 || heads == 0 || head_dim == 0) return;
+  check_head_dim("attention_append_step", head_dim);
+  launch<true>(args.step, {args.k, args.v, args.new_k, args.new_v, args.inverse_frequency},
+               args.partials.data, stream);
 }
 
 }  // namespace chunkstate::cuda
+
+namespace chunkstate {
+
+std::int64_t attention_step_partials(const AttentionStepArgs& args) {
+  const auto [batch, heads, head_dim] = args.q.extent;
+  return batch * heads * ceil_div(args.k.extent[1], cuda::keys_per_split) * (head_dim + 2);
+}
+
+}  // namespace chunkstate

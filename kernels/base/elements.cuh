@@ -140,6 +140,13 @@ __device__ __forceinline__ void store_element(std::byte* address, DType dtype, f
   store_elements(address, dtype, {value});
 }
 
+/// What store_element and load_element make of a value.
+__device__ __forceinline__ float rounded(DType dtype, float value) {
+  if (dtype == DType::bf16) return __bfloat162float(__float2bfloat16_rn(value));
+  if (dtype == DType::fp16) return __half2float(__float2half_rn(value));
+  return value;
+}
+
 /// The storage type of all arrays of a call, where they share one.
 enum class Storage : std::uint8_t { fp32, bf16, fp16, mixed };
 

@@ -45,11 +45,13 @@ __device__ __forceinline__ void arrive_at_block(std::uint32_t barrier, std::uint
       : "memory");
 }
 
+/// Lanes of a warp may see the phase end at different times. (Not bra.uni: the compiler then drops
+/// every __syncwarp behind it, and one lane's arrival frees a tile that others have yet to read.)
 __device__ __forceinline__ void wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
       "{ .reg .pred done;\n"
       "AGAIN: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni DONE;\n bra.uni AGAIN;\nDONE: }" ::"r"(barrier),
+      "@done bra DONE;\n bra AGAIN;\nDONE: }" ::"r"(barrier),
       "r"(parity)
       : "memory");
 }
@@ -91,6 +93,16 @@ __device__ __forceinline__ void load_tile_to_blocks(std::uint32_t shared, const 
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared),
       "l"(map), "r"(barrier), "r"(column), "r"(row), "h"(blocks)
+      : "memory");
+}
+
+/// Contiguous bytes, multiples of 16 at addresses that are too.
+__device__ __forceinline__ void load_bytes(std::uint32_t shared, const void* global, int bytes,
+                                           std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
 }
 
@@ -164,11 +176,6 @@ __device__ __forceinline__ uint4 load_shared_16(std::uint32_t address) {
                : "memory");
   return v;
 }
-__device__ __forceinline__ uint2 load_shared_8(std::uint32_t address) {
-  uint2 v;
-  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
-  return v;
-}
 __device__ __forceinline__ float4 load_shared_float4(std::uint32_t address) {
   float4 v;
   asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -192,9 +199,6 @@ __device__ __forceinline__ void store_shared_16(std::uint32_t address, uint4 v) 
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y),
                "r"(v.z), "r"(v.w)
                : "memory");
-}
-__device__ __forceinline__ void store_shared_8(std::uint32_t address, uint2 v) {
-  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(v.x), "r"(v.y) : "memory");
 }
 
 /// 2^x and log2 x on the special-function unit: 2 ulp, subnormals as zero.
@@ -249,6 +253,18 @@ __device__ __forceinline__ void pin(std::uint32_t (&r)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+r"(r[i])::"memory");
 }
 
+/// Gives registers a value without an instruction: whatever they hold.
+template <int count>
+__device__ __forceinline__ void define(float (&r)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "=f"(r[i]));
+}
+template <int count>
+__device__ __forceinline__ void define(std::uint32_t (&r)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "=r"(r[i]));
+}
+
 /// An operand in shared memory in the 128-byte swizzle, strides in bytes. Contiguous along k: `row`
 /// is the step to the next 8 rows, `column` unused. Contiguous along rows: `column` is the step to
 /// the next 64 rows, `row` that to the next 8 k.
@@ -272,20 +288,6 @@ __device__ __forceinline__ void multiply_64(float (&sum)[32], const std::uint32_
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
       "%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, add, 1, 1, 0; }"
-      : CHUNKSTATE_ACCUMULATORS_8(sum, 0), CHUNKSTATE_ACCUMULATORS_8(sum, 8),
-        CHUNKSTATE_ACCUMULATORS_8(sum, 16), CHUNKSTATE_ACCUMULATORS_8(sum, 24)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0));
-}
-
-/// sum [64 x 64] (+)= a [64 x 16] (registers) b [16 x 64] (shared, contiguous along its rows).
-template <bool add>
-__device__ __forceinline__ void multiply_64_by_rows(float (&sum)[32], const std::uint32_t* a,
-                                                    std::uint64_t b) {
-  asm volatile(
-      "{ .reg .pred add; setp.ne.b32 add, %37, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
-      "%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, add, 1, 1, 1; }"
       : CHUNKSTATE_ACCUMULATORS_8(sum, 0), CHUNKSTATE_ACCUMULATORS_8(sum, 8),
         CHUNKSTATE_ACCUMULATORS_8(sum, 16), CHUNKSTATE_ACCUMULATORS_8(sum, 24)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0));

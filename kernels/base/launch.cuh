@@ -33,20 +33,30 @@ __device__ __forceinline__ void overlap_kernels() {
   wait_for_previous_kernel();
 }
 
-/// Launches a kernel that calls wait_for_previous_kernel. Throws CudaError, which names `what`.
+/// Launches a kernel that calls wait_for_previous_kernel, with so much dynamic shared memory.
+/// Throws CudaError, which names `what`.
 template <class... Parameters, class... Arguments>
-void launch_overlapping(std::string_view what, void (*kernel)(Parameters...), unsigned blocks,
-                        unsigned threads, CUstream_st* stream, const Arguments&... arguments) {
+void launch_overlapping_shared(std::string_view what, void (*kernel)(Parameters...),
+                               unsigned blocks, unsigned threads, unsigned shared_bytes,
+                               CUstream_st* stream, const Arguments&... arguments) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(blocks);
   config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = device_limits().compute_capability >= 90 ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), what);
+}
+
+/// The same without.
+template <class... Parameters, class... Arguments>
+void launch_overlapping(std::string_view what, void (*kernel)(Parameters...), unsigned blocks,
+                        unsigned threads, CUstream_st* stream, const Arguments&... arguments) {
+  launch_overlapping_shared(what, kernel, blocks, threads, 0, stream, arguments...);
 }
 
 }  // namespace chunkstate

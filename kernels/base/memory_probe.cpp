@@ -56,4 +56,40 @@ std::uint64_t probe_read(const Executor& exec, const std::byte* source, std::siz
   return total;
 }
 
+std::vector<MemoryLevel> memory_levels(const Executor& exec) {
+  if (exec.backend == Backend::cuda) {
+    if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::memory_levels();
+    throw BackendError("memory_levels", exec.backend);
+  }
+  // Sizes that fit a first, a second and a last cache of a thread's own share, and no cache.
+  std::vector<MemoryLevel> levels;
+  for (const std::int64_t kibibytes : {16, 512, 4096, 262144}) {
+    levels.push_back({std::to_string(kibibytes) + " KiB per thread",
+                      kibibytes * 1024 * std::int64_t{exec.threads}});
+  }
+  return levels;
+}
+
+double probe_level(const Executor& exec, const MemoryLevel& level, const std::byte* data) {
+  if (exec.backend == Backend::cuda) {
+    if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::probe_level(level, data, exec.stream);
+    throw BackendError("probe_level", exec.backend);
+  }
+  constexpr std::int64_t wanted = std::int64_t{256}
+                                  << 20;  // bytes per thread: tens of milliseconds
+  const std::int64_t share = level.footprint / exec.threads;
+  const std::int64_t passes = std::max<std::int64_t>(1, wanted / share);
+  std::uint64_t total = 0;
+#pragma omp parallel for schedule(static) num_threads(exec.threads) reduction(+ : total)
+  for (int thread = 0; thread < exec.threads; ++thread) {
+    const auto* words = reinterpret_cast<const std::uint64_t*>(data + thread * share);
+    for (std::int64_t pass = 0; pass < passes; ++pass) {
+      total += sum_words(words, static_cast<std::size_t>(share) / sizeof(std::uint64_t));
+    }
+  }
+  volatile std::uint64_t keep = total;  // no read may be skipped
+  (void)keep;
+  return static_cast<double>(passes * share) * exec.threads;
+}
+
 }  // namespace chunkstate

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
 #include <bit>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -73,6 +74,17 @@ class BlockCache {
     }
   }
 
+  void release(CUstream_st* stream, unsigned long long capture) {
+    const std::lock_guard lock(mutex_);
+    for (auto block = free_.begin(); block != free_.end();) {
+      const auto& [device, of_stream, of_capture, bytes] = block->first;
+      const bool matches =
+          capture != 0 ? of_capture == capture : of_capture == 0 && of_stream == stream;
+      if (matches) static_cast<void>(cudaFree(block->second));
+      block = matches ? free_.erase(block) : std::next(block);
+    }
+  }
+
  private:
   using Key = std::tuple<int, CUstream_st*, unsigned long long, std::int64_t>;
   std::mutex mutex_;
@@ -106,6 +118,10 @@ Workspace::~Workspace() {
   } else {
     (void)cudaFreeAsync(data_, stream_);  // an error here is sticky and reported by the next check
   }
+}
+
+void release_workspaces(CUstream_st* stream, unsigned long long capture) {
+  cache().release(stream, capture);
 }
 
 const DeviceLimits& device_limits() {

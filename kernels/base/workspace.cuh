@@ -34,6 +34,10 @@ class Workspace {
   unsigned long long capture_ = 0;  // the recording this memory belongs to; 0: none
 };
 
+/// Frees the unused memory of a recording that is gone (capture id `capture`), or of a stream that
+/// is about to be (capture 0).
+void release_workspaces(CUstream_st* stream, unsigned long long capture);
+
 /// What launch functions ask of the current device, read once per device.
 struct DeviceLimits {
   int multiprocessors;

@@ -123,10 +123,20 @@ void scan_pass(const Executor& exec, SsdSemantics semantics, const SsdArgs& args
   }
 }
 
-/// Tokens of one pass: what own_end_state reads at a chunk's start lies at its end.
-std::int64_t pass_tokens(SsdSemantics semantics, const SsdArgs& args) {
-  if (semantics != SsdSemantics::own_end_state) return most_tokens;
-  return std::max<std::int64_t>(most_tokens / args.chunk_size, 1) * args.chunk_size;
+/// Tokens of the pass that begins at token `begin` of the call, if more are left. What
+/// own_end_state reads at a chunk's start lies at its end. For the other semantics that see chunks,
+/// passes end at a chunk's border, or at a multiple of most_tokens within a long chunk, wherever
+/// the call began: results must not depend on that.
+std::int64_t pass_tokens(SsdSemantics semantics, const SsdArgs& args, std::int64_t begin) {
+  if (semantics == SsdSemantics::exact) return most_tokens;
+  const std::int64_t chunk = args.chunk_size;
+  if (semantics == SsdSemantics::own_end_state) {
+    return std::max<std::int64_t>(most_tokens / chunk, 1) * chunk;
+  }
+  const std::int64_t in_chunk = (args.first_position + begin) % chunk;
+  const std::int64_t to_border = chunk - in_chunk;
+  if (to_border > most_tokens) return most_tokens - in_chunk % most_tokens;
+  return to_border + (most_tokens - to_border) / chunk * chunk;
 }
 
 }  // namespace
@@ -137,8 +147,7 @@ void blocked_scan(const Executor& exec, SsdSemantics semantics, const SsdArgs& a
   if (tokens < few_tokens && semantics != SsdSemantics::own_end_state) {
     return recurrent_scan(exec, semantics, args);
   }
-  const std::int64_t step = pass_tokens(semantics, args);
-  if (tokens <= step) {
+  if (tokens <= pass_tokens(semantics, args, 0)) {
     if (tokens > 0) scan_pass(exec, semantics, args);
     return;
   }
@@ -155,8 +164,8 @@ void blocked_scan(const Executor& exec, SsdSemantics semantics, const SsdArgs& a
     carried = View<float, 4>(copy, extent);
     if (args.state) copy_state(args.state, carried);
   }
-  for (std::int64_t begin = 0; begin < tokens; begin += step) {
-    const std::int64_t end = std::min(begin + step, tokens);
+  for (std::int64_t begin = 0, end = 0; begin < tokens; begin = end) {
+    end = std::min(begin + pass_tokens(semantics, args, begin), tokens);
     SsdArgs part = args;
     part.x = args.x.slice(0, begin, end);
     part.dt = args.dt.slice(0, begin, end);

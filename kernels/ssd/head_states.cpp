@@ -72,8 +72,14 @@ void HeadStates::sum_others() {
 }
 
 void HeadStates::open_chunk(std::int64_t chunk) {
+  // Here and not when they are read: a sequence's result must not depend on where calls end.
+  for (std::int64_t s = 0; s < slots_; ++s) {
+    if (slot_lambda_[s] != 0.0) {
+      add_scaled(decay_of(slot_lambda_[s]), slot(s), elements_, true, slot(s));
+      slot_lambda_[s] = 0.0;
+    }
+  }
   open_slot_ = chunk % slots_;
-  slot_lambda_[open_slot_] = 0.0;
   open_is_zero_ = true;
   sum_others();
 }

@@ -2,6 +2,7 @@
 #include "kernels/ssd/ssd.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/ssd/gated_step.hpp"
 
 namespace chunkstate {
 namespace {
@@ -31,6 +32,22 @@ void check_common(const char* op, const Args& args, const std::string& rows) {
               std::to_string(groups) + " groups of B");
   require(args.chunk_size >= 1, op,
           "chunk_size is " + std::to_string(args.chunk_size) + ", expected at least 1");
+}
+
+void check_step(const char* op, const SsdVariant& variant, const SsdStepArgs& args) {
+  check_common(op, args, "batch");
+  require(variant.causal(), op,
+          "variant " + std::string(variant.name) + " is not causal and has no decode form");
+  const std::int64_t batch = args.x.extent[0];
+  const std::int64_t slots = args.state.extent[1];
+  check_shape(op, "state", args.state,
+              {batch, slots, args.x.extent[1], args.x.extent[2], args.B.extent[2]},
+              "batch x slots x heads x head_dim x state_dim");
+  const bool one_slot = variant.semantics != SsdSemantics::lookback;
+  require(
+      one_slot ? slots == 1 : slots >= 1, op,
+      "state has " + std::to_string(slots) + " slots, expected " + (one_slot ? "1" : "at least 1"));
+  check_shape(op, "positions", args.positions, {batch}, "batch");
 }
 
 }  // namespace
@@ -64,19 +81,7 @@ void ssd_scan(const Executor& exec, const SsdVariant& variant, const SsdArgs& ar
 }
 
 void ssd_step(const Executor& exec, const SsdVariant& variant, const SsdStepArgs& args) {
-  check_common("ssd_step", args, "batch");
-  require(variant.causal(), "ssd_step",
-          "variant " + std::string(variant.name) + " is not causal and has no decode form");
-  const std::int64_t batch = args.x.extent[0];
-  const std::int64_t slots = args.state.extent[1];
-  check_shape("ssd_step", "state", args.state,
-              {batch, slots, args.x.extent[1], args.x.extent[2], args.B.extent[2]},
-              "batch x slots x heads x head_dim x state_dim");
-  const bool one_slot = variant.semantics != SsdSemantics::lookback;
-  require(
-      one_slot ? slots == 1 : slots >= 1, "ssd_step",
-      "state has " + std::to_string(slots) + " slots, expected " + (one_slot ? "1" : "at least 1"));
-  check_shape("ssd_step", "positions", args.positions, {batch}, "batch");
+  check_step("ssd_step", variant, args);
   switch (exec.backend) {
     case Backend::reference:
       return reference::ssd_step(variant.semantics, args);
@@ -88,6 +93,15 @@ void ssd_step(const Executor& exec, const SsdVariant& variant, const SsdStepArgs
       }
   }
   throw BackendError("ssd_step", exec.backend);
+}
+
+void ssd_gated_step(const Executor& exec, const SsdVariant& variant, const SsdGatedStepArgs& args) {
+  check_step("ssd_gated_step", variant, args.step);
+  const auto [batch, heads, head_dim] = args.step.x.extent;
+  check_shape("ssd_gated_step", "z", args.z, {batch, heads, head_dim}, "batch x heads x head_dim");
+  check_shape("ssd_gated_step", "squares", args.squares, {batch, heads}, "batch x heads");
+  if (exec.backend != Backend::cuda) throw BackendError("ssd_gated_step", exec.backend);
+  if constexpr (CHUNKSTATE_HAS_CUDA) cuda::ssd_gated_step(variant.semantics, args, exec.stream);
 }
 
 }  // namespace chunkstate

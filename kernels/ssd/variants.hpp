@@ -29,8 +29,8 @@ struct SsdVariant {
   std::string_view summary;  // one sentence
   SsdSemantics semantics;
   float tolerance;  // largest error relative to max|y| that the tests accept, fp32 storage
-  void (*cpu)(const Executor&, const SsdArgs&);  // nullptr: not implemented
-  void (*cuda)(const SsdArgs&, CUstream_st*);    // nullptr: not implemented or not built
+  void (*cpu)(const Executor&, const SsdArgs&);  // nullptr: none
+  void (*cuda)(const SsdArgs&, CUstream_st*);    // nullptr: none, or built without CUDA
 
   /// A token's result needs no later token, so a sequence can be continued from a cached state.
   constexpr bool causal() const { return semantics != SsdSemantics::own_end_state; }

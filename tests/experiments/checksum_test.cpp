@@ -20,6 +20,9 @@ TEST_CASE("canonical_text keeps valid text and replaces what cannot be stored") 
   const std::string replacement = "\xEF\xBF\xBD";
   const std::string valid = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\n\x7F";
   CHECK(canonical_text(valid) == valid);
+  CHECK(is_canonical(valid));
+  CHECK_FALSE(is_canonical(std::string("a\0b", 3)));
+  CHECK_FALSE(is_canonical("a\xFF"));
   CHECK(canonical_text(std::string("a\0b", 3)) == "a" + replacement + "b");
   CHECK(canonical_text("\xFF") == replacement);
   CHECK(canonical_text("\xC3") == replacement);                                      // cut short

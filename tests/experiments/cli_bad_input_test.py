@@ -39,6 +39,8 @@ model: {{path: {harness.MODEL}}}
 prompts: {{file: {harness.PROMPTS}, limit: 2}}
 """
 yaml_row(1, "empty file", "found nothing", "")
+ROWS.append(("slurm", "a shard that is none", 64, "expected I/N",
+             lambda folder: ["run", harness.experiment(folder / "exp.yaml"), "--shard", "4/4"]))
 yaml_row(2, "only comments", "exp.yaml", "# nothing\n")
 yaml_row(3, "top level is a list", "exp.yaml:1", "- a\n- b\n")
 yaml_row(4, "unknown key", "did you mean 'prompts'", GOOD.replace("prompts:", "promts:"))

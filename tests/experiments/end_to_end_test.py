@@ -45,6 +45,49 @@ class Runs(Scratch):
             digests.add(harness.digest_of(out / "results.h5"))
         self.assertEqual(len(digests), 1)
 
+    def test_groups_that_share_prompts_give_the_results_of_one_rank(self):
+        sections = dict(prompts={"file": str(harness.PROMPTS), "limit": 3}, sweep={"matrix": {
+            "ssm.variant": ["default", "default_optimized", "independent", "lookback"], "ssm.chunk_size": [64, 100]}})
+        shared = harness.experiment(self.folder / "shared.yaml", parallel={"mode": "sequence", "threads": 1}, **sections)
+        digests = set()
+        for ranks, group in ((0, 1), (2, 2), (3, 3), (4, 2), (4, 4)):
+            out = self.folder / f"ranks{ranks}x{group}"
+            self.run_ok(["run", shared, "-s", f"parallel.ranks_per_group={group}", "--out", out], ranks)
+            digests.add(harness.digest_of(out / "results.h5"))
+        self.assertEqual(len(digests), 1)
+        data = self.folder / "data"
+        self.run_ok(["run", harness.experiment(self.folder / "data.yaml", **sections), "--out", data])
+        with h5py.File(data / "results.h5") as alone, h5py.File(self.folder / "ranks4x4/results.h5") as together:
+            for name in ("tokens/token_id", "tokens/logprob", "tokens/offsets", "outputs/text", "requests/tokens_in"):
+                self.assertTrue(numpy.array_equal(alone[name][:], together[name][:]), name)
+
+    def test_a_group_shares_prefills_without_a_cache_and_of_a_variant_that_is_not_causal(self):
+        sections = dict(generation={"max_new_tokens": 3, "use_cache": False},
+                        ssm={"variant": "own_end_state", "chunk_size": 64}, parallel={"mode": "sequence"})
+        digests = set()
+        for ranks in (1, 3):
+            out = self.folder / f"ranks{ranks}"
+            file = harness.experiment(self.folder / "exp.yaml", **sections)
+            self.run_ok(["run", file, "-s", f"parallel.ranks_per_group={ranks}", "--out", out], ranks)
+            digests.add(harness.digest_of(out / "results.h5"))
+        self.assertEqual(len(digests), 1)
+
+    def test_a_prompt_that_fails_on_all_ranks_of_a_group_is_a_failed_item(self):
+        prompts = self.folder / "prompts.json"
+        prompts.write_text(json.dumps([{"prompt": "word " * 9000}, {"prompt": "A short one."}]))
+        file = harness.experiment(self.folder / "exp.yaml", prompts={"file": str(prompts)},
+                                  parallel={"mode": "sequence", "ranks_per_group": 2})
+        done = harness.run(["run", file, "--out", self.folder / "out"], 2)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(json.loads(self.run_ok(["status", self.folder / "out", "--json"]))["failed"], 1)
+
+    def test_groups_that_do_not_come_out_even_are_refused(self):
+        file = harness.experiment(self.folder / "exp.yaml", parallel={"mode": "sequence", "ranks_per_group": 2})
+        for ranks in (0, 3):
+            done = harness.run(["run", file, "--out", self.folder / "out"], ranks)
+            self.assertEqual(done.returncode, 64, done.stderr)
+            self.assertIn("parallel.ranks_per_group: found 2", done.stderr)
+
     def test_threads_and_order_do_not_change_the_digest(self):
         digests = set()
         for threads in (1, 2):
@@ -208,6 +251,53 @@ class Runs(Scratch):
             self.assertEqual(results.attrs["complete"], 0)
         self.run_ok(["run", file, "--out", cut])
         self.assertEqual(harness.digest_of(cut / "results.h5"), expected)
+
+    def test_shards_of_any_width_share_the_work_and_the_last_run_writes_the_file(self):
+        file, whole, out = harness.experiment(
+            self.folder / "exp.yaml", prompts={"file": str(harness.PROMPTS), "limit": 12},
+            parallel={"threads": 1}), self.folder / "whole", self.folder / "out"
+        self.run_ok(["run", file, "--out", whole])
+        for shard, ranks in (("0/3", 0), ("2/3", 2), ("1/2", 2), ("1/2", 0), ("0/50", 0)):
+            text = self.run_ok(["run", file, "--out", out, "--shard", shard], ranks)
+            self.assertRegex(text, rf"shard {shard}: (\d+) of \1 items done, 0 failed")
+            self.assertFalse((out / "results.h5").exists())
+        at_once = [subprocess.Popen(harness.command(["run", file, "--out", out, "--shard", f"{i}/4"], 2),
+                                    env=harness.ENVIRONMENT, cwd=harness.ROOT, stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.PIPE) for i in range(4)]
+        for job in at_once:
+            _, error = job.communicate(timeout=120)
+            self.assertEqual(job.returncode, 0, error)
+        claims = sum(path.read_text().count('"kind":"claim"') for path in out.glob("journal/*.jsonl"))
+        self.assertEqual(claims, 12)  # nothing twice
+        self.run_ok(["run", file, "--out", out])
+        self.assertEqual(harness.digest_of(out / "results.h5"), harness.digest_of(whole / "results.h5"))
+
+    def test_a_shard_and_a_whole_run_keep_each_other_out(self):
+        file = harness.experiment(self.folder / "exp.yaml", generation={"max_new_tokens": 300},
+                                  prompts={"file": str(harness.PROMPTS), "limit": 6}, parallel={"threads": 1})
+        out = self.folder / "out"
+        job = subprocess.Popen(harness.command(["run", file, "--out", out, "--shard", "0/2"]),
+                               env=harness.ENVIRONMENT, cwd=harness.ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+        while not list(out.glob("journal/*.jsonl")):
+            time.sleep(0.01)
+        for arguments in (["--shard", "0/2"], []):
+            done = harness.run(["run", file, "--out", out] + arguments)
+            self.assertEqual(done.returncode, 75, done.stderr)
+            self.assertIn(f"in use by pid {job.pid} on ", done.stderr)
+        job.kill()
+        self.assertEqual(job.wait(), -signal.SIGKILL, "the shard ended before anybody met it")
+        self.run_ok(["run", file, "--out", out, "--shard", "0/2"])
+
+    def test_ranks_that_do_not_find_each_other_are_refused(self):
+        environment = dict(harness.ENVIRONMENT, PMI_RANK="0", PMI_SIZE="2")
+        ending = self.folder / "ending"
+        done = subprocess.run(harness.command(["run", self.sweep(), "--out", self.folder / "out", "--ending", ending]),
+                              env=environment, cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 64, done.stderr)
+        self.assertIn("the launcher started 2 processes", done.stderr)
+        self.assertEqual(ending.read_text(), "64\n")
+        self.assertFalse((self.folder / "out").exists())
 
     def test_a_directory_of_another_experiment_is_refused_with_its_differences(self):
         out = self.folder / "out"
@@ -426,6 +516,15 @@ class Verbs(Scratch):
                          {"sequential", "default", "default_optimized", "independent", "lookback",
                           "own_end_state"})
         self.assertTrue(all(r["relative_error"] < 1e-4 for r in rows), rows)
+        for arguments in (["linear", "--tokens", "1,9", "--out", "96", "--in", "64"],
+                          ["attention", "--tokens", "5,40", "--heads", "4", "--kv-heads", "2",
+                           "--head-dim", "16"]):
+            rows = json.loads(self.run_ok(["bench", *arguments, "--backend", "cpu", "--repeats", "2",
+                                           "--json"]))["rows"]
+            self.assertEqual(len(rows), 2)
+            self.assertTrue(all(r["relative_error"] < 1e-4 and r["flops_per_second"] > 0 for r in rows), rows)
+        levels = json.loads(self.run_ok(["bench", "memory", "--backend", "cpu", "--json"]))["levels"]
+        self.assertTrue(len(levels) > 3 and all(r["bytes_per_second"] > 0 for r in levels), levels)
         for verb in ("prefill", "decode"):
             text = self.run_ok(["bench", verb, "--model", harness.MODEL, "--tokens", "64,100", "--repeats", "2"])
             self.assertIn("GB/s", text)

@@ -13,12 +13,15 @@ MPIEXEC = os.environ.get("CHUNKSTATE_MPIEXEC", "mpirun")
 MODEL = ROOT / "experiments/models/bamba-tiny"
 PROMPTS = ROOT / "experiments/prompts/performance_by_chunks.json"
 
-ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+# Open MPI's wishes as variables: other launchers know other options.
+ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
+                   OMPI_MCA_mpi_yield_when_idle="1")
 
 
 def command(arguments, ranks=0):
     """The argument list of a run; ranks 0 means without a launcher."""
-    launcher = [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"] if ranks else []
+    launcher = [MPIEXEC, "-n", str(ranks)] if ranks else []
     return launcher + [BINARY] + [str(a) for a in arguments]
 
 

@@ -35,7 +35,8 @@ void check_equal(const RequestRecord& a, const RequestRecord& b) {
   for (const auto field :
        {&RequestRecord::t_start, &RequestRecord::ttft, &RequestRecord::e2e, &RequestRecord::flops,
         &RequestRecord::bytes_moved, &RequestRecord::peak_memory_bytes, &RequestRecord::cpu_percent,
-        &RequestRecord::gpu_percent, &RequestRecord::io_wait, &RequestRecord::energy}) {
+        &RequestRecord::gpu_percent, &RequestRecord::io_wait, &RequestRecord::energy,
+        &RequestRecord::warmup_seconds}) {
     CHECK((same_bits(a.*field, b.*field) || (std::isnan(a.*field) && std::isnan(b.*field))));
   }
   REQUIRE(a.t_emit.size() == b.t_emit.size());
@@ -342,4 +343,20 @@ TEST_CASE("another experiment's journals are refused with the differing keys") {
   CHECK(message(mine).find("the prompts: aa there, ab here") != std::string::npos);
   mine.prompts_digest = "aa";
   CHECK(message(mine).find("work plan") != std::string::npos);
+}
+
+TEST_CASE("a journal whose experiment is a bomb of aliases is refused at once") {
+  const TemporaryFolder directory;
+  RunStart bomb = example_start();
+  bomb.yaml_resolved = "a0: &a0 {b: x, c: y}\n";
+  for (int i = 1; i < 40; ++i) {
+    const std::string inner = "*a" + std::to_string(i - 1);
+    const std::string name = "a" + std::to_string(i);
+    bomb.yaml_resolved += name + ": &" + name + " {b: " + inner + ", c: " + inner + "}\n";
+  }
+  { const JournalWriter writer(directory.path(), bomb, Durability::none); }
+  RunStart mine = example_start();
+  mine.config_hash = "c1";
+  CHECK_THROWS_AS(check_same_experiment(directory.path(), read_journals(directory.path()), mine),
+                  OtherExperimentError);
 }

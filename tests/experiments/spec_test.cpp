@@ -249,7 +249,7 @@ TEST_CASE("The configuration hash ignores form and launcher, and nothing else") 
   const std::string hash = parse_experiment(full, "exp.yaml").config_hash;
   CHECK(hash.size() == 32);
   for (const char* change : {"output.dir=x", "output.durability=item", "slurm=", "slurm.account=me",
-                             "parallel.threads=2", "max_failures=3",
+                             "parallel.threads=2", "parallel.deadline=2s", "max_failures=3",
                              "profile=", "execution.backend=auto", "ssm.lookback=1"}) {
     CAPTURE(change);
     CHECK(parse_experiment(full, "exp.yaml", {change}).config_hash == hash);
@@ -257,7 +257,8 @@ TEST_CASE("The configuration hash ignores form and launcher, and nothing else") 
   CHECK(parse_experiment("# a comment\n" + full, "other.yaml").config_hash == hash);
   for (const char* change :
        {"name=x", "prompts.limit=1", "measure.repeats=4", "measure.order=blocked", "ssm.lookback=2",
-        "generation.seed=1", "sweep.exclude=", "sweep.matrix.ssm.variant=[default]"}) {
+        "generation.seed=1", "parallel.mode=sequence",
+        "sweep.exclude=", "sweep.matrix.ssm.variant=[default]"}) {
     CAPTURE(change);
     CHECK(parse_experiment(full, "exp.yaml", {change}).config_hash != hash);
   }
@@ -295,7 +296,10 @@ TEST_CASE("Every key can be set, and every point key can be an axis") {
     }
     if (key.path.starts_with("prompts.")) continue;  // these exclude each other: tested above
     const std::string path(key.path);
-    const ExperimentSpec spec = parse_experiment(head, "exp.yaml", {path + "=" + value});
+    // Groups of several ranks exist in this mode only.
+    const std::string mode =
+        path == "parallel.ranks_per_group" ? "parallel.mode=sequence" : "parallel.mode=data";
+    const ExperimentSpec spec = parse_experiment(head, "exp.yaml", {mode, path + "=" + value});
     const std::string stored = stored_value(key, spec, spec.base);
     if (!stored.empty()) CHECK(stored == value);
     if (key.scope != Scope::point) continue;

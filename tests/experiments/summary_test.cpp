@@ -11,8 +11,13 @@ using namespace chunkstate;
 
 namespace {
 
+Statistics of(const std::vector<double>& values, const std::vector<std::int64_t>& repeats,
+              std::uint64_t seed) {
+  return summarize(std::vector<std::vector<double>>{values}, repeats, seed).at(0);
+}
+
 Statistics of(const std::vector<double>& values) {
-  return summarize(values, std::vector<std::int64_t>(values.size(), 0), 1);
+  return of(values, std::vector<std::int64_t>(values.size(), 0), 1);
 }
 
 }  // namespace
@@ -73,11 +78,11 @@ TEST_CASE("equal arguments give equal bits, and the seed matters") {
   std::mt19937_64 random(9);
   for (int i = 0; i < 50; ++i) values.push_back(static_cast<double>(random() % 1000003));
   const std::vector<std::int64_t> repeats(50, 0);
-  const Statistics a = summarize(values, repeats, 1);
-  const Statistics b = summarize(values, repeats, 1);
+  const Statistics a = of(values, repeats, 1);
+  const Statistics b = of(values, repeats, 1);
   CHECK(a.ci_low == b.ci_low);
   CHECK(a.ci_high == b.ci_high);
-  const Statistics c = summarize(values, repeats, 2);
+  const Statistics c = of(values, repeats, 2);
   CHECK((a.ci_low != c.ci_low || a.ci_high != c.ci_high));
 }
 
@@ -90,12 +95,31 @@ TEST_CASE("the interval covers the true median about 95 times in 100") {
     std::vector<double> values(40);
     for (double& value : values) value = -std::log(1 - uniform());
     const Statistics s =
-        summarize(values, std::vector<std::int64_t>(40, 0), static_cast<std::uint64_t>(trial));
+        of(values, std::vector<std::int64_t>(40, 0), static_cast<std::uint64_t>(trial));
     if (s.ci_low <= std::log(2.0) && std::log(2.0) <= s.ci_high) ++covered;
   }
   // Binomial(300, 0.95) leaves [267, 298] once in 10^5; the bootstrap itself is a little narrow.
   CHECK(covered >= 267);
   CHECK(covered <= 298);
+}
+
+TEST_CASE("columns are summarized together as each on its own") {
+  std::mt19937_64 random(6);
+  std::vector<std::vector<double>> columns(3, std::vector<double>(200));
+  for (auto& column : columns) {
+    for (double& value : column) value = static_cast<double>(random() % 1009);
+  }
+  std::vector<std::int64_t> repeats;
+  for (std::int64_t i = 0; i < 200; ++i) repeats.push_back(i % 3);
+  const auto together = summarize(columns, repeats, 5);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const Statistics alone = of(columns[i], repeats, 5);
+    CHECK(together[i].mean == alone.mean);
+    CHECK(together[i].ci_low == alone.ci_low);
+    CHECK(together[i].ci_high == alone.ci_high);
+    CHECK(alone.ci_low < alone.median);
+    CHECK(alone.ci_high > alone.median);
+  }
 }
 
 TEST_CASE("repeats that disagree widen the interval") {
@@ -107,12 +131,11 @@ TEST_CASE("repeats that disagree widen the interval") {
       repeats.push_back(repeat);
     }
   }
-  const Statistics apart = summarize(values, repeats, 1);
-  const Statistics pooled = summarize(values, std::vector<std::int64_t>(values.size(), 0), 1);
+  const Statistics apart = of(values, repeats, 1);
+  const Statistics pooled = of(values, std::vector<std::int64_t>(values.size(), 0), 1);
   CHECK(apart.ci_high - apart.ci_low > 1.5 * (pooled.ci_high - pooled.ci_low));
 }
 
 TEST_CASE("as many repeats as values are needed") {
-  CHECK_THROWS_AS(summarize(std::vector<double>{1, 2}, std::vector<std::int64_t>{0}, 1),
-                  std::invalid_argument);
+  CHECK_THROWS_AS(of({1, 2}, {0}, 1), std::invalid_argument);
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <string>
 
 #include "kernels/ssd/ssd.hpp"
@@ -91,24 +93,87 @@ TEST_CASE("every SSD variant on the device matches its definition at random shap
   }
 }
 
-// Bamba-9B's head, where default_optimized and independent have kernels of their own.
+// Bamba-9B's head, where the fused variants have kernels of their own on Hopper.
+// CHUNKSTATE_TEST_SEEDS: fewer of them, for compute-sanitizer (tests/gpu.sh).
 TEST_CASE("SSD variants on the device match their definition at Bamba's head shape") {
-  for (const char* name : {"default_optimized", "independent"}) {
+  const char* const wanted = std::getenv("CHUNKSTATE_TEST_SEEDS");
+  const unsigned seeds = wanted == nullptr ? 16 : static_cast<unsigned>(std::atoi(wanted));
+  REQUIRE(seeds > 0);
+  for (const char* name : {"default_optimized", "independent", "lookback", "own_end_state"}) {
     const SsdVariant& variant = *find_ssd_variant(name);
-    for (unsigned seed = 0; seed < 12; ++seed) {
+    for (unsigned seed = 0; seed < seeds; ++seed) {
       DeviceCase c(seed);
       Shape s{};
-      s.tokens = c.pick({1, 63, 64, 65, 128, 200, 577});
+      s.tokens = c.pick({1, 63, 64, 65, 128, 200, 577, 1100});
       s.groups = c.pick({1, 1, 2});
       s.heads = s.groups * c.pick({1, 2, 3});
       s.head_dim = 64;
       s.state_dim = 128;
       s.chunk_size = c.pick({64, 128, 192, 256});
-      s.first_position = c.pick({0, 0, 64, 320, 37});
+      s.lookback = c.pick({0, 1, 1, 3});
+      s.first_position =
+          variant.causal() ? c.pick({0, 0, 64, 320, 37}) : c.pick({0, 2}) * s.chunk_size;
       CAPTURE(seed);
       check_variant(variant, c, s, c.flip(), DType::bf16, true);
     }
   }
+}
+
+/// Device memory without a host image.
+class FilledMemory {
+ public:
+  FilledMemory(std::size_t bytes, int value) {
+    require_cuda(cudaMalloc(&data_, bytes));
+    require_cuda(cudaMemset(data_, value, bytes));
+  }
+  ~FilledMemory() { cudaFree(data_); }
+  FilledMemory(const FilledMemory&) = delete;
+  FilledMemory& operator=(const FilledMemory&) = delete;
+  std::byte* address() const { return static_cast<std::byte*>(data_); }
+
+ private:
+  void* data_ = nullptr;
+};
+
+// A scan's first chunks may not depend on how long it is: offsets beyond 2^31 elements would show.
+TEST_CASE("a scan of 512K tokens on the device starts as a short one does and ends finite") {
+  constexpr std::int64_t tokens = 512 * 1024, heads = 66, head_dim = 64, state_dim = 128, few = 256;
+  static_assert(tokens * heads * head_dim > std::int64_t{1} << 31);
+  const auto bytes = [](std::int64_t elements) { return static_cast<std::size_t>(elements) * 2; };
+  const std::int64_t x_elements = tokens * heads * head_dim;
+  // 0x3c3c is a bf16 number of about 0.0115.
+  const FilledMemory x(bytes(x_elements), 0x3c), y(bytes(x_elements), 0xff);
+  const FilledMemory rest(bytes(tokens * (heads + 2 * state_dim)), 0x3c);
+  DeviceCase c(1);
+  const Heads per_head(c, heads);
+  const auto args = [&](std::int64_t count) {
+    std::byte* const other = rest.address();
+    SsdArgs a{{x.address(), DType::bf16, {count, heads, head_dim}},
+              {other, DType::bf16, {count, heads}},
+              {other + bytes(tokens * heads), DType::bf16, {count, 1, state_dim}},
+              {other + bytes(tokens * (heads + state_dim)), DType::bf16, {count, 1, state_dim}},
+              per_head.A.device(),
+              per_head.dt_bias.device(),
+              per_head.D.device()};
+    a.y = {y.address(), DType::bf16, {count, heads, head_dim}};
+    return a;
+  };
+  const auto rows_of_y = [&](std::int64_t first) {
+    std::vector<std::uint16_t> rows(static_cast<std::size_t>(few * heads * head_dim));
+    require_cuda(cudaMemcpy(rows.data(), y.address() + bytes(first * heads * head_dim),
+                            bytes(few * heads * head_dim), cudaMemcpyDeviceToHost));
+    return rows;
+  };
+  const SsdVariant& variant = *find_ssd_variant("default_optimized");
+  ssd_scan(device(), variant, args(few));
+  const auto expected = rows_of_y(0);
+  require_cuda(cudaMemset(y.address(), 0xff, bytes(few * heads * head_dim)));
+  ssd_scan(device(), variant, args(tokens));
+  CHECK(rows_of_y(0) == expected);
+  const auto last = rows_of_y(tokens - few);
+  CHECK(std::all_of(last.begin(), last.end(), [](std::uint16_t v) {
+    return (v & 0x7f80U) != 0x7f80U;  // written: neither infinite nor NaN
+  }));
 }
 
 TEST_CASE("ssd_step on the device matches the reference") {

@@ -74,7 +74,7 @@ TEST_CASE("one rank has nobody to talk to") {
   const auto world = make_local_communicator();
   std::string bytes = "text";
   CHECK_THROWS_WITH(world->broadcast(bytes, 1), "broadcast rank 1: this process runs alone");
-  CHECK_THROWS_AS(world->send({}, 0), std::runtime_error);
+  CHECK_THROWS_AS(world->post({}, 0), std::runtime_error);
   CHECK_THROWS_AS(world->receive({}, 0), std::runtime_error);
 }
 

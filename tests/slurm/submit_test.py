@@ -45,9 +45,13 @@ class Submit(unittest.TestCase):
             subprocess.run(["bash", "-n"], input=script, text=True, check=True)
         return scripts
 
-    def start(self, script, code=0, **variables):
-        """Runs an array script as Slurm would, with a launcher that records its words and ends with a code."""
-        self.tool("srun", f"""printf '%s\\n' "$@" >{self.folder}/words; exit {code}\n""")
+    def start(self, script, code=0, ranks_end=True, **variables):
+        """Runs an array script as Slurm would, with a launcher that records its words and ends with a code, as the
+        ranks do if they end by themselves."""
+        self.tool("srun", f"""printf '%s\\n' "$@" >{self.folder}/words
+                              while [ "$1" != --ending ]; do shift; done
+                              {'echo ' + str(code) + ' >"$2"' if ranks_end else ''}
+                              exit {code}\n""")
         self.tool("scontrol", f"echo $* >>{self.folder}/scontrol.log\n")
         environment = dict(os.environ, PATH=f"{self.tools}:{os.environ['PATH']}", SLURM_ARRAY_JOB_ID="7",
                            SLURM_ARRAY_TASK_ID="2", SLURM_JOB_NODELIST="n1", **variables)
@@ -85,12 +89,14 @@ class Submit(unittest.TestCase):
         place = self.folder / "o" / wild
         place.mkdir(parents=True)
         file = harness.experiment(place / "exp.yaml")
+        (place / "slurm").mkdir()
         array, merge = self.scripts(file, "--out", place, "-s", "generation.seed=7",
                                     "-s", f"output.dir='{wild.replace(chr(39), chr(39) * 2)}'", cwd=place)
         done, words = self.start(array)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(words[3:], [
             harness.BINARY, "run", f"{place}/slurm/experiment.yaml", "--out", str(place), "--shard", "2/1",
+            "--ending", f"{place}/slurm/ending.7_2.1",
             "-s", "generation.seed=7", "-s", f"output.dir='{wild.replace(chr(39), chr(39) * 2)}'"])
         self.tool("chunkstate", f"""printf '%s\\n' "$@" >{self.folder}/words\n""")
         subprocess.run(["bash"], input=merge.replace(harness.BINARY, str(self.tools / "chunkstate")), text=True,
@@ -125,6 +131,9 @@ class Submit(unittest.TestCase):
         # The experiment itself is checked here, not after hours in the queue.
         error = self.submit(file, "--dry-run", "-s", "model.path=absent", expect=65)
         self.assertIn("absent", error)
+
+    def test_devices_that_the_login_node_lacks_are_no_reason_to_refuse(self):
+        self.scripts(self.experiment(), "-s", "execution.backend=cuda", "-s", "slurm.gpus_per_node=1")
 
     def test_a_site_file_gives_what_the_experiment_leaves_open(self):
         site = self.folder / "site.yaml"
@@ -192,9 +201,9 @@ class Submit(unittest.TestCase):
             done, _ = self.start(array, code)
             self.assertEqual(done.returncode, code)
             self.assertFalse(log.exists(), f"queued again after {code}")
-        for code in (75, 1, 137):
-            done, _ = self.start(array, code, SLURM_RESTART_COUNT="1")
-            self.assertEqual(done.returncode, code)
+        for code, ranks_end, ends in ((75, True, 75), (137, False, 137), (0, False, 75)):
+            done, _ = self.start(array, code, ranks_end, SLURM_RESTART_COUNT="1")
+            self.assertEqual(done.returncode, ends)
         self.assertEqual(log.read_text(), "requeue 7_2\n" * 3)
         # Twice in a row without a result, and now a third time.
         done, _ = self.start(array, 75)
@@ -216,22 +225,26 @@ class Submit(unittest.TestCase):
             script.write_text(array)
             environment = dict(os.environ, PATH=f"{self.tools}:{os.environ['PATH']}", SLURM_ARRAY_JOB_ID="7",
                                SLURM_ARRAY_TASK_ID="2", SLURM_JOB_NODELIST="n1")
-            job = subprocess.Popen(["bash", script], stdout=subprocess.PIPE, text=True, env=environment)
             lines = []
-            for line in job.stdout:
-                lines.append(line)
-                if line == "started\n":
-                    job.send_signal(getattr(signal, "SIG" + name))
-            self.assertEqual(job.wait(timeout=30), 75)
+            with subprocess.Popen(["bash", script], stdout=subprocess.PIPE, text=True, env=environment) as job:
+                for line in job.stdout:
+                    lines.append(line)
+                    if line == "started\n":
+                        job.send_signal(getattr(signal, "SIG" + name))
+            self.assertEqual(job.returncode, 75)
             self.assertIn("stopped\n", lines)
             self.assertIn(f"ended with code 75 after {name}", lines[-1])
             log = out / "scontrol.log"
             self.assertEqual(log.read_text() if log.exists() else None, requeues)
 
     def test_each_rank_sees_one_gpu_by_its_rank_on_the_node(self):
-        array, _ = self.scripts(self.experiment(), "-s", "slurm.gpus_per_node=4", "-s", "slurm.tasks_per_node=4")
+        out = self.folder / "out"
+        (out / "slurm").mkdir(parents=True)
+        array, _ = self.scripts(self.experiment(), "--out", out, "-s", "slurm.gpus_per_node=4",
+                                "-s", "slurm.tasks_per_node=4")
         probe = self.tools / "chunkstate"
-        self.tool("chunkstate", f"echo $CUDA_VISIBLE_DEVICES >{self.folder}/gpu\n")
+        self.tool("chunkstate", f"""echo $CUDA_VISIBLE_DEVICES >{self.folder}/gpu
+                                    while [ "$1" != --ending ]; do shift; done; echo 0 >"$2"\n""")
         array = array.replace(harness.BINARY, str(probe))
         for variables, gpu in (({"SLURM_LOCALID": "1", "CUDA_VISIBLE_DEVICES": "4,5,6,7"}, "5"),
                                ({"OMPI_COMM_WORLD_LOCAL_RANK": "3", "SLURM_LOCALID": "0"}, "3"),

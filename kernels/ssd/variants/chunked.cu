@@ -188,11 +188,15 @@ void ssd_independent(const SsdArgs& args, CUstream_st* stream) {
 }
 
 void ssd_lookback(const SsdArgs& args, CUstream_st* stream) {
-  ssd_chunked(SsdSemantics::lookback, args, stream);
+  if (!ssd_hopper(SsdSemantics::lookback, args, stream)) {
+    ssd_chunked(SsdSemantics::lookback, args, stream);
+  }
 }
 
 void ssd_own_end_state(const SsdArgs& args, CUstream_st* stream) {
-  ssd_chunked(SsdSemantics::own_end_state, args, stream);
+  if (!ssd_hopper(SsdSemantics::own_end_state, args, stream)) {
+    ssd_chunked(SsdSemantics::own_end_state, args, stream);
+  }
 }
 
 }  // namespace chunkstate::cuda

@@ -5,9 +5,9 @@
 
 namespace chunkstate::cuda {
 
-/// The fused scan on Hopper's tensor cores, exact or independent semantics. False, without having
-/// done anything, on other devices and for other shapes: bf16 x, dt, B, C and y, head_dim 64,
-/// state_dim 128, rows that the copy engine takes; for independent, chunks that are multiples of 64
+/// The fused scan on Hopper's tensor cores. False, without having done anything, on other devices
+/// and for other shapes: bf16 x, dt, B, C and y, head_dim 64, state_dim 128, rows that the copy
+/// engine takes; for semantics that forget, chunks and first positions that are multiples of 64
 /// tokens.
 bool ssd_hopper(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream);
 

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "core/model_config.hpp"
+#include "core/sequence_state.hpp"
+#include "core/tensor.hpp"
+#include "kernels/base/executor.hpp"
+#include "parallel/partition.hpp"
+#include "parallel/rank_group.hpp"
+#include "parallel/rank_scan.hpp"
+
+namespace chunkstate {
+
+/// How the ranks of a group share the tokens of one prefill, and what they send each other for it.
+///
+/// Rank r computes all layers for the tokens ranges[r]. Everything it needs of other ranks comes
+/// from the left: the convolution's last inputs and the SSD state from its neighbour, keys and
+/// values from all ranks before it. So the last rank with tokens, the owner, ends with the state of
+/// the whole sequence, and no rank ever waits for one to its right.
+class SequenceSplit {
+ public:
+  /// `ranges`: one per rank, in order, without gaps, from 0 on; empty ones are allowed, not all of
+  /// them. Throws std::invalid_argument.
+  SequenceSplit(RankGroup& group, std::vector<Range> ranges);
+
+  const Range& own() const { return ranges_[static_cast<std::size_t>(group_.rank())]; }
+  std::int64_t tokens() const { return ranges_.back().end; }
+  int owner() const { return owner_; }
+  bool is_owner() const { return group_.rank() == owner_; }
+
+  /// Makes `window` [taps - 1, channels] the inputs before this rank's `rows` [tokens, channels].
+  void exchange_window(const Executor& exec, const AnyView<2>& rows, const AnyView<2>& window);
+
+  /// Calls `scan_own_tokens` with `state` [slots, heads, head_dim, state_dim] as the ranks before
+  /// left it. Where `crosses(position)` is false, no token beyond that border between two ranges
+  /// uses the state before it, and nothing is sent.
+  template <class Crosses, class Scan>
+  void scan(const AnyView<4>& state, Crosses&& crosses, Scan&& scan_own_tokens) {
+    RankNeighbours neighbours = neighbours_;
+    if (!crosses(own().begin)) neighbours.left = -1;
+    if (!crosses(own().end)) neighbours.right = -1;
+    rank_scan(group_, neighbours, bytes_of_rows(state), scan_own_tokens);
+  }
+
+  /// Fills `cache` [capacity, kv_heads, head_dim] with the rows of the ranks before; this rank's
+  /// own are in it already.
+  void exchange_rows(const AnyView<3>& cache);
+
+  /// Tells the others that this rank computes: it may have no message for them for long.
+  void beat() { group_.beat(); }
+
+  /// Returns when the memory of everything sent may change.
+  void flush();
+
+ private:
+  template <int Rank>
+  static std::span<std::byte> bytes_of_rows(const AnyView<Rank>& view) {
+    std::size_t bytes = bytes_of(view.dtype);
+    for (const std::int64_t extent : view.extent) bytes *= static_cast<std::size_t>(extent);
+    return {view.data, bytes};
+  }
+
+  RankGroup& group_;
+  std::vector<Range> ranges_;
+  int owner_ = 0;
+  RankNeighbours neighbours_;
+  std::deque<Tensor> outgoing_;  // copies of what changes before flush()
+};
+
+/// Ranges that need about equal time, cut where one rank alone has a seam too: at chunk borders
+/// where the scan depends on them, and otherwise between its blocks. On Backend::cpu the results
+/// are then bit for bit those of one rank. A short sequence stays whole, on the last rank.
+std::vector<Range> split_ranges(const ModelConfig& config, const SsdSettings& ssd,
+                                std::int64_t tokens, int ranks);
+
+}  // namespace chunkstate

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace chunkstate {
+
+/// What a rank does when others do not come. A wait ends the process, with a message that names the
+/// operation, its number and the ranks that are missing, as soon as one of them is gone (its
+/// process has ended), or when it has given no sign of life for `seconds` of this wait (it is
+/// stopped or stuck). A rank that waits in turn for another is not missing: the other one is.
+struct Deadline {
+  double seconds = 60;
+  bool adaptive = true;  // at least 20 times the median of this rank's waits in the same operation
+  int exit_code = 71;
+  bool hosts_apart = false;  // for tests: treats every rank as if it ran on a host of its own
+};
+
+/// For a handler of `signal`: if a rank of a watched job is gone, this process has been told to end
+/// because of it; says so and ends. Otherwise returns. Launchers send SIGTERM within 2 s of a
+/// rank's death, and SIGKILL a second later. Async-signal-safe.
+void end_if_a_rank_is_gone(int signal);
+
+}  // namespace chunkstate

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/generate.hpp"
+#include "core/open_model.hpp"
+#include "kernels/base/memory.hpp"
+#include "tests/catch.hpp"
+
+// The whole model on a GPU: the same text as the host, the same bits every time, whatever the
+// execution mode.
+namespace chunkstate {
+namespace {
+
+const std::string text =
+    "The state of a recurrent layer is a summary of everything before it. When the sequence is cut "
+    "into chunks, what one chunk leaves behind is all that the next one knows of it. ";
+
+const OpenModel& tiny() {
+  static const OpenModel model =
+      open_model({std::string(CHUNKSTATE_SOURCE_DIR) + "/experiments/models/bamba-tiny"});
+  return model;
+}
+
+ModelOptions options(Backend backend, DType dtype, ExecutionMode mode = ExecutionMode::eager,
+                     bool fusion = false) {
+  ModelOptions result;
+  result.backend = backend;
+  result.threads = 4;
+  result.dtype = dtype;
+  result.residual_dtype = dtype;
+  result.execution = {mode, false, fusion};
+  return result;
+}
+
+SsdSettings scan(const OpenModel& model, const std::string& variant) {
+  return ssd_settings(variant, 16, 1, model.config);
+}
+
+std::vector<std::int32_t> prompt(std::size_t tokens) {
+  auto ids = tiny().encode_prompt(text, -1);
+  ids.resize(std::min(ids.size(), tokens));
+  return ids;
+}
+
+std::vector<Generated> run(Model& model, const SsdSettings& ssd,
+                           const std::vector<std::vector<std::int32_t>>& prompts,
+                           std::int64_t tokens, const SamplingParams& sampling = {}) {
+  GenerateOptions wanted;
+  wanted.max_new_tokens = tokens;
+  wanted.sampling = sampling;
+  const std::vector<std::uint64_t> seeds(prompts.size(), 7);
+  return generate(model, ssd, prompts, seeds, wanted);
+}
+
+TEST_CASE("A GPU writes the host's greedy text in fp32") {
+  Model host(tiny().config, tiny().checkpoint, options(Backend::cpu, DType::fp32));
+  for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
+    Model device(tiny().config, tiny().checkpoint, options(Backend::cuda, DType::fp32, mode));
+    for (const char* variant : {"default_optimized", "independent", "lookback", "sequential"}) {
+      for (const std::size_t length : {1, 20, 33}) {
+        CAPTURE(variant, length, static_cast<int>(mode));
+        const SsdSettings ssd = scan(tiny(), variant);
+        CHECK(run(device, ssd, {prompt(length)}, 40)[0].tokens ==
+              run(host, ssd, {prompt(length)}, 40)[0].tokens);
+      }
+    }
+  }
+}
+
+TEST_CASE("Recording changes no bit, nor does a second run") {
+  const SsdSettings ssd = scan(tiny(), "default_optimized");
+  for (const DType dtype : {DType::bf16, DType::fp16, DType::fp32}) {
+    for (const bool fusion : {false, true}) {
+      CAPTURE(name_of(dtype), fusion);
+      Model eager(tiny().config, tiny().checkpoint,
+                  options(Backend::cuda, dtype, ExecutionMode::eager, fusion));
+      Model graph(tiny().config, tiny().checkpoint,
+                  options(Backend::cuda, dtype, ExecutionMode::graph, fusion));
+      const Generated expected = run(eager, ssd, {prompt(30)}, 50)[0];
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        const Generated found = run(graph, ssd, {prompt(30)}, 50)[0];
+        CHECK(found.tokens == expected.tokens);
+        CHECK(found.logprobs == expected.logprobs);
+      }
+    }
+  }
+}
+
+TEST_CASE("A sequence's fused steps do not depend on the batch, up to 8") {
+  Model model(tiny().config, tiny().checkpoint,
+              options(Backend::cuda, DType::bf16, ExecutionMode::graph, true));
+  const SsdSettings ssd = scan(tiny(), "lookback");
+  const std::vector<std::vector<std::int32_t>> prompts = {prompt(9), prompt(30), prompt(17)};
+  const auto together = run(model, ssd, prompts, 30);
+  for (std::size_t s = 0; s < prompts.size(); ++s) {
+    const auto alone = run(model, ssd, {prompts[s]}, 30)[0];
+    CAPTURE(s);
+    CHECK(alone.tokens == together[s].tokens);
+    // The prompts' products are the library's, whose order of sums may depend on the batch.
+    for (std::size_t t = 0; t < alone.logprobs.size(); ++t) {
+      CHECK(std::abs(alone.logprobs[t] - together[s].logprobs[t]) < 0.02F);
+    }
+  }
+}
+
+TEST_CASE("Sampling beside a recorded step draws what the host draws") {
+  const SsdSettings ssd = scan(tiny(), "default_optimized");
+  const SamplingParams sampling{0.8F, 50, 0.9F};
+  Model host(tiny().config, tiny().checkpoint, options(Backend::cpu, DType::fp32));
+  Model device(tiny().config, tiny().checkpoint,
+               options(Backend::cuda, DType::fp32, ExecutionMode::graph));
+  CHECK(run(device, ssd, {prompt(12)}, 30, sampling)[0].tokens ==
+        run(host, ssd, {prompt(12)}, 30, sampling)[0].tokens);
+}
+
+// Negative log-likelihoods of the text, token by token through decode steps.
+std::vector<double> stepwise_nll(Model& model, const SsdSettings& ssd,
+                                 const std::vector<std::int32_t>& ids) {
+  SequenceState state = model.make_state(ssd, 1, static_cast<std::int64_t>(ids.size()));
+  Decoder& decoder = model.decoder(state);
+  std::vector<double> nll;
+  decoder.start(state, std::span(ids).first(1));
+  for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
+    decoder.launch();
+    decoder.collect();
+    const View<const float, 2> logits = decoder.logits();
+    double sum = 0.0;
+    for (std::int64_t i = 0; i < logits.extent[1]; ++i) {
+      sum += std::exp(static_cast<double>(logits(0, i)));
+    }
+    nll.push_back(std::log(sum) - static_cast<double>(logits(0, ids[t + 1])));
+    decoder.set_tokens(std::span(ids).subspan(t + 1, 1));
+  }
+  return nll;
+}
+
+TEST_CASE("bf16 decode steps score a text as fp32 does") {
+  const SsdSettings ssd = scan(tiny(), "default_optimized");
+  const auto ids = prompt(200);
+  REQUIRE(ids.size() > 30);
+  Model host(tiny().config, tiny().checkpoint, options(Backend::cpu, DType::fp32));
+  const std::vector<float> expected = score(host, ssd, ids);
+  for (const bool fusion : {false, true}) {
+    Model model(tiny().config, tiny().checkpoint,
+                options(Backend::cuda, DType::bf16, ExecutionMode::graph, fusion));
+    const std::vector<double> found = stepwise_nll(model, ssd, ids);
+    REQUIRE(found.size() == expected.size());
+    double difference = 0.0, largest = 0.0;
+    for (std::size_t t = 0; t < found.size(); ++t) {
+      const double error = found[t] - static_cast<double>(expected[t]);
+      difference += error / static_cast<double>(found.size());
+      largest = std::max(largest, std::abs(error));
+    }
+    CAPTURE(fusion, difference, largest);
+    CHECK(std::abs(difference) < 0.02);
+    CHECK(largest < 0.25);
+  }
+}
+
+TEST_CASE("Fused decode works for every shape of model") {
+  for (const char* name : {"synthetic:llama-tiny", "synthetic:bamba-tiny"}) {
+    const OpenModel opened = open_model({name});
+    CAPTURE(name);
+    Model host(opened.config, opened.checkpoint, options(Backend::cpu, DType::fp32));
+    Model device(opened.config, opened.checkpoint,
+                 options(Backend::cuda, DType::bf16, ExecutionMode::graph, true));
+    const SsdSettings ssd = scan(opened, "default_optimized");
+    const auto ids = opened.encode_prompt(text, 40);
+    const std::vector<float> expected = score(host, ssd, ids);
+    const std::vector<double> found = stepwise_nll(device, ssd, ids);
+    for (std::size_t t = 0; t < found.size(); ++t) {
+      CHECK(std::abs(found[t] - static_cast<double>(expected[t])) < 0.1);
+    }
+  }
+}
+
+TEST_CASE("Synthetic weights made on the device are the host's, bit by bit") {
+  const ModelConfig config = synthetic_model_config("bamba-tiny");
+  const Executor exec{Backend::cuda};
+  for (const DType dtype : {DType::bf16, DType::fp16, DType::fp32}) {
+    const auto checkpoint = make_synthetic_checkpoint(config, 5, dtype);
+    int made = 0;
+    for (const auto& [name, extents] : expected_tensors(config)) {
+      Tensor device(Backend::cuda, dtype, extents);
+      if (!checkpoint->make_on_device(name, extents, exec, device.data())) continue;
+      ++made;
+      std::vector<std::byte> found(device.bytes()), expected(device.bytes());
+      copy_to_host(exec, found.data(), device.data(), device.bytes());
+      checkpoint->copy_tensor(name, extents, expected.data());
+      CAPTURE(name, name_of(dtype));
+      CHECK(found == expected);
+    }
+    CHECK(made > 10);
+  }
+}
+
+TEST_CASE("What a decoder takes is known before") {
+  for (const bool fusion : {false, true}) {
+    Model model(tiny().config, tiny().checkpoint,
+                options(Backend::cuda, DType::bf16, ExecutionMode::graph, fusion));
+    SequenceState state = model.make_state(scan(tiny(), "independent"), 2, 512);
+    const auto found = static_cast<double>(model.decoder(state).bytes());
+    const auto expected =
+        static_cast<double>(decoder_bytes(model.config(), model.options(), 2, 512));
+    CAPTURE(fusion, found, expected);
+    CHECK(found < 1.25 * expected);
+    CHECK(found > 0.5 * expected);
+  }
+}
+
+}  // namespace
+}  // namespace chunkstate
