@@ -17,16 +17,6 @@
 namespace chunkstate {
 namespace {
 
-const Metric& metric_named(const std::string& name) {
-  const auto all = request_metrics();
-  const auto found =
-      std::find_if(all.begin(), all.end(), [&](const Metric& m) { return m.name == name; });
-  if (found != all.end()) return *found;
-  std::string names;
-  for (const Metric& metric : all) names += std::string(names.empty() ? "" : ", ") + metric.name;
-  throw UsageError("unknown metric '" + name + "', expected one of " + names);
-}
-
 std::vector<Sample> samples_of(const StoredResults& run, std::int64_t point, const Metric& metric) {
   std::vector<Sample> samples;
   for (const RequestRecord& request : run.requests) {

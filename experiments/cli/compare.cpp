@@ -37,11 +37,9 @@ double margin_of(const std::string& text) {
 }
 
 std::string format_metric(const std::string& name, double value) {
-  for (const Metric& metric : request_metrics()) {
-    if (name != metric.name) continue;
-    if (std::string(metric.units) == "s") return format_seconds(value);
-    if (std::string(metric.units) == "byte") return format_bytes(value);
-  }
+  const std::string units = metric_named(name).units;
+  if (units == "s") return format_seconds(value);
+  if (units == "byte") return format_bytes(value);
   return format_number(value);
 }
 

@@ -9,6 +9,7 @@
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
+#include "experiments/record/temporary_file.hpp"
 
 namespace chunkstate {
 namespace {
@@ -34,9 +35,9 @@ class SequenceFile {
   h5::Group add() { return sequences_.create_group(std::to_string(count_++)); }
 
   void finish() {
-    const TemporaryFile temporary{path_ + ".tmp." + std::to_string(::getpid())};
-    write_durably(temporary.path, h5::file_image(file_, path_));
-    rename_durably(temporary.path, path_);
+    const TemporaryFile temporary(path_);
+    write_durably(temporary.path(), h5::file_image(file_, path_));
+    rename_durably(temporary.path(), path_);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/results_file.hpp"
 #include "experiments/record/results_reader.hpp"
+#include "experiments/record/temporary_file.hpp"
 #include "experiments/report/chart.hpp"
 #include "experiments/report/figures.hpp"
 #include "experiments/report/page.hpp"
@@ -26,9 +27,9 @@ struct ReportFlags {
 
 // Written beside its name and renamed: a page that somebody looks at is whole.
 void put(const fs::path& path, const std::string& text) {
-  const TemporaryFile temporary{path.string() + ".tmp"};
-  write_durably(temporary.path, text);
-  rename_durably(temporary.path, path);
+  const TemporaryFile temporary(path);
+  write_durably(temporary.path(), text);
+  rename_durably(temporary.path(), path);
   fmt::print("{}\n", path.string());
 }
 
@@ -45,7 +46,8 @@ int report_verb(const ReportFlags& flags) {
   const StoredResults results = read_results(flags.file);
   const fs::path page =
       flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
-  put(page, report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
+  put(page,
+      report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
   if (!flags.figures.empty()) {
     make_directories(flags.figures);
     for (const Figure& figure : report_figures(results)) {

@@ -61,15 +61,6 @@ void write_durably(const std::filesystem::path& path, std::string_view bytes,
 /// rename(2), durably: `to` is the old file or the new one, whatever happens. Throws FileError.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
-/// Removes the file of this name at the end of its scope, unless it was renamed.
-struct TemporaryFile {
-  std::filesystem::path path;
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-  }
-};
-
 /// Creates the directory and its parents where they are missing, durably. Throws FileError.
 void make_directories(const std::filesystem::path& directory);
 

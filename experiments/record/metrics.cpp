@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "core/errors.hpp"
+
 namespace chunkstate {
 namespace {
 
@@ -52,4 +54,14 @@ constexpr Metric metrics[] = {
 
 std::span<const Metric> request_metrics() { return metrics; }
 
+const Metric& metric_named(const std::string& name) {
+  std::string names;
+  for (const Metric& metric : metrics) {
+    if (name == metric.name) return metric;
+    names += std::string(names.empty() ? "" : ", ") + metric.name;
+  }
+  throw UsageError("unknown metric '" + name + "', expected one of " + names);
+}
+
 }  // namespace chunkstate
+

@@ -19,5 +19,7 @@ struct Metric {
 };
 
 std::span<const Metric> request_metrics();
+/// Throws UsageError, which lists the names, if there is none of this name.
+const Metric& metric_named(const std::string& name);
 
 }  // namespace chunkstate

@@ -17,6 +17,7 @@
 #include "experiments/record/result_digest.hpp"
 #include "experiments/record/results_file.hpp"
 #include "experiments/record/results_groups.hpp"
+#include "experiments/record/temporary_file.hpp"
 
 namespace chunkstate {
 namespace {
@@ -119,10 +120,10 @@ std::string content_digest(const ResultsContent& content) {
 std::string write_results(const std::filesystem::path& path, const ResultsContent& content) {
   const Requests requests = sorted_requests(content);
   const std::string digest = digest_of(content, requests);
-  const TemporaryFile temporary{path.string() + ".tmp." + std::to_string(::getpid())};
+  const TemporaryFile temporary(path);
   VerifyReport report;
-  write_durably(temporary.path, file_bytes(path, content, requests, digest),
-                [&] { report = verify_own_results(temporary.path); });
+  write_durably(temporary.path(), file_bytes(path, content, requests, digest),
+                [&] { report = verify_own_results(temporary.path()); });
   std::string problem = report.sound() ? "" : report.problems.front();
   if (report.digest != digest) problem = "digest " + report.digest + ", expected " + digest;
   if (report.items_done + report.items_failed != static_cast<std::int64_t>(requests.size())) {
@@ -133,7 +134,7 @@ std::string write_results(const std::filesystem::path& path, const ResultsConten
     throw std::runtime_error(path.string() +
                              ": what was written reads back differently: " + problem);
   }
-  rename_durably(temporary.path, path);
+  rename_durably(temporary.path(), path);
   return digest;
 }
 

@@ -36,13 +36,6 @@ constexpr Plotted plotted[] = {
     {"bandwidth", "Least bytes moved per second", format_bytes},
 };
 
-double value_of(const RequestRecord& request, const std::string& name) {
-  for (const Metric& metric : request_metrics()) {
-    if (name == metric.name) return metric.value(request);
-  }
-  return std::nan("");
-}
-
 // What the requests of a point are spread over: the prompts' stated number of chunks if they have
 // several, else their tokens.
 struct Lengths {
@@ -86,13 +79,13 @@ LineChart chart_by_length(const StoredResults& results, const Lengths& lengths,
     for (const RequestRecord& request : results.requests) {
       if (request.point != point.index || request.status != RequestStatus::done) continue;
       auto& [values, repeats] = groups[lengths.of(results, request)];
-      values.push_back(value_of(request, what.metric));
+      values.push_back(metric_named(what.metric).value(request));
       repeats.push_back(request.repeat);
     }
     ChartSeries series;
     series.name = point_name(point);
     for (const auto& [x, group] : groups) {
-      const Statistics s = summarize(group.first, group.second, 0);
+      const Statistics s = summarize({&group.first, 1}, group.second, 0).front();
       if (s.n > 0) series.points.push_back({x, s.median, s.ci_low, s.ci_high, ""});
     }
     chart.series.push_back(std::move(series));

@@ -118,14 +118,17 @@ ReportTable summary_table_of(const StoredResults& results) {
     if (cells.empty()) cells.emplace_back("all");
     cells.push_back(std::to_string(done.size()));
     cells.push_back(std::to_string(failed));
+    std::vector<std::vector<double>> values;
     for (const Column& column : summary_columns) {
-      std::vector<double> values;
-      for (const Metric& metric : request_metrics()) {
-        if (std::string(metric.name) != column.metric) continue;
-        for (const RequestRecord* request : done) values.push_back(metric.value(*request));
+      values.emplace_back();
+      for (const RequestRecord* request : done) {
+        values.back().push_back(metric_named(column.metric).value(*request));
       }
-      cells.push_back(with_interval(
-          summarize(values, repeats, static_cast<std::uint64_t>(point.index)), column.format));
+    }
+    // With the seed of /summary, so that the page's intervals are the file's.
+    const auto statistics = summarize(values, repeats, static_cast<std::uint64_t>(point.index));
+    for (std::size_t i = 0; i < statistics.size(); ++i) {
+      cells.push_back(with_interval(statistics[i], summary_columns[i].format));
     }
     table.rows.push_back(std::move(cells));
   }

@@ -132,7 +132,7 @@ def check_finished(case, digest, promised, once=True):
         if starts.get(item) != record["t_start"]:
             return f"acknowledged result of {item} is lost"
     leftovers = [path.name for path in case.out.iterdir() if ".tmp." in path.name]
-    if len(leftovers) > 1:
+    if leftovers:
         return f"left behind: {leftovers}"
     return None
 
