@@ -34,10 +34,13 @@ JudgeTemplate parse_judge_template(const std::string& text) {
   return {text.substr(0, at), text.substr(at + placeholder.size())};
 }
 
+void check_judge(const OpenModel& files) {
+  if (files.tokenizer) return;
+  throw UsageError(files.name + ": a judge needs a tokenizer; synthetic models have none");
+}
+
 Judge::Judge(const OpenModel& files, Model& model) : files_(files), model_(model) {
-  if (!files.tokenizer) {
-    throw UsageError(files.name + ": a judge needs a tokenizer; synthetic models have none");
-  }
+  check_judge(files);
 }
 
 double Judge::score(const JudgeTemplate& instruction, const std::string& given,

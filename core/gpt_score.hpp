@@ -23,10 +23,13 @@ struct JudgeTemplate {
 /// Throws UsageError unless `text` has `{given}` exactly once.
 JudgeTemplate parse_judge_template(const std::string& text);
 
+/// Throws UsageError if the model cannot judge: it needs a tokenizer.
+void check_judge(const OpenModel& files);
+
 /// A judge ready to score.
 class Judge {
  public:
-  /// `files` must have a tokenizer; both must outlive the judge. Throws UsageError.
+  /// Both must outlive the judge. Throws as check_judge().
   Judge(const OpenModel& files, Model& model);
 
   /// The mean log-likelihood of `scored`. Instruction and given text are one text to the tokenizer,

@@ -55,6 +55,11 @@ int merge_verb(const MergeFlags& flags) {
                missing > static_cast<std::int64_t>(most_named) ? "; ..." : "");
     return exit_stopped_early;
   }
+  if (merge.unevaluated() > 0 && !flags.partial) {
+    fmt::print(stderr, "chunkstate: {} outputs are not evaluated yet; nothing is written\n",
+               merge.unevaluated());
+    return exit_stopped_early;
+  }
   const ResultsContent content =
       merge.take(collect_run_provenance(flags.argv, mpi_library_version()));
   const auto failed = std::count_if(

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,25 @@ struct AspectScore {
 inline constexpr std::array<const char*, 3> judged_aspects = {"quality", "naturalness",
                                                               "informativeness"};
 
+/// What a judge reads, per aspect: with {given} (core/gpt_score.hpp).
+using JudgeInstructions = std::array<std::string, judged_aspects.size()>;
+
+/// How outputs are evaluated: the attributes of /accuracy.
+struct EvaluationFacts {
+  std::string reference = "none";  // none | exact_fp32
+  std::string judge;               // name of its folder; empty: no GPTScore
+  std::string judge_digest;        // of its weights and tokenizer
+  JudgeInstructions instructions;
+
+  bool compares() const { return reference != "none"; }
+  bool judges() const { return !judge.empty(); }
+  bool any() const { return compares() || judges(); }
+};
+
 /// What was computed of a request's output after the timed runs: an `evaluation` line of the
 /// journal, a row of /accuracy. Greedy requests repeat bit for bit, so only repeat 0 has one. NaN
-/// and -1 mean missing.
+/// and -1 mean missing. Formulas: core/accuracy.hpp.
 struct Evaluation {
-  std::string item_id;
   std::string error;  // "class: message"; empty if it could be computed
 
   double nll_prompt = std::numeric_limits<double>::quiet_NaN();
@@ -42,5 +57,46 @@ struct Evaluation {
 
   std::array<AspectScore, judged_aspects.size()> gptscore;
 };
+
+/// Every number of an evaluation with its name and meaning, once for all directions; only those of
+/// the reference or only those of the judge where the other is not asked for.
+template <class Value, class Visit>
+void visit_comparison(Value& e, const Visit& visit) {
+  visit("nll_prompt", "mean -log p(token) over the prompt, nats", e.nll_prompt);
+  visit("nll_answer", "the same over the answer (prompt file) or the reference's output",
+        e.nll_answer);
+  visit("nll_mean", "the same over both", e.nll_mean);
+  visit("reference_nll_mean", "the same of the reference", e.reference_nll_mean);
+  visit("kl_mean", "mean KL(reference || tested) per token, nats", e.kl_mean);
+  visit("kl_max", "largest KL(reference || tested) of a token, nats", e.kl_max);
+  visit("top1_agreement", "share of tokens where both have the same likeliest one",
+        e.top1_agreement);
+  visit("logit_max_abs", "largest difference of a logit", e.logit_max_abs);
+}
+
+template <class Value, class Visit>
+void visit_gptscore(Value& e, const Visit& visit) {
+  for (std::size_t i = 0; i < judged_aspects.size(); ++i) {
+    const std::string name = std::string("gptscore_") + judged_aspects[i];
+    auto& score = e.gptscore[i];
+    visit(name + "_source", "of the output given the prompt, nats per token", score.source);
+    visit(name + "_precision", "of the output given the answer, nats per token", score.precision);
+    visit(name + "_recall", "of the answer given the output, nats per token", score.recall);
+    visit(name, "mean of precision and recall", score.average);
+    visit(name + "_harmonic", "harmonic mean of precision and recall", score.harmonic);
+  }
+}
+
+/// Equal for evaluations that say the same; of errors the class counts.
+std::string evaluation_digest(const Evaluation& evaluation);
+
+/// Of two evaluations of one output keeps one in `kept`: the only one, or the one without error.
+/// False if both succeeded and differ.
+bool keep_one(std::shared_ptr<const Evaluation>& kept,
+              const std::shared_ptr<const Evaluation>& other);
+
+/// In a journal an evaluation is claimed under this name, so that a process that dies of it does
+/// not count against the item.
+std::string evaluation_claim(const std::string& item_id);
 
 }  // namespace chunkstate

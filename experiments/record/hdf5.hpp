@@ -131,6 +131,8 @@ class Group {
     read_numbers(dataset, name, native_type<T>(), values.data());
     return values;
   }
+  /// Real numbers in rows of `columns`, row-major. Throws Error if it is no such table.
+  std::vector<double> read_table(const std::string& name, std::size_t columns) const;
   std::vector<std::string> read_texts(const std::string& name) const;
   std::vector<std::string> read_flags(const std::string& name) const;  // as their meanings
   std::string read_text(const std::string& name) const;                // of a scalar

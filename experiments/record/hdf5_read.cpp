@@ -57,6 +57,22 @@ void Group::read_numbers(const Handle& dataset, const std::string& name, hid_t t
   if (reads_ != nullptr) reads_->insert(where(name));
 }
 
+std::vector<double> Group::read_table(const std::string& name, std::size_t columns) const {
+  const Handle dataset = open_column(name, H5T_FLOAT);
+  const Handle space(check(H5Dget_space(dataset.get()), where(name)), H5Sclose);
+  hsize_t extents[2] = {0, 0};
+  if (check(H5Sget_simple_extent_ndims(space.get()), where(name)) != 2 ||
+      check(H5Sget_simple_extent_dims(space.get(), extents, nullptr), where(name)) != 2 ||
+      extents[1] != columns) {
+    throw Error(where(name) + ": expected rows of " + std::to_string(columns) + " numbers");
+  }
+  const hssize_t count = check(H5Sget_simple_extent_npoints(space.get()), where(name));
+  check_plausible(dataset, count, name);
+  std::vector<double> values(static_cast<std::size_t>(count));
+  read_numbers(dataset, name, H5T_NATIVE_DOUBLE, values.data());
+  return values;
+}
+
 std::vector<std::string> Group::read_texts(const std::string& name) const {
   const Handle dataset = open_column(name, H5T_STRING);
   const Handle type(check(H5Dget_type(dataset.get()), where(name)), H5Tclose);

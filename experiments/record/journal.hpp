@@ -67,6 +67,8 @@ class JournalWriter {
   void claim(const std::string& item_id);
   /// The item's outcome: a `result` or `failed` line.
   void append(const RequestRecord& record);
+  /// What was computed of an item whose outcome is in a journal.
+  void append(const std::string& item_id, const Evaluation& evaluation);
   /// The claimed item was given up and is to run again.
   void cancel(const std::string& item_id, const std::string& reason);
   /// Makes all lines so far durable (also with Durability::none).
@@ -112,8 +114,9 @@ struct JournalFile {
   std::int64_t done = 0;
   std::int64_t failed = 0;
   std::int64_t cancelled = 0;
+  std::int64_t evaluated = 0;
   double last_seconds = 0;  // of the last line, since the process' start
-  /// Items claimed and neither finished nor cancelled here -> when, seconds since the process'
+  /// Items (and evaluations, as evaluation_claim()) claimed and neither finished nor cancelled here -> when, seconds since the process'
   /// start.
   std::map<std::string, double> open_claims;
 };

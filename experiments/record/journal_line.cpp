@@ -137,6 +137,19 @@ RequestRecord record_of(const Fields& fields, RequestStatus status) {
   return record;
 }
 
+std::shared_ptr<const Evaluation> evaluation_of(const Fields& fields) {
+  auto evaluation = std::make_shared<Evaluation>();
+  const auto read = [&](const std::string& name, const char*, double& value) {
+    value = fields.real(name.c_str());
+  };
+  evaluation->error = fields.text("error");
+  visit_comparison(*evaluation, read);
+  evaluation->first_divergence = fields.integer("first_divergence");
+  evaluation->state_drift = fields.list<double>("state_drift", real_of);
+  visit_gptscore(*evaluation, read);
+  return evaluation;
+}
+
 RunStart start_of(const Fields& fields) {
   RunStart start;
   start.run_id = fields.text("run_id");
@@ -194,6 +207,20 @@ json json_of(const RequestRecord& record) {
   return object;
 }
 
+json json_of(const std::string& item_id, const Evaluation& evaluation) {
+  json object = {{"kind", "evaluation"},
+                 {"item", item_id},
+                 {"error", canonical_text(evaluation.error)},
+                 {"first_divergence", evaluation.first_divergence},
+                 {"state_drift", json_of_reals(evaluation.state_drift)}};
+  const auto write = [&](const std::string& name, const char*, double value) {
+    if (!std::isnan(value)) object[name] = json_of_real(value);
+  };
+  visit_comparison(evaluation, write);
+  visit_gptscore(evaluation, write);
+  return object;
+}
+
 json json_of(const RunStart& start) {
   return {{"kind", "run_start"},
           {"journal", 1},
@@ -234,6 +261,10 @@ JournalEvent LineDecoder::decode(std::string_view line) {
     event.kind = Kind::outcome;
     event.record =
         record_of(fields, kind == "result" ? RequestStatus::done : RequestStatus::failed);
+  } else if (kind == "evaluation") {
+    event.kind = Kind::evaluation;
+    event.item = fields.text("item");
+    event.evaluation = evaluation_of(fields);
   } else if (kind == "claim" || kind == "cancelled") {
     event.kind = kind == "claim" ? Kind::claim : Kind::cancelled;
     event.item = fields.text("item");

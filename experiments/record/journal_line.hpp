@@ -18,17 +18,27 @@ std::string encode_line(const nlohmann::json& object);
 /// "inf" and "-inf".
 nlohmann::json json_of(const RequestRecord& record);
 nlohmann::json json_of(const RunStart& start);
+nlohmann::json json_of(const std::string& item_id, const Evaluation& evaluation);
 
 /// What one line of a journal says.
 struct JournalEvent {
-  enum class Kind : std::uint8_t { run_start, claim, outcome, cancelled, run_end, unknown };
+  enum class Kind : std::uint8_t {
+    run_start,
+    claim,
+    outcome,
+    evaluation,
+    cancelled,
+    run_end,
+    unknown
+  };
   Kind kind = Kind::unknown;
   double seconds = 0;  // since the process' start
-  std::string item;    // claim, cancelled
+  std::string item;    // claim, cancelled, evaluation
   std::string reason;  // run_end
   // Of their own kind only: a RunStart has 20 texts to make and destroy.
   std::optional<RunStart> start;
   std::optional<RequestRecord> record;  // outcome
+  std::shared_ptr<const Evaluation> evaluation;
 };
 
 /// Reads journal lines; keeps its memory from line to line.

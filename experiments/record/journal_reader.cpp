@@ -60,6 +60,7 @@ bool for_each_line(const std::filesystem::path& path,
 struct OneJournal {
   JournalFile file;
   std::vector<RequestRecord> records;
+  std::vector<std::pair<std::string, std::shared_ptr<const Evaluation>>> evaluations;
   std::vector<BadLine> bad_lines;
   std::int64_t unknown_lines = 0;
   bool torn = false;
@@ -82,6 +83,11 @@ struct OneJournal {
         file.open_claims.erase(event.record->item_id);
         ++(event.record->status == RequestStatus::done ? file.done : file.failed);
         records.push_back(std::move(*event.record));
+        break;
+      case Kind::evaluation:
+        file.open_claims.erase(evaluation_claim(event.item));
+        ++file.evaluated;
+        evaluations.emplace_back(std::move(event.item), std::move(event.evaluation));
         break;
       case Kind::run_end:
         file.ended = true;
@@ -122,6 +128,7 @@ class Merge {
   void add(OneJournal journal) {
     contents_.files.push_back(std::move(journal.file));
     for (RequestRecord& record : journal.records) merge(std::move(record));
+    for (const auto& [item, evaluation] : journal.evaluations) merge(item, evaluation);
     contents_.bad_lines.insert(contents_.bad_lines.end(), journal.bad_lines.begin(),
                                journal.bad_lines.end());
     contents_.unknown_lines += journal.unknown_lines;
@@ -131,7 +138,15 @@ class Merge {
     for (const auto& claim : file.open_claims) ++contents_.deaths[claim.first];
   }
 
-  JournalContents take() { return std::move(contents_); }
+  JournalContents take() {
+    for (auto& [item, found] : evaluations_) {
+      const auto place = contents_.index.find(item);
+      if (place == contents_.index.end()) continue;
+      RequestRecord& record = contents_.records[place->second];
+      if (record.status == RequestStatus::done) record.evaluation = std::move(found.evaluation);
+    }
+    return std::move(contents_);
+  }
 
  private:
   void merge(RequestRecord record) {
@@ -161,11 +176,28 @@ class Merge {
     if (!kept_done) kept = std::move(record);
   }
 
+  void merge(const std::string& item, const std::shared_ptr<const Evaluation>& evaluation) {
+    const std::filesystem::path& path = contents_.files.back().path;
+    FoundEvaluation& kept = evaluations_.try_emplace(item, FoundEvaluation{{}, path}).first->second;
+    const auto before = kept.evaluation;
+    if (!keep_one(kept.evaluation, evaluation)) {
+      contents_.conflicts.push_back({evaluation_claim(item), evaluation_digest(*before),
+                                     evaluation_digest(*evaluation), kept.path, path});
+    }
+    if (kept.evaluation == evaluation) kept.path = path;
+  }
+
   const std::filesystem::path& path_of(const RequestRecord& record) const {
     return contents_.files[static_cast<std::size_t>(record.process)].path;
   }
 
+  struct FoundEvaluation {
+    std::shared_ptr<const Evaluation> evaluation;
+    std::filesystem::path path;
+  };
+
   JournalContents contents_;
+  std::unordered_map<std::string, FoundEvaluation> evaluations_;
 };
 
 /// The part of "<host>-<pid>-<start>.jsonl" that orders journals by time: host names may hold

@@ -73,6 +73,10 @@ void JournalWriter::claim(const std::string& item_id) {
 
 void JournalWriter::append(const RequestRecord& record) { write_line(json_of(record), true); }
 
+void JournalWriter::append(const std::string& item_id, const Evaluation& evaluation) {
+  write_line(json_of(item_id, evaluation), true);
+}
+
 void JournalWriter::cancel(const std::string& item_id, const std::string& reason) {
   write_line({{"kind", "cancelled"}, {"item", item_id}, {"reason", reason}}, false);
 }

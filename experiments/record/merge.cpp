@@ -20,6 +20,7 @@ RunStart identity_of(const StoredResults& results) {
   for (const std::int64_t model : results.model_of_point) {
     models.text(results.models[static_cast<std::size_t>(model)].digest);
   }
+  if (results.evaluation.judges()) models.text(results.evaluation.judge_digest);
   RunStart start;
   start.config_hash = results.spec.config_hash;
   start.prompts_digest = results.prompts.digest;
@@ -164,6 +165,12 @@ void ResultsMerge::add_request(RequestRecord request, const std::filesystem::pat
   const std::string digest = result_digest(request);
   if (digest == kept_digest) {
     ++shard.duplicates;
+    const auto before = kept.evaluation;
+    if (!keep_one(kept.evaluation, request.evaluation)) {
+      conflicts_.push_back({evaluation_claim(request.item_id) + " (" + name_of(place) + ")",
+                            evaluation_digest(*before), evaluation_digest(*request.evaluation),
+                            paths_[kept_input], path});
+    }
   } else if (kept.status == RequestStatus::failed) {
     kept = std::move(request);
     kept_input = input;
@@ -175,6 +182,12 @@ void ResultsMerge::add_request(RequestRecord request, const std::filesystem::pat
 
 std::int64_t ResultsMerge::missing() const {
   return expected_ - static_cast<std::int64_t>(all_.requests.size());
+}
+
+std::int64_t ResultsMerge::unevaluated() const {
+  if (!all_.evaluation.any()) return 0;
+  return std::count_if(all_.requests.begin(), all_.requests.end(),
+                       [](const RequestRecord& r) { return r.is_to_evaluate() && !r.evaluation; });
 }
 
 std::vector<std::string> ResultsMerge::first_missing(std::size_t most) const {
@@ -193,6 +206,7 @@ ResultsContent ResultsMerge::take(const RunProvenance& provenance) {
   content.processes = all_.processes;
   content.requests = std::move(all_.requests);
   content.shards = shards_;
+  content.evaluation = all_.evaluation;
   return content;
 }
 

@@ -44,6 +44,7 @@ class ResultsMerge {
   const std::vector<Conflict>& conflicts() const { return conflicts_; }
   std::int64_t expected() const { return expected_; }  // points x prompts x repeats
   std::int64_t missing() const;
+  std::int64_t unevaluated() const;  // outcomes whose evaluation is missing
   /// "point 0, prompt 'item-3', repeat 1" of the first items without an outcome.
   std::vector<std::string> first_missing(std::size_t most) const;
 

@@ -59,6 +59,7 @@ ContentDigest::ContentDigest(const std::string& config_hash, const std::string& 
 void ContentDigest::add(const RequestRecord& record) {
   digest_.text(record.item_id).integer(record.point).integer(record.prompt).integer(record.repeat);
   add_result(digest_, record);
+  if (record.evaluation) digest_.text(evaluation_digest(*record.evaluation));
 }
 
 }  // namespace chunkstate

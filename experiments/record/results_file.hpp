@@ -49,6 +49,7 @@ struct ResultsContent {
       processes;  // RequestRecord::process is the index; JournalContents::files
   std::vector<RequestRecord> requests;  // in any order; each item at most once
   std::vector<ShardFacts> shards = {};  // of merged files only
+  EvaluationFacts evaluation = {};
 };
 
 /// The digest that the results file of this content carries. Requests in any order.
@@ -70,6 +71,7 @@ struct StoredResults {
   std::vector<std::int64_t> model_of_point;
   std::vector<RankProvenance> processes;
   std::vector<RequestRecord> requests;  // by point, prompt, repeat
+  EvaluationFacts evaluation;
 };
 
 /// The inverse of write_results(), for files from anywhere: in a child process with limits on
@@ -83,6 +85,7 @@ struct VerifyReport {
   std::int64_t items_done = 0;
   std::int64_t items_failed = 0;
   std::int64_t items_missing = 0;
+  std::int64_t evaluations_missing = 0;
   bool complete = false;  // every expected item has an outcome, as the file itself claims
   std::string stored_digest;
   std::string digest;  // computed from what the file holds

@@ -23,6 +23,11 @@ void write_requests(const h5::Group& root, const ResultsContent& content,
                     const SortedRequests& requests);
 void write_outputs(const h5::Group& root, const SortedRequests& requests);
 void write_tokens(const h5::Group& root, const SortedRequests& requests);
+/// Nothing if the experiment evaluates nothing.
+void write_accuracy(const h5::Group& root, const ResultsContent& content,
+                    const SortedRequests& requests);
+/// The inverse, from that group: sets the evaluations of `results.requests`.
+void read_accuracy(const h5::Group& group, StoredResults& results);
 /// Point x metric x stat, in row-major order.
 std::vector<double> summary_values(const ResultsContent& content, const SortedRequests& requests);
 void write_summary(const h5::Group& root, const ResultsContent& content,

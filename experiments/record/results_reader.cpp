@@ -147,6 +147,7 @@ StoredResults read_groups(const h5::Group& root) {
   read_sweep(root.open_group("sweep"), results);
   read_prompts(root.open_group("prompts"), results.prompts);
   read_requests(root, results);
+  if (root.has("accuracy")) read_accuracy(root.open_group("accuracy"), results);
   return results;
 }
 

@@ -94,11 +94,16 @@ class Verifier {
       }
     }
     report_.items_missing = report_.items_expected - static_cast<std::int64_t>(seen.size());
-    report_.complete = report_.items_missing == 0;
+    for (const RequestRecord& r : stored_.requests) {
+      const bool missing = stored_.evaluation.any() && r.is_to_evaluate() && !r.evaluation;
+      report_.evaluations_missing += missing ? 1 : 0;
+    }
+    report_.complete = report_.items_missing == 0 && report_.evaluations_missing == 0;
     if (report_.complete != (root_.integer_attribute("complete") == 1)) {
       problem(report_.complete ? "marked incomplete, but no item is missing"
                                : "marked complete, but " + std::to_string(report_.items_missing) +
-                                     " items are missing");
+                                     " items and " + std::to_string(report_.evaluations_missing) +
+                                     " evaluations are missing");
     }
   }
 
@@ -109,10 +114,15 @@ class Verifier {
 };
 
 nlohmann::json json_of(const VerifyReport& report) {
-  return {{"expected", report.items_expected}, {"done", report.items_done},
-          {"failed", report.items_failed},     {"missing", report.items_missing},
-          {"complete", report.complete},       {"stored", report.stored_digest},
-          {"digest", report.digest},           {"problems", report.problems}};
+  return {{"expected", report.items_expected},
+          {"done", report.items_done},
+          {"failed", report.items_failed},
+          {"missing", report.items_missing},
+          {"unevaluated", report.evaluations_missing},
+          {"complete", report.complete},
+          {"stored", report.stored_digest},
+          {"digest", report.digest},
+          {"problems", report.problems}};
 }
 
 VerifyReport report_from_json(const nlohmann::json& json) {
@@ -120,6 +130,7 @@ VerifyReport report_from_json(const nlohmann::json& json) {
           .items_done = json.at("done"),
           .items_failed = json.at("failed"),
           .items_missing = json.at("missing"),
+          .evaluations_missing = json.at("unevaluated"),
           .complete = json.at("complete"),
           .stored_digest = json.at("stored"),
           .digest = json.at("digest"),

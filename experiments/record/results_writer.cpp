@@ -95,7 +95,13 @@ std::string file_bytes(const std::filesystem::path& path, const ResultsContent& 
   root.set_attribute("git_commit",
                      build_info().git_commit + (build_info().git_dirty ? "-dirty" : ""));
   root.set_attribute("run_id", content.run.run_id);
-  const bool complete = static_cast<std::int64_t>(requests.size()) == expected_items(content);
+  const bool evaluated =
+      !content.evaluation.any() ||
+      std::all_of(requests.begin(), requests.end(), [](const RequestRecord* request) {
+        return request->evaluation || !request->is_to_evaluate();
+      });
+  const bool complete =
+      evaluated && static_cast<std::int64_t>(requests.size()) == expected_items(content);
   root.set_attribute("complete", std::int64_t{complete});
   root.set_attribute("content_digest", digest);
   write_config(root, content);
@@ -106,6 +112,7 @@ std::string file_bytes(const std::filesystem::path& path, const ResultsContent& 
   write_requests(root, content, requests);
   write_outputs(root, requests);
   write_tokens(root, requests);
+  write_accuracy(root, content, requests);
   write_summary(root, content, summary.get());
   write_shards(root, content);
   return h5::file_image(file, path.string());

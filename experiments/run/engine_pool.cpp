@@ -39,18 +39,9 @@ void EnginePool::share_weights(const PointSettings& settings, Communicator& worl
   if (opened.checkpoint->made_in_memory()) files_.at(key.first).checkpoint = shared_[key];
 }
 
-Model& EnginePool::exact_model(const PointSettings& settings) {
-  PointSettings exact = settings;
-  const PointSettings defaults;
-  exact.mode = defaults.mode;
-  exact.autotune = defaults.autotune;
-  exact.fusion = defaults.fusion;
-  return built(exact, "fp32");
-}
-
-Model& EnginePool::built(const PointSettings& settings, const std::string& dtype) {
-  const ModelKey key{file_key(settings),    dtype,         settings.backend,
-                     settings.model_layers, settings.mode, settings.autotune,
+Model& EnginePool::model(const PointSettings& settings) {
+  const ModelKey key{file_key(settings),    settings.model_dtype, settings.backend,
+                     settings.model_layers, settings.mode,        settings.autotune,
                      settings.fusion};
   std::unique_ptr<Model>& model = models_[key];
   if (!model) {
@@ -58,12 +49,12 @@ Model& EnginePool::built(const PointSettings& settings, const std::string& dtype
     ModelOptions options;
     options.backend = backend_from_name(settings.backend);
     options.threads = threads_;
-    options.dtype = dtype_from_name(dtype);
+    options.dtype = dtype_from_name(settings.model_dtype);
     options.residual_dtype = options.dtype;
     options.layers = settings.model_layers;
     options.execution = execution_options(settings.mode, settings.autotune, settings.fusion,
                                           options.backend, options.dtype);
-    const auto shared = shared_.find({std::get<0>(key), dtype});
+    const auto shared = shared_.find({std::get<0>(key), settings.model_dtype});
     model = std::make_unique<Model>(
         opened.config, shared != shared_.end() ? shared->second : opened.checkpoint, options);
   }

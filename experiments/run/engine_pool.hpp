@@ -28,9 +28,7 @@ class EnginePool {
   /// model() does.
   void share_weights(const PointSettings& settings, Communicator& world);
   /// Ready to run. Throws also std::bad_alloc.
-  Model& model(const PointSettings& settings) { return built(settings, settings.model_dtype); }
-  /// The same weights computed in fp32: what `accuracy.reference: exact_fp32` compares with.
-  Model& exact_model(const PointSettings& settings);
+  Model& model(const PointSettings& settings);
   /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
   void release_models() { models_.clear(); }
   int threads() const { return threads_; }
@@ -41,7 +39,6 @@ class EnginePool {
                               std::string, std::string>;
   using WeightKey = std::pair<FileKey, std::string>;  // and model.dtype
   static FileKey file_key(const PointSettings& settings);
-  Model& built(const PointSettings& settings, const std::string& dtype);
 
   int threads_;
   std::map<FileKey, OpenModel> files_;

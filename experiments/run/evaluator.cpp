@@ -17,14 +17,26 @@ SsdSettings exact_scan(const Model& model) {
 
 }  // namespace
 
-bool Evaluator::wants(const WorkItem& item, const RequestRecord& request) const {
-  return (spec_.accuracy.compares() || spec_.accuracy.judges()) && item.repeat == 0 &&
-         request.status == RequestStatus::done;
+PointSettings reference_settings(const PointSettings& settings) {
+  const PointSettings defaults;
+  PointSettings exact = settings;
+  exact.model_dtype = "fp32";
+  exact.mode = defaults.mode;
+  exact.autotune = defaults.autotune;
+  exact.fusion = defaults.fusion;
+  return exact;
+}
+
+PointSettings judge_settings(const std::string& folder, const std::string& backend) {
+  PointSettings settings;
+  settings.model_path = folder;
+  settings.model_dtype = "fp32";
+  settings.backend = backend;
+  return settings;
 }
 
 Evaluation Evaluator::run(const WorkItem& item, const RequestRecord& request) {
   Evaluation evaluation;
-  evaluation.item_id = item.id;
   try {
     if (spec_.accuracy.compares()) compare(item, request, evaluation);
     if (spec_.accuracy.judges()) judge(item, request, evaluation);
@@ -48,7 +60,7 @@ const std::vector<std::int32_t>& Evaluator::reference_tokens(
     const std::string& key) {
   const auto found = reference_tokens_.find(key);
   if (found != reference_tokens_.end()) return found->second;
-  Model& reference = engines_.exact_model(settings);
+  Model& reference = engines_.model(reference_settings(settings));
   GenerateOptions options;
   options.max_new_tokens = settings.max_new_tokens;
   options.prefill_tokens = settings.prefill_tokens;
@@ -85,7 +97,7 @@ void Evaluator::compare(const WorkItem& item, const RequestRecord& request,
                                                : continuation;
   tokens.insert(tokens.end(), answer.begin(), answer.end());
 
-  Model& reference = engines_.exact_model(settings);
+  Model& reference = engines_.model(reference_settings(settings));
   Model& tested = engines_.model(settings);
   const SsdSettings ssd =
       ssd_settings(settings.variant, settings.chunk_size, settings.lookback, tested.config());
@@ -104,26 +116,26 @@ void Evaluator::compare(const WorkItem& item, const RequestRecord& request,
 
 void Evaluator::judge(const WorkItem& item, const RequestRecord& request, Evaluation& evaluation) {
   const Prompt& prompt = prompts_.prompts[static_cast<std::size_t>(item.prompt)];
-  PointSettings settings;  // of the judge: its own weights, exact, in fp32
-  settings.model_path = spec_.accuracy.judge;
-  settings.model_dtype = "fp32";
-  settings.backend = spec_.points[static_cast<std::size_t>(item.point)].settings.backend;
+  const PointSettings settings = judge_settings(
+      spec_.accuracy.judge, spec_.points[static_cast<std::size_t>(item.point)].settings.backend);
   const Judge judge(engines_.files(settings), engines_.model(settings));
-  evaluation.gptscore =
-      judge_output(judge, spec_.accuracy, prompt.text, prompt.answer, request.text);
+  evaluation.gptscore = judge_output(judge, instructions_of(spec_.accuracy), prompt.text,
+                                     prompt.answer, request.text);
+}
+
+JudgeInstructions instructions_of(const AccuracySettings& accuracy) {
+  return {accuracy.quality, accuracy.naturalness, accuracy.informativeness};
 }
 
 std::array<AspectScore, judged_aspects.size()> judge_output(const Judge& judge,
-                                                            const AccuracySettings& accuracy,
+                                                            const JudgeInstructions& instructions,
                                                             const std::string& source,
                                                             const std::string& answer,
                                                             const std::string& output) {
-  const std::array<const std::string*, judged_aspects.size()> instructions = {
-      &accuracy.quality, &accuracy.naturalness, &accuracy.informativeness};
   std::array<AspectScore, judged_aspects.size()> scores;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const GptScore score =
-        gpt_score(judge, parse_judge_template(*instructions[i]), source, answer, output);
+        gpt_score(judge, parse_judge_template(instructions[i]), source, answer, output);
     scores[i] = {score.source_to_hypothesis, score.reference_to_hypothesis,
                  score.hypothesis_to_reference, score.average, score.harmonic};
   }

@@ -24,10 +24,8 @@ class Evaluator {
   Evaluator(const ExperimentSpec& spec, const PromptSet& prompts, EnginePool& engines)
       : spec_(spec), prompts_(prompts), engines_(engines) {}
 
-  /// Whether the experiment wants an evaluation of this item.
-  bool wants(const WorkItem& item, const RequestRecord& request) const;
-
-  /// Nothing is thrown for what goes wrong with the item: the error is recorded.
+  /// Of `request` the output counts: text and tokens. Nothing is thrown for what goes wrong with
+  /// the item: the error is recorded.
   Evaluation run(const WorkItem& item, const RequestRecord& request);
 
  private:
@@ -43,9 +41,17 @@ class Evaluator {
   std::map<std::string, std::vector<std::int32_t>> reference_tokens_;
 };
 
-/// GPTScore of one output under the three aspects of `accuracy`. Texts may be empty.
+/// The weights of these settings computed in fp32: what `accuracy.reference: exact_fp32` compares
+/// with.
+PointSettings reference_settings(const PointSettings& settings);
+/// A judge: its own weights in fp32.
+PointSettings judge_settings(const std::string& folder, const std::string& backend);
+
+JudgeInstructions instructions_of(const AccuracySettings& accuracy);
+
+/// GPTScore of one output under the three aspects. Texts may be empty.
 std::array<AspectScore, judged_aspects.size()> judge_output(const Judge& judge,
-                                                            const AccuracySettings& accuracy,
+                                                            const JudgeInstructions& instructions,
                                                             const std::string& source,
                                                             const std::string& answer,
                                                             const std::string& output);

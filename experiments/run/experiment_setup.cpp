@@ -8,6 +8,7 @@
 #include "core/errors.hpp"
 #include "core/execution_options.hpp"
 #include "experiments/record/provenance.hpp"
+#include "experiments/run/evaluator.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/request_runner.hpp"
 
@@ -43,6 +44,18 @@ PromptSet open_prompts(const ExperimentSpec& spec, EnginePool& engines) {
 bool same_weights(const PointSettings& a, const PointSettings& b) {
   return a.model_path == b.model_path && a.model_weights == b.model_weights &&
          a.model_dtype == b.model_dtype && a.seed == b.seed && a.backend == b.backend;
+}
+
+EvaluationFacts evaluation_facts(const ExperimentSpec& spec, EnginePool& engines) {
+  EvaluationFacts facts;
+  facts.reference = spec.accuracy.reference;
+  if (!spec.accuracy.judges()) return facts;
+  const OpenModel& judge = engines.files(judge_settings(spec.accuracy.judge, spec.base.backend));
+  check_judge(judge);
+  facts.judge = judge.name;
+  facts.judge_digest = judge.digest;
+  facts.instructions = instructions_of(spec.accuracy);
+  return facts;
 }
 
 std::vector<double> estimated_costs(const ExperimentSetup& setup, EnginePool& engines) {
@@ -111,6 +124,7 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
                    files.config);
     }
     setup.prompts = open_prompts(setup.spec, engines);
+    setup.evaluation = evaluation_facts(setup.spec, engines);
     setup.plan = make_work_plan(setup.spec, setup.prompts, setup.model_digests,
                                 estimated_costs(setup, engines));
     Digest digest;
@@ -124,7 +138,11 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
   for (const SweepPoint& point : setup.spec.points) {
     if (previous != nullptr && same_weights(*previous, point.settings)) continue;
     previous = &point.settings;
-    agree(world, [&] { engines.share_weights(point.settings, world); });
+    agree(world, [&] {
+      engines.share_weights(point.settings, world);
+      if (!setup.evaluation.compares()) return;
+      engines.share_weights(reference_settings(point.settings), world);
+    });
   }
   return setup;
 }
@@ -132,6 +150,7 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
 RunStart identity_of(const ExperimentSetup& setup) {
   Digest models;
   for (const std::string& digest : setup.model_digests) models.text(digest);
+  if (setup.evaluation.judges()) models.text(setup.evaluation.judge_digest);
   RunStart start;
   start.items = static_cast<std::int64_t>(setup.plan.size());
   start.config_hash = setup.spec.config_hash;

@@ -25,6 +25,7 @@ struct ExperimentSetup {
   std::vector<std::string> model_digests;  // per point
   std::vector<WorkItem> plan;
   std::string plan_hash;  // over all item ids
+  EvaluationFacts evaluation;
 };
 
 /// Rank 0 reads the file and sends its bytes to the others, who all parse the same text.

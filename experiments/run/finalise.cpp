@@ -85,6 +85,9 @@ Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents&
       ++outcome.failed;
     } else {
       ++outcome.done;
+      if (record->is_to_evaluate())
+        ++(record->evaluation ? outcome.evaluated : outcome.unevaluated);
+      if (record->evaluation && !record->evaluation->error.empty()) ++outcome.evaluations_failed;
     }
   }
   return outcome;
@@ -94,6 +97,7 @@ ResultsContent gather_results(const ExperimentSetup& setup, EnginePool& engines,
                               JournalContents& journals, const RunProvenance& provenance) {
   ResultsContent content{setup.spec, setup.prompts};
   content.run = provenance;
+  content.evaluation = setup.evaluation;
   for (const SweepPoint& point : setup.spec.points) {
     const ModelFacts facts = facts_of(point.settings, engines);
     const auto found = std::find_if(content.models.begin(), content.models.end(),

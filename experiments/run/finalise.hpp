@@ -17,6 +17,10 @@ struct Outcome {
   std::int64_t done = 0;
   std::int64_t failed = 0;
   std::int64_t missing = 0;
+  // of those done and of repeat 0
+  std::int64_t evaluated = 0;
+  std::int64_t unevaluated = 0;
+  std::int64_t evaluations_failed = 0;  // among the evaluated
 };
 Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents& journals);
 

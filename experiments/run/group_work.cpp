@@ -11,28 +11,25 @@
 
 namespace chunkstate {
 
-GroupWork::GroupWork(const Job& job, JournalWriter* journal, Progress& progress)
+GroupWork::GroupWork(const Job& job, RankGroups& groups, JournalWriter* journal, Progress& progress)
     : job_(job),
+      groups_(groups),
       journal_(journal),
       progress_(progress),
       runner_(job.setup.spec, job.setup.prompts, job.engines, job.world.rank(), job.run_start,
-              &job.groups.group()) {}
+              &groups.group()) {}
 
 int GroupWork::run(const std::vector<std::int64_t>& items, SharedCounter& counter) {
   const auto claim = [&] { return next_turn(items, counter); };
   try {
-    std::int64_t turn = job_.groups.share(claim);
-    for (; turn >= 0; turn = job_.groups.share(claim)) {
+    std::int64_t turn = groups_.share(claim);
+    for (; turn >= 0; turn = groups_.share(claim)) {
       // The position in the plan, because hosts of one group may have other lists of items.
       const std::int64_t index =
-          job_.groups.share([&] { return items[static_cast<std::size_t>(turn)]; });
+          groups_.share([&] { return items[static_cast<std::size_t>(turn)]; });
       const auto place = static_cast<std::size_t>(index);
       run_item(job_.setup.plan[place], job_.todo[place] == 'p');
       progress_.update(turn + 1, failures_);
-    }
-    if (journal_ != nullptr) {
-      const BusyRank writing(job_.world);
-      journal_->end(turn == turn_done ? "done" : turn == turn_stopped ? "signal" : "max_failures");
     }
     if (turn == turn_done) return exit_ok;
     return turn == turn_stopped ? exit_stopped_early : exit_items_failed;
@@ -64,13 +61,13 @@ bool GroupWork::is_poison(const WorkItem& item) {
 }
 
 void GroupWork::run_item(const WorkItem& item, bool suspect) {
-  const bool speaks = job_.groups.speaks();
-  if (suspect && job_.groups.share([&] { return is_poison(item) ? 1 : 0; }) != 0) return;
+  const bool speaks = groups_.speaks();
+  if (suspect && groups_.share([&] { return is_poison(item) ? 1 : 0; }) != 0) return;
   {
     const BusyRank loading(job_.world);
     job_.engines.model(job_.setup.spec.points[static_cast<std::size_t>(item.point)].settings);
   }
-  job_.groups.group().barrier();
+  groups_.group().barrier();
   runner_.warm_up(item);
   if (speaks) {
     const BusyRank writing(job_.world);  // a file system may take its time

@@ -6,30 +6,18 @@
 #include <vector>
 
 #include "experiments/record/journal.hpp"
-#include "experiments/run/experiment_setup.hpp"
+#include "experiments/run/job.hpp"
 #include "experiments/run/progress.hpp"
 #include "experiments/run/rank_groups.hpp"
 #include "experiments/run/request_runner.hpp"
-#include "experiments/run/run_experiment.hpp"
 
 namespace chunkstate {
 
 /// The work loop of a rank in a group: the group's last rank claims and records, all of them run.
 class GroupWork {
  public:
-  struct Job {
-    Communicator& world;
-    RankGroups& groups;
-    const ExperimentSetup& setup;
-    EnginePool& engines;
-    const RunOptions& options;
-    const std::string& directory;
-    const std::string& todo;  // per item of the plan: '1' to run, 'p' to probe first, '0' done
-    double run_start;
-  };
-
   /// `journal` may be null if nothing is to do.
-  GroupWork(const Job& job, JournalWriter* journal, Progress& progress);
+  GroupWork(const Job& job, RankGroups& groups, JournalWriter* journal, Progress& progress);
 
   /// Runs what `counter` deals of `items` (indices into the plan) until nothing is left or a signal
   /// or too many failures stop it; the exit code. What goes wrong on this rank alone ends the job.
@@ -41,6 +29,7 @@ class GroupWork {
   void run_item(const WorkItem& item, bool suspect);
 
   const Job job_;
+  RankGroups& groups_;
   JournalWriter* journal_;
   Progress& progress_;
   RequestRunner runner_;

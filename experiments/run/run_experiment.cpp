@@ -19,11 +19,14 @@
 #include "experiments/record/provenance.hpp"
 #include "experiments/record/results_file.hpp"
 #include "experiments/run/clock.hpp"
+#include "experiments/run/data_work.hpp"
+#include "experiments/run/evaluation_work.hpp"
+#include "experiments/run/evaluator.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/experiment_setup.hpp"
 #include "experiments/run/finalise.hpp"
 #include "experiments/run/group_work.hpp"
-#include "experiments/run/item_probe.hpp"
+#include "experiments/run/job.hpp"
 #include "experiments/run/progress.hpp"
 #include "experiments/run/rank_groups.hpp"
 #include "experiments/run/request_runner.hpp"
@@ -44,9 +47,15 @@ class Run {
     if (!options_.probe.empty()) return probe();
     open_directory();
     show_ranks();
-    const int mine = work();
+    int code = work();
+    if (setup_.evaluation.any()) {
+      world_.barrier();
+      if (agree_on_code(code) == exit_ok) code = evaluate();
+    }
+    code = end_journal(code);
     world_.barrier();
-    return finish(agree_on_code(mine));
+    code = agree_on_code(code);
+    return finish(code);
   }
 
  private:
@@ -63,13 +72,16 @@ class Run {
                options_.retry_failed_before;
   }
 
+  Job job() { return {world_, setup_, *engines_, options_, directory_, todo_, run_start_}; }
+
   void prepare();
   int probe();
   void open_directory();
   void show_ranks() const;
   std::vector<std::int64_t> items_of_this_host() const;
   int work();
-  void run_item(const WorkItem& item, bool suspect, RequestRunner& runner);
+  int evaluate();
+  int end_journal(int code);
   int agree_on_code(int mine);
   int finish(int code);
 
@@ -86,7 +98,7 @@ class Run {
   std::vector<int> shard_of_;            // per item of the plan; empty without an array
   std::string todo_;  // per item: '1' to run, 'p' to probe first, '0' done or another shard's
   std::unique_ptr<JournalWriter> journal_;
-  std::int64_t failures_ = 0;
+  std::string end_reason_;  // of the journal; empty if it failed
 };
 
 void Run::prepare() {
@@ -127,6 +139,13 @@ int Run::probe() {
     RequestRunner(setup_.spec, setup_.prompts, *engines_, 0, run_start_).run(item);
     return exit_ok;
   }
+  for (const WorkItem& item : setup_.plan) {
+    if (evaluation_claim(item.id) != options_.probe) continue;
+    const JournalContents journals = read_journals(directory_);
+    const RequestRecord* record = journals.find(item.id);
+    if (record != nullptr) Evaluator(setup_.spec, setup_.prompts, *engines_).run(item, *record);
+    return exit_ok;
+  }
   throw UsageError("--probe: no item " + options_.probe);
 }
 
@@ -136,6 +155,7 @@ void Run::open_directory() {
   start.run_id = run_provenance_.run_id;
   start.provenance = provenance_;
 
+  bool unevaluated = false;  // some output of an earlier start
   agree(world_, [&] {
     if (!first()) return;
     std::error_code unknown;  // then the lock says what is wrong
@@ -158,6 +178,8 @@ void Run::open_directory() {
           deaths != journals.deaths.end() && deaths->second >= deaths_of_a_poisonous_item;
       const bool finished = record != nullptr && !is_to_retry(*record, journals);
       todo_ += finished ? '0' : poison ? 'p' : '1';
+      unevaluated = unevaluated || (setup_.evaluation.any() && finished &&
+                                    is_to_evaluate(*record, options_.retry_failed));
     }
     if (const auto manifest = std::filesystem::path(directory_) / manifest_name;
         journals.files.empty() || !std::filesystem::exists(manifest)) {
@@ -169,8 +191,10 @@ void Run::open_directory() {
     }
   });
   world_.broadcast(todo_, 0);
+  std::string to_evaluate = unevaluated ? "1" : "0";
+  world_.broadcast(to_evaluate, 0);
   agree(world_, [&] {
-    if (todo_.find_first_not_of('0') == std::string::npos) return;
+    if (todo_.find_first_not_of('0') == std::string::npos && to_evaluate == "0") return;
     journal_ = std::make_unique<JournalWriter>(directory_, start,
                                                durability_named(setup_.spec.output.durability));
   });
@@ -220,49 +244,39 @@ int Run::work() {
   const auto counter = make_shared_counter(world_);
   install_stop_signals();
   Progress progress(static_cast<std::int64_t>(items.size()), first() && !options_.quiet);
-  if (groups_) {
-    return GroupWork({world_, *groups_, setup_, *engines_, options_, directory_, todo_, run_start_},
-                     journal_.get(), progress)
-        .run(items, *counter);
+  const int code = groups_
+                       ? GroupWork(job(), *groups_, journal_.get(), progress).run(items, *counter)
+                       : DataWork(job(), journal_.get(), progress).run(items, *counter);
+  end_reason_ = code == exit_ok              ? "done"
+                : code == exit_stopped_early ? "signal"
+                : code == exit_items_failed  ? "max_failures"
+                                             : "";
+  return code;
+}
+
+// Evaluations are work of a run like its items: claimed, journaled, resumed.
+int Run::evaluate() {
+  std::vector<std::size_t> items;
+  for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
+    if (is_mine(i)) items.push_back(i);
   }
-  RequestRunner runner(setup_.spec, setup_.prompts, *engines_, world_.rank(), run_start_);
+  const int code = evaluate_outputs(job(), items, journal_.get());
+  if (code != exit_ok) end_reason_ = code == exit_stopped_early ? "signal" : "";
+  return code;
+}
+
+// Without an end line the journal is that of a process that died.
+int Run::end_journal(int code) {
+  if (!journal_ || end_reason_.empty()) return code;
+  const BusyRank writing(world_);
   try {
-    while (stop_signal() == 0) {
-      if (setup_.spec.max_failures > 0 && failures_ >= setup_.spec.max_failures) {
-        if (journal_) journal_->end("max_failures");
-        return exit_items_failed;
-      }
-      const std::int64_t turn = counter->next();
-      if (turn >= static_cast<std::int64_t>(items.size())) break;
-      const std::int64_t index = items[static_cast<std::size_t>(turn)];
-      const WorkItem& item = setup_.plan[static_cast<std::size_t>(index)];
-      run_item(item, todo_[static_cast<std::size_t>(index)] == 'p', runner);
-      progress.update(turn + 1, failures_);
-    }
-    if (journal_) journal_->end(stop_signal() != 0 ? "signal" : "done");
-    return stop_signal() != 0 ? exit_stopped_early : exit_ok;
-  } catch (...) {  // the journal's file system failed: what is acknowledged is safe
+    journal_->end(end_reason_);
+    return code;
+  } catch (...) {
     const Ending ending = ending_of(std::current_exception());
-    progress.finish();
     fmt::print(stderr, "chunkstate: rank {}: {}\n", world_.rank(), ending.message);
     return ending.code;
   }
-}
-
-void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
-  if (suspect) {
-    const auto poison = poison_record(options_, directory_, item, world_.rank());
-    if (poison) {
-      journal_->append(*poison);
-      ++failures_;
-      return;
-    }
-  }
-  runner.warm_up(item);
-  journal_->claim(item.id);
-  const RequestRecord record = runner.run(item);
-  journal_->append(record);
-  if (record.status == RequestStatus::failed) ++failures_;
 }
 
 // The most serious of what the ranks ended with.
@@ -295,7 +309,13 @@ int Run::finish(int code) {
       fmt::print(stderr, "{}, {} left; run again to resume\n", tally, outcome.missing);
       return;
     }
-    code = outcome.failed > 0 ? exit_items_failed : exit_ok;
+    if (setup_.evaluation.any() && outcome.unevaluated > 0) {
+      if (code == exit_ok || code == exit_items_failed) code = exit_stopped_early;
+      fmt::print(stderr, "{}, {} of {} outputs evaluated; run again to resume\n", tally,
+                 outcome.evaluated, outcome.evaluated + outcome.unevaluated);
+      return;
+    }
+    code = outcome.failed > 0 || outcome.evaluations_failed > 0 ? exit_items_failed : exit_ok;
     if (!options_.shard.whole()) {  // results.h5 is for the one who comes after all shards
       if (!options_.quiet) fmt::print("{}\n", tally);
       return;

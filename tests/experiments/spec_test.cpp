@@ -299,7 +299,10 @@ TEST_CASE("Every key can be set, and every point key can be an axis") {
     // Groups of several ranks exist in this mode only.
     const std::string mode =
         path == "parallel.ranks_per_group" ? "parallel.mode=sequence" : "parallel.mode=data";
-    const ExperimentSpec spec = parse_experiment(head, "exp.yaml", {mode, path + "=" + value});
+    // Instructions to a judge need one, and a place for the text that is given.
+    if (path.starts_with("accuracy.gptscore.")) value = "see {given}";
+    const ExperimentSpec spec = parse_experiment(
+        head, "exp.yaml", {mode, "accuracy.gptscore.judge=folder", path + "=" + value});
     const std::string stored = stored_value(key, spec, spec.base);
     if (!stored.empty()) CHECK(stored == value);
     if (key.scope != Scope::point) continue;
