@@ -14,7 +14,6 @@ namespace chunkstate {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-constexpr std::string_view placeholder = "{given}";
 
 // Tokens per forward pass of a judge: bounds the memory for its logits.
 constexpr std::int64_t judge_piece_tokens = 64;
@@ -25,14 +24,6 @@ bool attends(const ModelConfig& config) {
 }
 
 }  // namespace
-
-JudgeTemplate parse_judge_template(const std::string& text) {
-  const std::size_t at = text.find(placeholder);
-  if (at == std::string::npos || text.find(placeholder, at + 1) != std::string::npos) {
-    throw UsageError("judge template '" + text + "': expected {given} exactly once");
-  }
-  return {text.substr(0, at), text.substr(at + placeholder.size())};
-}
 
 void check_judge(const OpenModel& files) {
   if (files.tokenizer) return;

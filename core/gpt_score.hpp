@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/judge_template.hpp"
 #include "core/model.hpp"
 #include "core/open_model.hpp"
 
@@ -13,15 +14,6 @@ namespace chunkstate {
 /// GPTScore (Fu et al., "GPTScore: Evaluate as You Desire", 2023): how likely a judge model finds
 /// one text after an instruction and another text. The mean over the scored text's tokens of
 /// log p(token | instruction, given text, tokens before), nats; 0 is best.
-
-/// An instruction with the place of the given text: "Source: {given}\nSummary: ".
-struct JudgeTemplate {
-  std::string before;  // the part before {given}
-  std::string after;   // the part after it; the scored text follows
-};
-
-/// Throws UsageError unless `text` has `{given}` exactly once.
-JudgeTemplate parse_judge_template(const std::string& text);
 
 /// Throws UsageError if the model cannot judge: it needs a tokenizer.
 void check_judge(const OpenModel& files);

@@ -37,6 +37,7 @@ nlohmann::json to_json(const RunStatus& status) {
   return {{"items", status.items},
           {"done", status.done},
           {"failed", status.failed},
+          {"evaluated", status.evaluated},
           {"running", status.running},
           {"remaining", status.remaining},
           {"live_processes", status.live_processes},
@@ -94,6 +95,7 @@ void print_processes(const RunStatus& status, bool live_only) {
 void print(const std::string& directory, const RunStatus& status) {
   fmt::print("{}: {} of {} items done, {} failed, {} running, {} processes at work\n", directory,
              status.done, status.items, status.failed, status.running, status.live_processes);
+  if (status.evaluated > 0) fmt::print("{} outputs evaluated\n", status.evaluated);
   if (status.eta_seconds == status.eta_seconds) {
     fmt::print("{} items/s, about {} left\n", format_number(status.items_per_second),
                format_seconds(status.eta_seconds));

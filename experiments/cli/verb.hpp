@@ -33,6 +33,7 @@ void add_tokenize(CLI::App& app, VerbAction& action);
 void add_detokenize(CLI::App& app, VerbAction& action);
 void add_inspect(CLI::App& app, VerbAction& action);
 void add_compare(CLI::App& app, VerbAction& action);
+void add_gptscore(CLI::App& app, VerbAction& action);
 void add_report(CLI::App& app, VerbAction& action);
 void add_bench(CLI::App& app, VerbAction& action);
 

@@ -45,6 +45,22 @@ void transfer(Archive& archive, SweepPoint& point) {
   archive(point.axes);
 }
 template <class Archive>
+void transfer(Archive& archive, Evaluation& evaluation) {
+  const auto number = [&](const auto&, const char*, double& value) { archive(value); };
+  archive(evaluation.error);
+  visit_comparison(evaluation, number);
+  archive(evaluation.first_divergence);
+  archive(evaluation.state_drift);
+  visit_gptscore(evaluation, number);
+}
+template <class Archive>
+void transfer(Archive& archive, EvaluationFacts& facts) {
+  archive(facts.reference);
+  archive(facts.judge);
+  archive(facts.judge_digest);
+  for (std::string& instruction : facts.instructions) archive(instruction);
+}
+template <class Archive>
 void transfer(Archive& archive, RequestRecord& r) {
   visit_request_integers([&](const h5::Label&, auto field) { archive(r.*field); });
   visit_request_reals([&](const char*, auto field) { archive(r.*field); });
@@ -57,6 +73,10 @@ void transfer(Archive& archive, RequestRecord& r) {
   archive(r.token_ids);
   archive(r.logprobs);
   archive(r.t_emit);
+  std::vector<Evaluation> evaluation;  // none or one
+  if (r.evaluation) evaluation.push_back(*r.evaluation);
+  archive(evaluation);
+  if (!evaluation.empty()) r.evaluation = std::make_shared<const Evaluation>(evaluation.front());
 }
 template <class Archive>
 void transfer(Archive& archive, StoredResults& results) {
@@ -73,6 +93,7 @@ void transfer(Archive& archive, StoredResults& results) {
   archive(results.model_of_point);
   archive(results.processes);
   archive(results.requests);
+  archive(results.evaluation);
 }
 
 namespace {

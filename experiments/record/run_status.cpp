@@ -62,6 +62,7 @@ RunStatus read_status(const std::filesystem::path& directory) {
   RunStatus status;
   for (const RequestRecord& record : contents.records) {
     ++(record.status == RequestStatus::done ? status.done : status.failed);
+    if (record.evaluation) ++status.evaluated;
   }
   for (const JournalFile& file : contents.files) {
     status.items = std::max(status.items, file.start.items);

@@ -30,6 +30,7 @@ struct RunStatus {
   std::int64_t items = 0;  // of the experiment; 0 if no journal tells
   std::int64_t done = 0;   // distinct items
   std::int64_t failed = 0;
+  std::int64_t evaluated = 0;  // of those done
   std::int64_t running = 0;
   std::int64_t remaining = 0;  // items without an outcome, running ones included
   std::int64_t live_processes = 0;

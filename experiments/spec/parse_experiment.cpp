@@ -6,7 +6,7 @@
 
 #include "core/digest.hpp"
 #include "core/errors.hpp"
-#include "core/gpt_score.hpp"
+#include "core/judge_template.hpp"
 #include "core/variant_names.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/input_file.hpp"

@@ -58,6 +58,20 @@ inline RequestRecord failed_record(std::int64_t point, std::int64_t prompt, std:
   return record;
 }
 
+/// With every number set, all different for different seeds.
+inline Evaluation example_evaluation(unsigned seed) {
+  std::mt19937_64 random(seed);
+  const auto set = [&](const auto&, const char*, double& value) {
+    value = static_cast<double>(random() >> 11) * 0x1p-53;
+  };
+  Evaluation evaluation;
+  visit_comparison(evaluation, set);
+  visit_gptscore(evaluation, set);
+  evaluation.first_divergence = static_cast<std::int64_t>(seed);
+  evaluation.state_drift = {0.5, 0.25 * seed};
+  return evaluation;
+}
+
 inline RunStart example_start() {
   RunStart start;
   start.run_id = "20261121T103102Z-01234567";
