@@ -52,6 +52,7 @@ void for_each_integer(Record& r, const Visit& visit) {
   visit("point", r.point);
   visit("prompt", r.prompt);
   visit("repeat", r.repeat);
+  visit("batch", r.batch);
   visit("tokens_in", r.tokens_in);
   visit("rank", r.rank);
 }
@@ -96,6 +97,9 @@ class Fields {
     }
     return value;
   }
+  bool has(const char* name) const {
+    return object_.at_key(name).error() != simdjson::NO_SUCH_FIELD;
+  }
   std::string text(const char* name) const { return std::string(text_of(at(name))); }
   /// NaN if it is not there: an older version did not measure it.
   double real(const char* name) const {
@@ -131,8 +135,9 @@ RequestRecord record_of(const Fields& fields, RequestStatus status) {
   record.token_ids = fields.list<std::int32_t>("token_ids", integer_of<std::int32_t>);
   record.logprobs = fields.list<float>("logprobs", real_of);
   record.t_emit = fields.list<double>("t_emit", real_of);
-  for_each_integer(record,
-                   [&](const char* name, std::int64_t& value) { value = fields.integer(name); });
+  for_each_integer(record, [&](const char* name, std::int64_t& value) {
+    if (fields.has(name) || &value != &record.batch) value = fields.integer(name);
+  });
   for_each_real(record, [&](const char* name, double& value) { value = fields.real(name); });
   return record;
 }

@@ -22,6 +22,7 @@ struct RequestRecord {
   std::int64_t point = 0;
   std::int64_t prompt = 0;
   std::int64_t repeat = 0;
+  std::int64_t batch = 1;  // equal sequences that were generated together
   RequestStatus status = RequestStatus::done;
   std::string error;  // failed only: "class: message"
 
@@ -62,8 +63,8 @@ struct RequestRecord {
     return tokens_out() < 2 ? std::numeric_limits<double>::quiet_NaN()
                             : (e2e - ttft) / static_cast<double>(tokens_out() - 1);
   }
-  /// tokens_out / e2e.
-  double throughput() const { return static_cast<double>(tokens_out()) / e2e; }
+  /// batch tokens_out / e2e.
+  double throughput() const { return static_cast<double>(batch * tokens_out()) / e2e; }
   /// bytes_moved / e2e.
   double bandwidth() const { return bytes_moved / e2e; }
 };

@@ -77,6 +77,7 @@ void visit_request_integers(const Visit& visit) {
   visit(h5::Label{"point", "1", "index into /sweep"}, &RequestRecord::point);
   visit(h5::Label{"prompt", "1", "index into /prompts"}, &RequestRecord::prompt);
   visit(h5::Label{"repeat", "1", "repeat"}, &RequestRecord::repeat);
+  visit(h5::Label{"batch", "1", "equal sequences generated together"}, &RequestRecord::batch);
   visit(h5::Label{"rank", "1", "rank that ran it"}, &RequestRecord::rank);
   visit(h5::Label{"process", "1", "index into /provenance/ranks"}, &RequestRecord::process);
 }

@@ -109,7 +109,10 @@ void read_requests(const h5::Group& root, StoredResults& results) {
   auto& requests = results.requests;
   requests.resize(dimension(group, "request"));
   const auto column = column_reader(group, requests);
-  visit_request_integers(column);
+  visit_request_integers([&](const h5::Label& label, std::int64_t RequestRecord::*field) {
+    if (label.name == "batch" && !group.has(label.name)) return;  // files before it existed
+    column(label, field);
+  });
   visit_request_reals([&](const char* name, double RequestRecord::*field) {
     column({name, "", ""}, field);
   });

@@ -24,6 +24,21 @@ CostSizes cost_sizes(const Model& model) {
   return sizes;
 }
 
+/// The copies of a batch share what is read of the weights, nothing else.
+Cost batch_cost(const Model& model, const SsdSettings& ssd, const RequestRecord& record,
+                bool use_cache) {
+  const auto cost_of = [&](const CostSizes& sizes) {
+    return request_cost(model.config(), sizes, ssd, record.tokens_in, record.tokens_out(),
+                        use_cache);
+  };
+  CostSizes sizes = cost_sizes(model);
+  Cost cost = cost_of(sizes);
+  sizes.weight_bytes_per_pass = 0;
+  const Cost without_weights = cost_of(sizes);
+  for (std::int64_t copy = 1; copy < record.batch; ++copy) cost += without_weights;
+  return cost;
+}
+
 SamplingParams sampling_of(const PointSettings& settings) {
   if (settings.sampling == "greedy") return {};
   return {static_cast<float>(settings.temperature), static_cast<std::int32_t>(settings.top_k),
@@ -71,14 +86,19 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   ResourceMeter meter;
   meter.start();
   const double start = monotonic_seconds();
-  const std::vector<std::vector<std::int32_t>> tokens = {
-      prompt.tokens.empty() ? files.encode_prompt(prompt.text, prompt.token_len) : prompt.tokens};
-  record.tokens_in = static_cast<std::int64_t>(tokens[0].size());
+  const std::vector<std::int32_t> tokens =
+      prompt.tokens.empty() ? files.encode_prompt(prompt.text, prompt.token_len) : prompt.tokens;
+  record.tokens_in = static_cast<std::int64_t>(tokens.size());
   check_context(model.config(), record.tokens_in + max_new_tokens);
-  const std::vector<std::uint64_t> seeds = {item.seed};
-  const auto results = generate(
-      model, ssd, tokens, seeds, options,
-      [&](std::int64_t, const Sampled&) { record.t_emit.push_back(monotonic_seconds() - start); });
+  record.batch = settings.batch;
+  const std::vector<std::vector<std::int32_t>> sequences(static_cast<std::size_t>(record.batch),
+                                                         tokens);
+  const std::vector<std::uint64_t> seeds(sequences.size(), item.seed);
+  const auto results =
+      generate(model, ssd, sequences, seeds, options, [&](std::int64_t sequence, const Sampled&) {
+        if (sequence + 1 != record.batch) return;  // a step has emitted when its last copy has
+        record.t_emit.push_back(monotonic_seconds() - start);
+      });
   const ResourceUse use = meter.stop();
   if (results.empty()) return;  // another rank of the group has them
 
@@ -91,8 +111,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
     record.ttft = record.t_emit.front();
     record.e2e = record.t_emit.back();
   }
-  const Cost cost = request_cost(model.config(), cost_sizes(model), ssd, record.tokens_in,
-                                 record.tokens_out(), settings.use_cache);
+  const Cost cost = batch_cost(model, ssd, record, settings.use_cache);
   record.flops = cost.flops;
   record.bytes_moved = cost.bytes;
   record.peak_memory_bytes = model.options().backend == Backend::cuda
@@ -175,7 +194,8 @@ double estimated_cost(const PointSettings& settings, const Prompt& prompt, const
   if (tokens <= 0) tokens = static_cast<std::int64_t>(prompt.text.size() / 4 + 1);
   const SsdSettings ssd =
       ssd_settings(settings.variant, settings.chunk_size, settings.lookback, config);
-  return request_cost(config, {}, ssd, tokens, settings.max_new_tokens, settings.use_cache).flops;
+  return static_cast<double>(settings.batch) *
+         request_cost(config, {}, ssd, tokens, settings.max_new_tokens, settings.use_cache).flops;
 }
 
 }  // namespace chunkstate

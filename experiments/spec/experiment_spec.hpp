@@ -18,6 +18,7 @@ struct PointSettings {
   std::string model_weights = "checkpoint";  // checkpoint | synthetic (always for "synthetic:NAME")
   // generation
   std::int64_t max_new_tokens = 100;
+  std::int64_t batch = 1;  // equal copies of the prompt, generated together
   bool use_cache = true;
   std::string sampling = "greedy";  // greedy | sample
   double temperature = 1.0;         // the rest: sampling == sample only

@@ -103,6 +103,8 @@ const std::vector<Key>& table() {
 
       {"generation.max_new_tokens", Scope::point, point<&Point::max_new_tokens>,
        integer(1, 1 << 24), "Tokens to generate for each prompt."},
+      {"generation.batch", Scope::point, point<&Point::batch>, integer(1, 4096),
+       "Equal copies of the prompt that are generated together; throughput counts them all."},
       {"generation.use_cache", Scope::point, point<&Point::use_cache>, boolean(),
        "Decode from the cached state; `false` runs the whole sequence again for each token."},
       {"generation.sampling", Scope::point, point<&Point::sampling>, choice(samplings),

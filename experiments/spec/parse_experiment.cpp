@@ -195,6 +195,16 @@ class Reader {
         refuse(point, axis.path, "a synthetic model has no checkpoint");
       }
     }
+    if (settings.batch > 1 && settings.sampling != "greedy") {
+      refuse(point, "generation.batch",
+             fmt::format("found {}, expected 1 with sampling: copies of a prompt would differ",
+                         settings.batch));
+    }
+    if (settings.batch > 1 && spec_.parallel.mode != "data") {
+      refuse(point, "generation.batch",
+             fmt::format("found {}, expected 1 in parallel.mode {}", settings.batch,
+                         spec_.parallel.mode));
+    }
     if (ssd_variant_is_causal(settings.variant)) return;
     if (settings.use_cache && settings.max_new_tokens > 1) {
       refuse(point, "ssm.variant",

@@ -151,6 +151,7 @@ std::vector<SweepPoint> expand_sweep(const Sweep& sweep, const ExperimentSpec& s
                                      const Place& place) {
   const std::int64_t combinations = number_of_points(sweep, place);
   std::vector<SweepPoint> points;
+  points.reserve(static_cast<std::size_t>(combinations));  // growing would hold it twice over
   ExperimentSpec unused;
   for (std::int64_t combination = 0; combination < combinations; ++combination) {
     SweepPoint point{static_cast<std::int64_t>(points.size()), {}, spec.base};
