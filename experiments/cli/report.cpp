@@ -35,7 +35,7 @@ void put(const fs::path& path, const std::string& text) {
 
 void put_tables(const fs::path& directory, const StoredResults& results) {
   make_directories(directory);
-  for (const ReportTable& table : {summary_table_of(results), rank_table_of(results)}) {
+  for (const ReportTable& table : report_tables(results)) {
     put(directory / (table.name + ".csv"), to_csv(table));
     put(directory / (table.name + ".md"), to_markdown(table));
     put(directory / (table.name + ".tex"), to_latex(table));

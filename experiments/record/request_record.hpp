@@ -4,8 +4,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "experiments/record/evaluation.hpp"
 
 namespace chunkstate {
 
@@ -47,6 +50,8 @@ struct RequestRecord {
   double energy = std::numeric_limits<double>::quiet_NaN();  // joules
   double warmup_seconds =
       std::numeric_limits<double>::quiet_NaN();  // of the unrecorded requests just before
+
+  std::shared_ptr<const Evaluation> evaluation;
 
   std::int64_t tokens_out() const { return static_cast<std::int64_t>(token_ids.size()); }
   /// (e2e - ttft) / (tokens_out - 1); NaN below two tokens.

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <cmath>
+#include <utility>
+
+#include "experiments/analysis/table.hpp"
+#include "experiments/report/point_data.hpp"
+#include "experiments/report/sections.hpp"
+#include "experiments/report/tables.hpp"
+
+namespace chunkstate {
+namespace {
+
+constexpr std::size_t most_points_in_pairs = 6;
+
+struct AccuracyColumn {
+  std::string key;
+  std::string title;
+  EvaluationValue value;
+};
+
+std::vector<AccuracyColumn> accuracy_columns() {
+  std::vector<AccuracyColumn> columns = {
+      {"nll_prompt", "NLL prompt", [](const Evaluation& e) { return e.nll_prompt; }},
+      {"nll_answer", "NLL answer", [](const Evaluation& e) { return e.nll_answer; }},
+      {"nll_mean", "NLL", [](const Evaluation& e) { return e.nll_mean; }},
+      {"reference_nll_mean", "NLL of the reference",
+       [](const Evaluation& e) { return e.reference_nll_mean; }},
+      {"nll_difference", "NLL - reference",
+       [](const Evaluation& e) { return e.nll_mean - e.reference_nll_mean; }},
+      {"kl_mean", "KL", [](const Evaluation& e) { return e.kl_mean; }},
+      {"kl_max", "largest KL", [](const Evaluation& e) { return e.kl_max; }},
+      {"top1_agreement", "top-1 agreement", [](const Evaluation& e) { return e.top1_agreement; }},
+      {"first_divergence", "tokens before the first other",
+       [](const Evaluation& e) {
+         return e.first_divergence < 0 ? NAN : static_cast<double>(e.first_divergence);
+       }},
+      {"logit_max_abs", "largest logit difference",
+       [](const Evaluation& e) { return e.logit_max_abs; }},
+  };
+  for (std::size_t i = 0; i < judged_aspects.size(); ++i) {
+    columns.push_back({fmt::format("gptscore_{}_average", judged_aspects[i]),
+                       fmt::format("GPTScore {}", judged_aspects[i]),
+                       [i](const Evaluation& e) { return e.gptscore[i].average; }});
+  }
+  return columns;
+}
+
+std::vector<std::pair<std::size_t, std::size_t>> pairs_of(std::size_t points) {
+  std::vector<std::pair<std::size_t, std::size_t>> pairs;
+  const std::size_t bases = points <= most_points_in_pairs ? points : 1;
+  for (std::size_t a = 0; a < bases; ++a) {
+    for (std::size_t b = a + 1; b < points; ++b) pairs.emplace_back(a, b);
+  }
+  return pairs;
+}
+
+std::string signed_number(double value) { return (value > 0 ? "+" : "") + format_number(value); }
+
+std::string probability(double p) {
+  return std::isnan(p) ? "-" : p < 0.001 ? fmt::format("{:.1e}", p) : fmt::format("{:.3f}", p);
+}
+
+}  // namespace
+
+ReportTable accuracy_table_of(const StoredResults& results) {
+  ReportTable table{"accuracy",
+                    sections::accuracy,
+                    "Against the exact reference: means over prompts, with 95 % intervals; nats "
+                    "per token",
+                    "/accuracy",
+                    {"point", "prompts"},
+                    {}};
+  std::vector<AccuracyColumn> columns;
+  for (AccuracyColumn& column : accuracy_columns()) {
+    if (any_evaluation(results, column.value)) columns.push_back(std::move(column));
+  }
+  if (columns.empty()) return table;
+  for (const AccuracyColumn& column : columns) table.header.emplace_back(column.title, column.key);
+  for (const SweepPoint& point : results.spec.points) {
+    std::int64_t evaluated = 0;
+    for (const RequestRecord& request : requests_of(results, point)) {
+      if (request.evaluation != nullptr && request.evaluation->error.empty()) ++evaluated;
+    }
+    std::vector<TableCell> cells = {short_name(point)};
+    cells.emplace_back(std::to_string(evaluated), static_cast<double>(evaluated), NAN, NAN);
+    for (const AccuracyColumn& column : columns) {
+      const MeanInterval m = evaluation_mean(results, point, column.value);
+      cells.emplace_back(with_interval(m.mean, m.low, m.high, format_number), m.mean, m.low,
+                         m.high);
+    }
+    table.rows.push_back(std::move(cells));
+  }
+  return table;
+}
+
+ReportTable gptscore_table_of(const StoredResults& results) {
+  ReportTable table{"gptscore",
+                    sections::accuracy,
+                    "GPTScore of B minus that of A, prompt by prompt: Wilcoxon signed-rank test, p "
+                    "corrected after Holm over the table",
+                    "/accuracy/gptscore_*_average",
+                    {"aspect",
+                     "A",
+                     "B",
+                     "prompts",
+                     "equal",
+                     {"B - A", "difference"},
+                     "p",
+                     {"p corrected", "p_corrected"}},
+                    {}};
+  std::vector<double> p;
+  for (std::size_t aspect = 0; aspect < judged_aspects.size(); ++aspect) {
+    const EvaluationValue value = [aspect](const Evaluation& e) {
+      return e.gptscore[aspect].average;
+    };
+    if (!any_evaluation(results, value)) continue;
+    for (const auto& [a, b] : pairs_of(results.spec.points.size())) {
+      const std::vector<double> of_a = by_prompt(results, results.spec.points[a], value);
+      std::vector<double> differences = by_prompt(results, results.spec.points[b], value);
+      for (std::size_t i = 0; i < differences.size(); ++i) differences[i] -= of_a[i];
+      const PairedTest test = paired_test(differences, b);
+      const MeanInterval& d = test.difference;
+      table.rows.push_back(
+          {judged_aspects[aspect], short_name(results.spec.points[a]),
+           short_name(results.spec.points[b]), std::to_string(d.n), std::to_string(test.equal),
+           TableCell(with_interval(d.mean, d.low, d.high, signed_number), d.mean, d.low, d.high),
+           TableCell(probability(test.p), test.p, NAN, NAN)});
+      p.push_back(test.p);
+    }
+  }
+  const std::vector<double> corrected = holm(p);
+  for (std::size_t row = 0; row < table.rows.size(); ++row) {
+    table.rows[row].emplace_back(probability(corrected[row]), corrected[row], NAN, NAN);
+  }
+  return table;
+}
+
+}  // namespace chunkstate
