@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `report`, `export` and `compare` say is what is in the HDF5 file, recomputed with numpy."""
+import csv
+import html.parser
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import h5py
+import numpy as np
+
+import harness
+
+METRICS = ["ttft", "tpot", "e2e", "throughput", "bandwidth", "peak_memory_bytes", "cpu_percent"]
+
+
+class Page(html.parser.HTMLParser):
+    """tables: id -> rows of {column key: attributes}; marks: figure -> [(series, class, x, y, low, high)]."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.marks = {}, {}
+        self.table = self.figure = self.series = None
+        self.keys = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "table":
+            self.table = attributes["id"].removeprefix("table-")
+            self.tables[self.table], self.keys[self.table] = [], []
+        elif tag == "th":
+            self.keys[self.table].append(attributes["data-key"])
+        elif tag == "tr":
+            self.row = {}
+        elif tag == "td":
+            if not self.row:
+                self.tables[self.table].append(self.row)
+            self.row[self.keys[self.table][len(self.row)]] = attributes
+        elif tag == "svg":
+            self.figure = attributes["id"]
+            self.marks[self.figure] = []
+        elif tag == "g":
+            self.series = attributes["data-series"]
+        elif tag in ("circle", "path") and "data-y" in attributes:
+            numbers = [float(attributes.get(f"data-{name}", "nan"))
+                       for name in ("x", "y", "low", "high")]
+            self.marks[self.figure].append((self.series, attributes["class"].split(), *numbers))
+
+
+class Report(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        exp = harness.experiment(
+            cls.folder / "exp.yaml",
+            prompts={"file": str(harness.ROOT / "experiments/prompts/prompt_lengths.json"), "limit": 2},
+            generation={"max_new_tokens": 3},
+            measure={"warmup": 1, "repeats": 3},
+            sweep={"matrix": {"ssm.variant": ["default_optimized", "independent"],
+                              "execution.mode": ["auto", "eager"]}},
+            parallel={"threads": 1})
+        done = harness.run(["run", exp, "--out", cls.folder])
+        assert done.returncode == 0, done.stderr
+        cls.results = cls.folder / "results.h5"
+        done = harness.run(["report", cls.results, "--csv", cls.folder / "csv",
+                            "--figures", cls.folder / "figures"])
+        assert done.returncode == 0, done.stderr
+        cls.said = done.stdout + done.stderr
+        cls.page = Page((cls.folder / "results.html").read_text())
+        with h5py.File(cls.results) as file:
+            cls.requests = {name: column[:] for name, column in file["requests"].items()}
+            cls.summary = file["summary/value"][:]
+            cls.metrics = list(file["summary/metric"].asstr())
+            cls.stats = list(file["summary/stat"].asstr())
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def test_the_tables_have_the_medians_and_intervals_of_the_file(self):
+        for name, metrics in (("summary", METRICS),
+                              ("execution", ["warmup_seconds", "ttft", "tpot", "throughput"])):
+            rows = self.page.tables[name]
+            self.assertEqual(len(rows), 4)
+            for point, row in enumerate(rows):
+                done = (self.requests["point"] == point) & (self.requests["status"] == 0)
+                for metric in metrics:
+                    shown = row[metric]
+                    values = self.requests[metric][done]
+                    median = np.median(values[~np.isnan(values)])
+                    np.testing.assert_allclose(float(shown["data-value"]), median, rtol=1e-12)
+                    stored = self.summary[point, self.metrics.index(metric)]
+                    for key, stat in (("value", "median"), ("low", "ci_low"), ("high", "ci_high")):
+                        self.assertEqual(float(shown.get(f"data-{key}", "nan")) ,
+                                         stored[self.stats.index(stat)]) \
+                            if not np.isnan(stored[self.stats.index(stat)]) else \
+                            self.assertNotIn(f"data-{key}", shown)
+            if name == "summary":
+                self.assertEqual([int(row["requests"]["data-value"]) for row in rows], [6] * 4)
+
+    def test_the_csv_has_the_same_numbers(self):
+        rows = list(csv.DictReader(io.StringIO((self.folder / "csv/summary.csv").read_text())))
+        for row, shown in zip(rows, self.page.tables["summary"]):
+            for metric in METRICS:
+                self.assertEqual(row[metric], shown[metric]["data-value"])
+                self.assertEqual(row.get(metric + "_low", ""), shown[metric].get("data-low", ""))
+
+    def test_the_marks_of_each_figure_are_the_values_of_the_file(self):
+        names = ["default_optimized, mode auto", "default_optimized, eager",
+                 "independent, mode auto", "independent, eager"]
+        lengths = self.requests["tokens_in"] if "ttft-by-tokens" in self.page.marks else None
+        for metric in METRICS[:-1]:
+            base = metric.replace("_", "-")
+            name = f"{base}-by-tokens" if lengths is not None else f"{base}-by-chunks"
+            marks = self.page.marks[name]
+            self.assertEqual(sum("mark" not in m[1] for m in marks), 24, name)
+            for point, series in enumerate(names):
+                of_point = self.requests["point"] == point
+                stored = sorted(self.requests[metric][of_point])
+                cloud = sorted(m[3] for m in marks if m[0] == series and "mark" not in m[1])
+                self.assertEqual(cloud, stored, name)
+                medians = [m[3] for m in marks if m[0] == series and "mark" in m[1]]
+                expected = [np.median(self.requests[metric][of_point & (self.requests["prompt"] == p)])
+                            for p in (0, 1)]
+                np.testing.assert_allclose(medians, expected, rtol=1e-12)
+        roofline = self.page.marks["roofline"]
+        for point, series in enumerate(names):
+            of_point = self.requests["point"] == point
+            intensity = np.median((self.requests["flops"] / self.requests["bytes_moved"])[of_point])
+            rate = np.median((self.requests["flops"] / self.requests["e2e"])[of_point])
+            (_, _, x, y, _, _), = [m for m in roofline if m[0] == series and "mark" in m[1]]
+            np.testing.assert_allclose([x, y], [intensity, rate], rtol=1e-12)
+
+    def test_figures_are_files_of_their_own(self):
+        figures = sorted((self.folder / "figures").glob("*.svg"))
+        self.assertEqual(sorted(f.stem for f in figures), sorted(self.page.marks))
+        for figure in figures:
+            self.assertTrue(figure.read_text().startswith("<?xml"))
+        pictures = sorted(f.stem for f in (self.folder / "figures").glob("*.png"))
+        if shutil.which("rsvg-convert"):
+            self.assertEqual(pictures, [f.stem for f in figures])
+            for picture in (self.folder / "figures").glob("*.png"):
+                self.assertEqual(picture.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+        else:
+            self.assertEqual(pictures, [])
+            self.assertIn("rsvg-convert", self.said)
+
+
+if __name__ == "__main__":
+    harness.main()
