@@ -11,6 +11,7 @@
 #include "experiments/report/chart.hpp"
 #include "experiments/report/figures.hpp"
 #include "experiments/report/page.hpp"
+#include "experiments/report/png.hpp"
 #include "experiments/report/tables.hpp"
 
 namespace chunkstate {
@@ -42,18 +43,27 @@ void put_tables(const fs::path& directory, const StoredResults& results) {
   }
 }
 
+void put_figures(const fs::path& directory, const StoredResults& results) {
+  make_directories(directory);
+  bool can_draw = true;
+  for (const Figure& figure : report_figures(results)) {
+    const fs::path file = directory / (figure.name + ".svg");
+    put(file, svg_file(figure.svg));
+    if (can_draw) can_draw = draw_png(file, fs::path(file).replace_extension(".png"));
+    if (can_draw) fmt::print("{}\n", fs::path(file).replace_extension(".png").string());
+  }
+  if (!can_draw) {
+    fmt::print(stderr, "no PNG: rsvg-convert is not in PATH (package librsvg2-bin)\n");
+  }
+}
+
 int report_verb(const ReportFlags& flags) {
   const StoredResults results = read_results(flags.file);
   const fs::path page =
       flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
   put(page,
       report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
-  if (!flags.figures.empty()) {
-    make_directories(flags.figures);
-    for (const Figure& figure : report_figures(results)) {
-      put(fs::path(flags.figures) / (figure.name + ".svg"), svg_file(figure.svg));
-    }
-  }
+  if (!flags.figures.empty()) put_figures(flags.figures, results);
   if (!flags.csv.empty()) put_tables(flags.csv, results);
   return exit_ok;
 }
@@ -66,7 +76,9 @@ void add_report(CLI::App& app, VerbAction& action) {
       "report", "One self-contained HTML page of a results file: tables and plots");
   verb->add_option("file", flags->file, "results.h5")->required();
   verb->add_option("-o,--output", flags->page, "the page; default: the file's name with .html");
-  verb->add_option("--figures", flags->figures, "also write each plot as SVG into this folder");
+  verb->add_option(
+      "--figures", flags->figures,
+      "also write each plot as SVG into this folder, and as PNG if rsvg-convert is there");
   verb->add_option("--csv", flags->csv,
                    "also write the tables as CSV, Markdown and LaTeX into this folder");
   verb->callback([flags, &action] { action = [flags] { return report_verb(*flags); }; });

@@ -23,11 +23,11 @@ struct Loss {
 };
 
 std::vector<Loss> losses() {
-  return {{"accuracy-speed-nll", "NLL lost against time per request",
+  return {{"accuracy-speed-nll", "NLL lost against time",
            "NLL minus the reference's, nats per token",
            "means of /accuracy/nll_mean - reference_nll_mean, medians of /requests/e2e",
            [](const Evaluation& e) { return e.nll_mean - e.reference_nll_mean; }},
-          {"accuracy-speed-kl", "Divergence from the reference against time per request",
+          {"accuracy-speed-kl", "KL from the reference against time",
            "KL, nats per token", "means of /accuracy/kl_mean, medians of /requests/e2e",
            [](const Evaluation& e) { return e.kl_mean; }}};
 }

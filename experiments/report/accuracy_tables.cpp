@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
+#include "experiments/analysis/evaluation_columns.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/report/point_data.hpp"
 #include "experiments/report/sections.hpp"
@@ -20,30 +22,36 @@ struct AccuracyColumn {
   EvaluationValue value;
 };
 
-std::vector<AccuracyColumn> accuracy_columns() {
-  std::vector<AccuracyColumn> columns = {
-      {"nll_prompt", "NLL prompt", [](const Evaluation& e) { return e.nll_prompt; }},
-      {"nll_answer", "NLL answer", [](const Evaluation& e) { return e.nll_answer; }},
-      {"nll_mean", "NLL", [](const Evaluation& e) { return e.nll_mean; }},
-      {"reference_nll_mean", "NLL of the reference",
-       [](const Evaluation& e) { return e.reference_nll_mean; }},
-      {"nll_difference", "NLL - reference",
-       [](const Evaluation& e) { return e.nll_mean - e.reference_nll_mean; }},
-      {"kl_mean", "KL", [](const Evaluation& e) { return e.kl_mean; }},
-      {"kl_max", "largest KL", [](const Evaluation& e) { return e.kl_max; }},
-      {"top1_agreement", "top-1 agreement", [](const Evaluation& e) { return e.top1_agreement; }},
-      {"first_divergence", "tokens before the first other",
-       [](const Evaluation& e) {
-         return e.first_divergence < 0 ? NAN : static_cast<double>(e.first_divergence);
-       }},
-      {"logit_max_abs", "largest logit difference",
-       [](const Evaluation& e) { return e.logit_max_abs; }},
-  };
-  for (std::size_t i = 0; i < judged_aspects.size(); ++i) {
-    columns.push_back({fmt::format("gptscore_{}_average", judged_aspects[i]),
-                       fmt::format("GPTScore {}", judged_aspects[i]),
-                       [i](const Evaluation& e) { return e.gptscore[i].average; }});
+constexpr std::pair<const char*, const char*> titles[] = {
+    {"nll_prompt", "NLL prompt"},
+    {"nll_answer", "NLL answer"},
+    {"nll_mean", "NLL"},
+    {"reference_nll_mean", "NLL of the reference"},
+    {"kl_mean", "KL"},
+    {"kl_max", "largest KL"},
+    {"top1_agreement", "top-1 agreement"},
+    {"first_divergence", "tokens before the first other"},
+    {"logit_max_abs", "largest logit difference"},
+    {"gptscore_quality_average", "GPTScore quality"},
+    {"gptscore_naturalness_average", "GPTScore naturalness"},
+    {"gptscore_informativeness_average", "GPTScore informativeness"}};
+
+// Those that any request has.
+std::vector<AccuracyColumn> accuracy_columns(const StoredResults& results) {
+  const std::vector<EvaluationColumn> stored = evaluation_columns();
+  std::vector<AccuracyColumn> columns;
+  for (const auto& [key, title] : titles) {
+    const auto found = std::find_if(stored.begin(), stored.end(), [name = key](const auto& column) {
+      return column.name == name;
+    });
+    columns.push_back({key, title, found->value});
+    if (columns.back().key != "reference_nll_mean") continue;
+    columns.push_back({"nll_difference", "NLL - reference",
+                       [](const Evaluation& e) { return e.nll_mean - e.reference_nll_mean; }});
   }
+  std::erase_if(columns, [&](const AccuracyColumn& column) {
+    return !any_evaluation(results, column.value);
+  });
   return columns;
 }
 
@@ -72,10 +80,7 @@ ReportTable accuracy_table_of(const StoredResults& results) {
                     "/accuracy",
                     {"point", "prompts"},
                     {}};
-  std::vector<AccuracyColumn> columns;
-  for (AccuracyColumn& column : accuracy_columns()) {
-    if (any_evaluation(results, column.value)) columns.push_back(std::move(column));
-  }
+  const std::vector<AccuracyColumn> columns = accuracy_columns(results);
   if (columns.empty()) return table;
   for (const AccuracyColumn& column : columns) table.header.emplace_back(column.title, column.key);
   for (const SweepPoint& point : results.spec.points) {

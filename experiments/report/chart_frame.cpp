@@ -208,9 +208,10 @@ void ChartFrame::draw_x_axis(const Axis& axis, const AxisScale& scale) {
                     x, top_, bottom_));
     const std::string text = scale.text(tick);
     const double half = character_width * static_cast<double>(text.size()) / 2;
-    if (x - half < free_from) continue;
-    add(text_element(x, bottom_ + 18, "text-anchor=\"middle\"", text));
-    free_from = x + half + 6;
+    const double centre = std::min(x, width - 4 - half);
+    if (centre - half < free_from) continue;
+    add(text_element(centre, bottom_ + 18, "text-anchor=\"middle\"", text));
+    free_from = centre + half + 6;
   }
   draw_x_label(axis.label);
 }
