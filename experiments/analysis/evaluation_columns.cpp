@@ -17,11 +17,11 @@ std::vector<EvaluationColumn> evaluation_columns() {
       {"top1_agreement", &Evaluation::top1_agreement},
       {"logit_max_abs", &Evaluation::logit_max_abs}};
   constexpr std::pair<const char*, double AspectScore::*> scores[] = {
-      {"source", &AspectScore::source},
-      {"precision", &AspectScore::precision},
-      {"recall", &AspectScore::recall},
-      {"average", &AspectScore::average},
-      {"harmonic", &AspectScore::harmonic}};
+      {"_source", &AspectScore::source},
+      {"_precision", &AspectScore::precision},
+      {"_recall", &AspectScore::recall},
+      {"", &AspectScore::average},
+      {"_harmonic", &AspectScore::harmonic}};
   std::vector<EvaluationColumn> columns;
   for (const auto& [name, field] : reals) {
     columns.push_back({name, [field = field](const Evaluation& e) { return e.*field; }});
@@ -33,7 +33,7 @@ std::vector<EvaluationColumn> evaluation_columns() {
   for (std::size_t aspect = 0; aspect < judged_aspects.size(); ++aspect) {
     for (const auto& [name, field] : scores) {
       columns.push_back(
-          {std::string("gptscore_") + judged_aspects[aspect] + "_" + name,
+          {std::string("gptscore_") + judged_aspects[aspect] + name,
            [aspect, field = field](const Evaluation& e) { return e.gptscore[aspect].*field; }});
     }
   }

@@ -23,13 +23,13 @@ struct Loss {
 };
 
 std::vector<Loss> losses() {
-  return {{"accuracy-speed-nll", "NLL lost against time",
-           "NLL minus the reference's, nats per token",
-           "means of /accuracy/nll_mean - reference_nll_mean, medians of /requests/e2e",
-           [](const Evaluation& e) { return e.nll_mean - e.reference_nll_mean; }},
-          {"accuracy-speed-kl", "KL from the reference against time",
-           "KL, nats per token", "means of /accuracy/kl_mean, medians of /requests/e2e",
-           [](const Evaluation& e) { return e.kl_mean; }}};
+  return {
+      {"accuracy-speed-nll", "NLL lost against time", "NLL minus the reference's, nats per token",
+       "means of /accuracy/nll_mean - reference_nll_mean, medians of /requests/e2e",
+       [](const Evaluation& e) { return e.nll_mean - e.reference_nll_mean; }},
+      {"accuracy-speed-kl", "KL from the reference against time", "KL, nats per token",
+       "means of /accuracy/kl_mean, medians of /requests/e2e",
+       [](const Evaluation& e) { return e.kl_mean; }}};
 }
 
 // The points that no other beats in both: quicker ones lose more.
@@ -75,12 +75,40 @@ LineChart frontier_chart(const StoredResults& results, const Loss& loss) {
   return chart;
 }
 
+// How far the states are from the reference's, layer by layer.
+LineChart drift_chart(const StoredResults& results) {
+  LineChart chart;
+  chart.name = "state-drift";
+  chart.title = "Drift of the states after the last token";
+  chart.source = "means over prompts of /accuracy/state_drift";
+  chart.x.label = "mamba layer";
+  chart.x.steps = Steps::whole;
+  chart.y.label = "|S - S ref| / |S ref|";
+  for (const SweepPoint& point : results.spec.points) {
+    std::size_t layers = 0;
+    for (const RequestRecord& request : requests_of(results, point)) {
+      if (request.evaluation == nullptr) continue;
+      layers = std::max(layers, request.evaluation->state_drift.size());
+    }
+    ChartSeries series;
+    series.name = short_name(point);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      const MeanInterval m = evaluation_mean(results, point, [layer](const Evaluation& e) {
+        return layer < e.state_drift.size() ? e.state_drift[layer] : std::nan("");
+      });
+      if (m.n > 0) series.points.push_back({static_cast<double>(layer), m.mean, m.low, m.high});
+    }
+    chart.series.push_back(std::move(series));
+  }
+  return chart;
+}
+
 BoxChart aspect_chart(const StoredResults& results, std::size_t aspect,
                       const EvaluationValue& value) {
   BoxChart chart;
   chart.name = fmt::format("gptscore-{}", judged_aspects[aspect]);
   chart.title = fmt::format("GPTScore: {}", judged_aspects[aspect]);
-  chart.source = fmt::format("/accuracy/gptscore_{}_average", judged_aspects[aspect]);
+  chart.source = fmt::format("/accuracy/gptscore_{}", judged_aspects[aspect]);
   chart.x.label = "nats per token, 0 is best; a dot is a prompt";
   chart.x.from_zero = false;
   for (const SweepPoint& point : results.spec.points) {
@@ -97,6 +125,11 @@ std::vector<Figure> accuracy_figures(const StoredResults& results) {
     if (!any_evaluation(results, loss.value)) continue;
     const LineChart chart = frontier_chart(results, loss);
     figures.push_back({chart.name, sections::accuracy, to_svg(chart)});
+  }
+  if (any_evaluation(results, [](const Evaluation& e) {
+        return e.state_drift.empty() ? std::nan("") : e.state_drift.front();
+      })) {
+    figures.push_back({"state-drift", sections::accuracy, to_svg(drift_chart(results))});
   }
   for (std::size_t aspect = 0; aspect < judged_aspects.size(); ++aspect) {
     const EvaluationValue value = [aspect](const Evaluation& e) {

@@ -32,9 +32,9 @@ constexpr std::pair<const char*, const char*> titles[] = {
     {"top1_agreement", "top-1 agreement"},
     {"first_divergence", "tokens before the first other"},
     {"logit_max_abs", "largest logit difference"},
-    {"gptscore_quality_average", "GPTScore quality"},
-    {"gptscore_naturalness_average", "GPTScore naturalness"},
-    {"gptscore_informativeness_average", "GPTScore informativeness"}};
+    {"gptscore_quality", "GPTScore quality"},
+    {"gptscore_naturalness", "GPTScore naturalness"},
+    {"gptscore_informativeness", "GPTScore informativeness"}};
 
 // Those that any request has.
 std::vector<AccuracyColumn> accuracy_columns(const StoredResults& results) {
@@ -105,7 +105,7 @@ ReportTable gptscore_table_of(const StoredResults& results) {
                     sections::accuracy,
                     "GPTScore of B minus that of A, prompt by prompt: Wilcoxon signed-rank test, p "
                     "corrected after Holm over the table",
-                    "/accuracy/gptscore_*_average",
+                    "/accuracy/gptscore_*",
                     {"aspect",
                      "A",
                      "B",

@@ -64,7 +64,7 @@ std::string cards(const StoredResults& results) {
 }
 
 // Tables and figures under their headings.
-std::string body(const StoredResults& results) {
+std::string body(const StoredResults& results, const std::string& timeline) {
   const std::vector<ReportTable> tables = report_tables(results);
   const std::vector<Figure> figures = report_figures(results);
   std::string html;
@@ -77,6 +77,7 @@ std::string body(const StoredResults& results) {
     for (const Figure& figure : figures) {
       if (figure.section == section) of_figures += "<figure>" + figure.svg + "</figure>\n";
     }
+    if (section == sections::failures) html += timeline;
     if (of_tables.empty() && of_figures.empty()) continue;
     html += "<h2>" + escape_markup(section) + "</h2>\n" + of_tables;
     if (!of_figures.empty()) html += "<div class=\"charts\">\n" + of_figures + "</div>\n";
@@ -87,7 +88,7 @@ std::string body(const StoredResults& results) {
 }  // namespace
 
 std::string report_page(const StoredResults& results, const std::string& file,
-                        const std::string& digest) {
+                        const std::string& digest, const std::string& timeline) {
   const std::string name = escape_markup(results.spec.name);
   std::string html = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
@@ -101,7 +102,7 @@ std::string report_page(const StoredResults& results, const std::string& file,
       "less than {:.0f} % of its sweep point's median <code>/requests/cpu_percent</code>. None is "
       "left out of a number.</p>\n",
       100 * undisturbed_cpu_share);
-  html += body(results);
+  html += body(results, timeline);
   html += fmt::format(
       "<h2>Experiment</h2>\n<p><code>/config/yaml_resolved, config_hash {}</code></p>"
       "\n<pre>{}</pre>\n</body></html>\n",

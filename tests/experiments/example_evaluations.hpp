@@ -57,7 +57,6 @@ inline StoredResults evaluated_results() {
         if (repeat > 0) continue;
         const double loss = 0.1 * static_cast<double>(point) * (1 + 0.1 * std::sin(prompt));
         auto evaluation = std::make_shared<Evaluation>();
-        evaluation->item_id = record.item_id;
         evaluation->reference_nll_mean = 2 + 0.01 * static_cast<double>(prompt);
         if (point == 2 && prompt == 11) {
           evaluation->error = "error: no memory";
@@ -69,6 +68,7 @@ inline StoredResults evaluated_results() {
           evaluation->kl_max = loss * 3;
           evaluation->top1_agreement = 1 - loss;
           evaluation->logit_max_abs = 5 * loss;
+          evaluation->state_drift = {loss, 2 * loss, 4 * loss};
           evaluation->first_divergence = 6 - 2 * point;
           for (std::size_t aspect = 0; aspect < judged_aspects.size(); ++aspect) {
             evaluation->gptscore[aspect].average =

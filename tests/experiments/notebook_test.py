@@ -43,7 +43,7 @@ class Notebook(unittest.TestCase):
                              json.dumps(outputs)[:2000])
             pictures = [o for o in outputs if "image/png" in o.get("data", {})]
             self.assertGreaterEqual(len(pictures), 3)
-            medians = pd.read_csv(io.StringIO(outputs[-1].text), index_col=0, float_precision="round_trip")
+            medians = pd.read_csv(io.StringIO(outputs[-1].text), index_col=0)
             with h5py.File(folder / "results.h5") as file:
                 requests = {name: column[:] for name, column in file["requests"].items()}
             self.assertEqual(list(medians.index), ["default_optimized", "independent"])

@@ -85,6 +85,7 @@ TEST_CASE("figures show every request, and crosses those that were disturbed") {
   CHECK(count_of(latency, "class=\"fill cloud") == 107);  // 108 requests
   CHECK(count_of(latency, "class=\"disturbed") == 1);
   CHECK(count_of(figure_named(figures, "accuracy-speed-nll").svg, "class=\"fill mark") == 3);
+  CHECK(count_of(figure_named(figures, "state-drift").svg, "class=\"fill mark") == 9);
   CHECK(count_of(figure_named(figures, "gptscore-quality").svg, "class=\"fill mark") == 35);
   CHECK(count_of(figure_named(figures, "gptscore-quality").svg, "<rect") == 3);
   CHECK(count_of(figure_named(figures, "timeline").svg, "class=\"fill mark") == 108);

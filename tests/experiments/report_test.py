@@ -149,5 +149,74 @@ class Report(unittest.TestCase):
             self.assertIn("rsvg-convert", self.said)
 
 
+class Accuracy(unittest.TestCase):
+    """The same of what is evaluated: means over prompts."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        prompts = json.loads((harness.ROOT / "experiments/prompts/accuracy_256.json").read_text())[:4]
+        for prompt in prompts:
+            prompt.pop("token_len", None)
+        (cls.folder / "prompts.json").write_text(json.dumps(prompts))
+        exp = harness.experiment(
+            cls.folder / "exp.yaml", prompts={"file": str(cls.folder / "prompts.json")},
+            ssm={"chunk_size": 64}, parallel={"threads": 1},
+            sweep={"matrix": {"ssm.variant": ["default_optimized", "independent"]}},
+            accuracy={"reference": "exact_fp32", "state_drift": True,
+                      "gptscore": {"judge": str(harness.ROOT / "experiments/models/llama-tiny")}})
+        done = harness.run(["run", exp, "--out", cls.folder], timeout=600)
+        assert done.returncode == 0, done.stderr
+        with h5py.File(cls.folder / "results.h5") as file:
+            if "accuracy" not in file:
+                raise unittest.SkipTest("this binary does not evaluate outputs")
+        done = harness.run(["report", cls.folder / "results.h5"])
+        assert done.returncode == 0, done.stderr
+        cls.page = Page((cls.folder / "results.html").read_text())
+        with h5py.File(cls.folder / "results.h5") as file:
+            cls.point = file["requests/point"][:]
+            cls.e2e = file["requests/e2e"][:]
+            cls.columns = {name: column[:] for name, column in file["accuracy"].items()
+                           if column.dtype.kind in "if"}
+        cls.columns["nll_difference"] = cls.columns["nll_mean"] - cls.columns["reference_nll_mean"]
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def test_the_table_has_the_means_over_prompts(self):
+        for point, row in enumerate(self.page.tables["accuracy"]):
+            for key, shown in row.items():
+                if key in ("point", "prompts"):
+                    continue
+                values = self.columns[key][self.point == point]
+                np.testing.assert_allclose(float(shown["data-value"]), np.nanmean(values),
+                                           rtol=1e-12, atol=1e-15)
+                self.assertLessEqual(float(shown["data-low"]), float(shown["data-value"]) + 1e-12)
+                self.assertGreaterEqual(float(shown["data-high"]), float(shown["data-value"]) - 1e-12)
+        self.assertGreater(len(self.page.tables["accuracy"][0]), 12)
+
+    def test_the_paired_differences_are_those_of_the_prompts(self):
+        rows = self.page.tables["gptscore"]
+        self.assertEqual(len(rows), 3)
+        for aspect, row in zip(("quality", "naturalness", "informativeness"), rows):
+            values = self.columns[f"gptscore_{aspect}"]
+            difference = values[self.point == 1] - values[self.point == 0]
+            np.testing.assert_allclose(float(row["difference"]["data-value"]),
+                                       np.nanmean(difference), rtol=1e-12, atol=1e-15)
+
+    def test_the_figures_have_them_too(self):
+        marks = [m for m in self.page.marks["accuracy-speed-nll"] if "mark" in m[1]]
+        self.assertEqual(len(marks), 2)
+        for point, (_, _, x, y, _, _) in enumerate(marks):
+            np.testing.assert_allclose(x, np.median(self.e2e[self.point == point]), rtol=1e-12)
+            np.testing.assert_allclose(
+                y, np.nanmean(self.columns["nll_difference"][self.point == point]), rtol=1e-12, atol=1e-15)
+        drift = [m for m in self.page.marks["state-drift"] if m[0] == "independent"]
+        np.testing.assert_allclose([m[3] for m in drift if "mark" in m[1]],
+                                   np.nanmean(self.columns["state_drift"][self.point == 1], axis=0),
+                                   rtol=1e-12)
+
+
 if __name__ == "__main__":
     harness.main()
