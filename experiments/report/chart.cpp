@@ -15,6 +15,7 @@ namespace {
 constexpr double plot_height = 240;
 constexpr double box_row_height = 44;
 constexpr double span_row_height = 22;
+constexpr std::size_t most_dots = 1000;  // of a box
 
 std::string line(double x1, double y1, double x2, double y2, const std::string& classes) {
   return fmt::format(
@@ -146,7 +147,8 @@ void draw_box(ChartFrame& frame, const AxisScale& x, const BoxChart::Group& grou
       x(low), box, std::max(x(high) - x(low), 0.5), height, colour, data_attribute("low", low),
       data_attribute("high", high));
   marks += line(x(median), box, x(median), box + height, "key " + colour);
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
+  const std::size_t step = sorted.size() / (most_dots + 1) + 1;
+  for (std::size_t i = (sorted.size() - 1) % step; i < sorted.size(); i += step) {
     // Neighbours in value at different heights: the golden ratio spreads any number evenly.
     const double spread = std::fmod(static_cast<double>(i) * 0.618034, 1.0);
     marks += fmt::format(

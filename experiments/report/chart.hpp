@@ -55,8 +55,9 @@ struct LineChart {
   std::vector<ChartSeries> series;
 };
 
-/// A distribution per group: every value as a dot, the quartiles as a box; one group below the
-/// other, its name above its box, so that any number of long names is readable.
+/// A distribution per group: the quartiles as a box, every value as a dot (of more than 1000, as
+/// many evenly spaced by rank, and the largest); one group below the other, its name above its box,
+/// so that any number of long names is readable.
 struct BoxChart {
   struct Group {
     std::string name;

@@ -139,6 +139,7 @@ bool spans_wide_range(const LineChart& chart) {
 }
 
 std::size_t cloud_share(const StoredResults& results) {
+  if (results.requests.size() <= most_in_cloud) return most_in_cloud;
   return std::max<std::size_t>(most_in_cloud / results.spec.points.size(), 1);
 }
 
@@ -217,7 +218,7 @@ std::vector<Figure> work_figures(const StoredResults& results) {
   SpanChart chart;
   chart.name = "timeline";
   chart.title = "Requests on each rank";
-  chart.source = "/requests/t_start, e2e, process";
+  chart.source = fmt::format("/requests/t_start, e2e, process: {}", cloud_words(results));
   chart.x.label = "seconds since the start of the rank's run";
   for (const SweepPoint& point : results.spec.points) chart.series.push_back(short_name(point));
   std::map<std::int64_t, std::size_t> row_of;
@@ -230,7 +231,9 @@ std::vector<Figure> work_figures(const StoredResults& results) {
         known ? fmt::format("rank {}", results.processes[static_cast<std::size_t>(process)].rank)
               : "unknown");
   }
-  for (const RequestRecord& request : results.requests) {
+  const std::size_t step = results.requests.size() / (most_in_cloud + 1) + 1;
+  for (std::size_t i = 0; i < results.requests.size(); i += step) {
+    const RequestRecord& request = results.requests[i];
     if (request.status != RequestStatus::done) continue;
     const std::string& prompt =
         results.prompts.prompts[static_cast<std::size_t>(request.prompt)].id;

@@ -25,7 +25,7 @@ h1{font-size:24px;margin:.4em 0 0}h2{font-size:18px;margin:1.6em 0 .5em;border-b
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:14px;margin:12px 0}
 .charts figure{margin:0;background:var(--soft);border-radius:8px;padding:6px;min-width:0}
 .scroll{overflow-x:auto;margin:0 0 14px}table{border-collapse:collapse;font-size:13px;white-space:nowrap}
-caption{text-align:left;margin-bottom:4px;white-space:normal}th,td{padding:4px 10px;border-bottom:1px solid var(--rule);text-align:left}
+.caption{font-size:13px;margin:10px 0 4px}th,td{padding:4px 10px;border-bottom:1px solid var(--rule);text-align:left}
 pre{background:var(--soft);border-radius:8px;padding:10px;overflow-x:auto;font-size:12px}code{font-size:12px;opacity:.75}
 )";
 

@@ -143,8 +143,8 @@ std::string to_latex(const ReportTable& table) {
 
 std::string to_html(const ReportTable& table) {
   std::string text = fmt::format(
-      "<div class=\"scroll\"><table id=\"table-{}\"><caption>{} <code>{}</code></caption>\n"
-      "<thead><tr>",
+      "<p class=\"caption\" id=\"caption-{0}\">{1} <code>{2}</code></p>\n<div class=\"scroll\">"
+      "<table id=\"table-{0}\" aria-labelledby=\"caption-{0}\">\n<thead><tr>",
       table.name, escape_markup(table.title), escape_markup(table.source));
   for (const TableColumn& column : table.header) {
     text += fmt::format("<th data-key=\"{}\">{}</th>", escape_markup(column.key),

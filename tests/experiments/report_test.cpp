@@ -92,6 +92,28 @@ TEST_CASE("figures show every request, and crosses those that were disturbed") {
   CHECK(count_of(figure_named(figures, "roofline").svg, "class=\"fill cloud") == 107);
 }
 
+TEST_CASE("of very many requests some are drawn, with the disturbed and extreme ones") {
+  StoredResults results = evaluated_results();
+  const std::vector<RequestRecord> originals = results.requests;
+  results.requests.clear();
+  for (const RequestRecord& original : originals) {
+    for (int copy = 0; copy < 50; ++copy) {
+      results.requests.push_back(original);
+      results.requests.back().e2e += 1e-6 * copy;
+    }
+  }
+  results.requests[60].e2e = 77.5;
+  const std::vector<Figure> figures = report_figures(results);
+  const std::string& latency = figure_named(figures, "e2e-by-chunks").svg;
+  CHECK(count_of(latency, "class=\"disturbed") == 50);
+  CHECK(count_of(latency, "data-y=\"77.5\"") == 1);
+  CHECK(latency.find("some requests") != std::string::npos);
+  for (const Figure& figure : figures) {
+    CAPTURE(figure.name);
+    CHECK(count_of(figure.svg, "<title>") < most_in_cloud + 100);
+  }
+}
+
 TEST_CASE("a request is disturbed below four fifths of its point's usual processor time") {
   StoredResults results = evaluated_results();
   std::vector<bool> disturbed = disturbed_requests(results);
