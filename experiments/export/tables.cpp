@@ -50,7 +50,7 @@ std::string export_csv(const StoredResults& results) {
   }
   for (const Metric& metric : request_metrics()) header.add(metric.name);
   for (const EvaluationColumn& column : evaluated) header.add(column.name);
-  header.add("text");
+  for (const char* name : {"evaluation_error", "text"}) header.add(name);
 
   std::string text = header.finish();
   for (const RequestRecord& request : results.requests) {
@@ -72,6 +72,7 @@ std::string export_csv(const StoredResults& results) {
     for (const EvaluationColumn& column : evaluated) {
       line.add(request.evaluation == nullptr ? NAN : column.value(*request.evaluation));
     }
+    line.add(request.evaluation == nullptr ? std::string() : request.evaluation->error);
     line.add(request.text);
     text += line.finish();
   }

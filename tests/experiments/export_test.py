@@ -31,12 +31,16 @@ class Export(unittest.TestCase):
         exp = harness.experiment(
             cls.folder / "exp.yaml", prompts={"file": str(prompts)},
             measure={"warmup": 1, "repeats": 2}, parallel={"threads": 1},
+            accuracy={"reference": "exact_fp32",
+                      "gptscore": {"judge": str(harness.ROOT / "experiments/models/llama-tiny")}},
             sweep={"matrix": {"ssm.variant": ["default_optimized", "independent"]}})
         done = harness.run(["run", exp, "--out", cls.folder])
         assert done.returncode in (0, 2), done.stderr
         cls.results = cls.folder / "results.h5"
         with h5py.File(cls.results) as file:
             cls.requests = {name: column[:] for name, column in file["requests"].items()}
+            cls.accuracy = {name: column[:] for name, column in file.get("accuracy", {}).items()
+                            if column.dtype.kind in "if" and name != "request"}
             cls.texts = list(file["outputs/text"].asstr())
 
     @classmethod
@@ -59,6 +63,9 @@ class Export(unittest.TestCase):
                 np.testing.assert_array_equal(table[name], values, name)
             elif name not in ("status", "stop_reason", "error", "item_id"):
                 np.testing.assert_array_equal(table[name].fillna(-1), values, name)
+        for name, values in self.accuracy.items():
+            missing = np.nan if values.dtype.kind == "f" else -1
+            np.testing.assert_array_equal(table[name].fillna(missing), values, name)
         self.assertEqual(list(table["item_id"]), [v.decode() for v in self.requests["item_id"]])
         self.assertEqual(list(table["text"].fillna("")), self.texts)
         self.assertEqual(set(table["ssm.variant"]), {"default_optimized", "independent"})

@@ -29,6 +29,8 @@ class Notebook(unittest.TestCase):
             folder = pathlib.Path(folder)
             exp = harness.experiment(
                 folder / "exp.yaml", measure={"warmup": 0, "repeats": 2}, parallel={"threads": 1},
+                accuracy={"reference": "exact_fp32", "state_drift": True,
+                          "gptscore": {"judge": str(harness.ROOT / "experiments/models/llama-tiny")}},
                 sweep={"matrix": {"ssm.variant": ["default_optimized", "independent"]}})
             done = harness.run(["run", exp, "--out", folder])
             self.assertEqual(done.returncode, 0, done.stderr)
@@ -42,7 +44,8 @@ class Notebook(unittest.TestCase):
             self.assertNotIn("stderr", [output.get("name") for output in outputs],
                              json.dumps(outputs)[:2000])
             pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-            self.assertGreaterEqual(len(pictures), 3)
+            with h5py.File(folder / "results.h5") as file:
+                self.assertEqual(len(pictures), 5 if "accuracy" in file else 3)
             medians = pd.read_csv(io.StringIO(outputs[-1].text), index_col=0)
             with h5py.File(folder / "results.h5") as file:
                 requests = {name: column[:] for name, column in file["requests"].items()}
