@@ -14,7 +14,7 @@
 namespace chunkstate {
 namespace {
 
-constexpr std::size_t most_points_in_pairs = 6;
+constexpr std::size_t most_points_in_pairs = 4;
 
 struct AccuracyColumn {
   std::string key;
@@ -104,7 +104,7 @@ ReportTable gptscore_table_of(const StoredResults& results) {
   ReportTable table{"gptscore",
                     sections::accuracy,
                     "GPTScore of B minus that of A, prompt by prompt: Wilcoxon signed-rank test, p "
-                    "corrected after Holm over the table",
+                    "corrected after Holm within the aspect",
                     "/accuracy/gptscore_*",
                     {"aspect",
                      "A",
@@ -115,29 +115,32 @@ ReportTable gptscore_table_of(const StoredResults& results) {
                      "p",
                      {"p corrected", "p_corrected"}},
                     {}};
-  std::vector<double> p;
   for (std::size_t aspect = 0; aspect < judged_aspects.size(); ++aspect) {
     const EvaluationValue value = [aspect](const Evaluation& e) {
       return e.gptscore[aspect].average;
     };
     if (!any_evaluation(results, value)) continue;
-    for (const auto& [a, b] : pairs_of(results.spec.points.size())) {
+    const auto pairs = pairs_of(results.spec.points.size());
+    std::vector<PairedTest> tests;
+    std::vector<double> p;
+    for (const auto& [a, b] : pairs) {
       const std::vector<double> of_a = by_prompt(results, results.spec.points[a], value);
       std::vector<double> differences = by_prompt(results, results.spec.points[b], value);
       for (std::size_t i = 0; i < differences.size(); ++i) differences[i] -= of_a[i];
-      const PairedTest test = paired_test(differences, b);
-      const MeanInterval& d = test.difference;
-      table.rows.push_back(
-          {judged_aspects[aspect], short_name(results.spec.points[a]),
-           short_name(results.spec.points[b]), std::to_string(d.n), std::to_string(test.equal),
-           TableCell(with_interval(d.mean, d.low, d.high, signed_number), d.mean, d.low, d.high),
-           TableCell(probability(test.p), test.p, NAN, NAN)});
-      p.push_back(test.p);
+      tests.push_back(paired_test(differences, b));
+      p.push_back(tests.back().p);
     }
-  }
-  const std::vector<double> corrected = holm(p);
-  for (std::size_t row = 0; row < table.rows.size(); ++row) {
-    table.rows[row].emplace_back(probability(corrected[row]), corrected[row], NAN, NAN);
+    const std::vector<double> corrected = holm(p);
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      const MeanInterval& d = tests[i].difference;
+      table.rows.push_back(
+          {judged_aspects[aspect], short_name(results.spec.points[pairs[i].first]),
+           short_name(results.spec.points[pairs[i].second]), std::to_string(d.n),
+           std::to_string(tests[i].equal),
+           TableCell(with_interval(d.mean, d.low, d.high, signed_number), d.mean, d.low, d.high),
+           TableCell(probability(p[i]), p[i], NAN, NAN),
+           TableCell(probability(corrected[i]), corrected[i], NAN, NAN)});
+    }
   }
   return table;
 }

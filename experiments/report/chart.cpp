@@ -30,18 +30,19 @@ std::string group_begin(const std::string& name) {
 /// Places for texts beside marks, so that they do not lie on each other.
 class Labels {
  public:
-  /// The label of a mark at (x, y): right of it, or left of it near the right edge, and lower where
-  /// another one is in the way.
+  Labels(double top, double bottom) : top_(top), bottom_(bottom) {}
+
+  /// The label of a mark at (x, y): right of it, or left of it near the right edge. Where another
+  /// one is in the way it goes up, and from the top of the plot down.
   std::string place(double x, double y, const std::string& text) {
     const double length = character_width * static_cast<double>(text.size());
     const bool fits = x + 8 + length < ChartFrame::right + 8;
     const double begin = fits ? x + 8 : x - 8 - length;
-    double line_y = y - 5;
-    while (std::any_of(taken_.begin(), taken_.end(), [&](const Place& other) {
-      return begin < other.end && other.begin < begin + length && std::abs(line_y - other.y) < 12;
-    })) {
-      line_y += 12;
-    }
+    const double start = std::min(y - 5, bottom_ - 4);
+    double line_y = start;
+    while (line_y > top_ && is_taken(begin, begin + length, line_y)) line_y -= step;
+    if (line_y <= top_) line_y = start + step;
+    while (is_taken(begin, begin + length, line_y)) line_y += step;
     taken_.push_back({begin, begin + length, line_y});
     return text_element(fits ? x + 8 : x - 8, line_y,
                         fits ? "class=\"note\"" : "class=\"note\" text-anchor=\"end\"", text);
@@ -53,6 +54,16 @@ class Labels {
     double end;
     double y;
   };
+  static constexpr double step = 13;
+
+  bool is_taken(double begin, double end, double y) const {
+    return std::any_of(taken_.begin(), taken_.end(), [&](const Place& other) {
+      return begin < other.end && other.begin < end && std::abs(y - other.y) < step;
+    });
+  }
+
+  double top_;
+  double bottom_;
   std::vector<Place> taken_;
 };
 
@@ -61,7 +72,7 @@ struct Plot {
   ChartFrame& frame;
   const AxisScale& x;
   const AxisScale& y;
-  Labels labels = {};
+  Labels labels;
 
   std::string tooltip(const ChartSeries& series, const ChartPoint& point) const {
     std::string text = fmt::format("{}: {}, {}", series.name, x.text(point.x), y.text(point.y));
@@ -185,7 +196,7 @@ std::string to_svg(const LineChart& chart) {
   }
   frame.draw_x_axis(chart.x, x);
   frame.draw_y_axis(chart.y, y);
-  Plot plot{frame, x, y};
+  Plot plot{frame, x, y, Labels(frame.top(), frame.bottom())};
   for (std::size_t i = 0; i < chart.series.size(); ++i) plot.draw_cloud(chart.series[i], i);
   for (std::size_t i = 0; i < chart.series.size(); ++i) plot.draw(chart.series[i], i);
   return frame.svg();

@@ -22,7 +22,7 @@ ReportTable execution_table_of(const StoredResults& results);
 /// intervals; no rows if nothing was evaluated.
 ReportTable accuracy_table_of(const StoredResults& results);
 /// GPTScore of pairs of points, prompt by prompt: mean difference, Wilcoxon's test, Holm's
-/// correction over the table. All pairs of up to 6 points, else each with the first.
+/// correction within each aspect. All pairs of up to 4 points, else each with the first.
 ReportTable gptscore_table_of(const StoredResults& results);
 
 }  // namespace chunkstate

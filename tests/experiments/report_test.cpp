@@ -63,7 +63,7 @@ TEST_CASE("GPTScore is tested prompt by prompt") {
   CHECK(cell(table, 0, "difference").value < 0);
   CHECK(cell(table, 0, "p").value == Approx(2.0 / 4096));  // all of 12 prompts are lower
   CHECK(cell(table, 1, "p").value == Approx(2.0 / 2048));
-  CHECK(cell(table, 0, "p_corrected").value == Approx(9 * 2.0 / 4096));
+  CHECK(cell(table, 0, "p_corrected").value == Approx(3 * 2.0 / 4096));
 }
 
 TEST_CASE("results without evaluations and execution axes have neither table nor figure of them") {
