@@ -127,10 +127,16 @@ std::string verdict_word(const Metric& metric, Verdict verdict) {
 
 }  // namespace
 
+std::string plain_value(const AxisValue& axis) {
+  const std::string& value = axis.value;
+  const bool quoted = value.size() >= 2 && value.front() == '"' && value.back() == '"';
+  return quoted ? value.substr(1, value.size() - 2) : value;
+}
+
 std::string point_name(const SweepPoint& point) {
   std::string name;
   for (const AxisValue& axis : point.axes) {
-    name += fmt::format("{}{}={}", name.empty() ? "" : ", ", axis.path, axis.value);
+    name += fmt::format("{}{}={}", name.empty() ? "" : ", ", axis.path, plain_value(axis));
   }
   return name.empty() ? "all" : name;
 }

@@ -44,6 +44,9 @@ RunComparison compare_runs(const StoredResults& a, const StoredResults& b,
 std::vector<std::string> failures(const StoredResults& a, const StoredResults& b,
                                   const CompareOptions& options);
 
+/// An axis' value as people write it: results files have texts in quotes, as JSON.
+std::string plain_value(const AxisValue& axis);
+
 /// "ssm.variant=default, ssm.chunk_size=64", or "all".
 std::string point_name(const SweepPoint& point);
 

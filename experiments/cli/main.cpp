@@ -22,8 +22,8 @@ int main(int argc, char** argv) {
   VerbAction action;
   for (const auto add :
        {add_run, add_plan, add_check, add_schema, add_status, add_merge, add_verify, add_gptscore,
-        add_compare, add_report, add_submit, add_generate, add_logits, add_score, add_tokenize,
-        add_detokenize, add_inspect, add_bench}) {
+        add_compare, add_report, add_export, add_submit, add_generate, add_logits, add_score,
+        add_tokenize, add_detokenize, add_inspect, add_bench}) {
     add(app, action);
   }
   try {

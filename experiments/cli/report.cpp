@@ -11,6 +11,7 @@
 #include "experiments/report/chart.hpp"
 #include "experiments/report/figures.hpp"
 #include "experiments/report/page.hpp"
+#include "experiments/report/png.hpp"
 #include "experiments/report/tables.hpp"
 
 namespace chunkstate {
@@ -35,10 +36,24 @@ void put(const fs::path& path, const std::string& text) {
 
 void put_tables(const fs::path& directory, const StoredResults& results) {
   make_directories(directory);
-  for (const ReportTable& table : {summary_table_of(results), rank_table_of(results)}) {
+  for (const ReportTable& table : report_tables(results)) {
     put(directory / (table.name + ".csv"), to_csv(table));
     put(directory / (table.name + ".md"), to_markdown(table));
     put(directory / (table.name + ".tex"), to_latex(table));
+  }
+}
+
+void put_figures(const fs::path& directory, const StoredResults& results) {
+  make_directories(directory);
+  bool can_draw = true;
+  for (const Figure& figure : report_figures(results)) {
+    const fs::path file = directory / (figure.name + ".svg");
+    put(file, svg_file(figure.svg));
+    if (can_draw) can_draw = draw_png(file, fs::path(file).replace_extension(".png"));
+    if (can_draw) fmt::print("{}\n", fs::path(file).replace_extension(".png").string());
+  }
+  if (!can_draw) {
+    fmt::print(stderr, "no PNG: rsvg-convert is not in PATH (package librsvg2-bin)\n");
   }
 }
 
@@ -48,12 +63,7 @@ int report_verb(const ReportFlags& flags) {
       flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
   put(page,
       report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
-  if (!flags.figures.empty()) {
-    make_directories(flags.figures);
-    for (const Figure& figure : report_figures(results)) {
-      put(fs::path(flags.figures) / (figure.name + ".svg"), svg_file(figure.svg));
-    }
-  }
+  if (!flags.figures.empty()) put_figures(flags.figures, results);
   if (!flags.csv.empty()) put_tables(flags.csv, results);
   return exit_ok;
 }
@@ -66,7 +76,9 @@ void add_report(CLI::App& app, VerbAction& action) {
       "report", "One self-contained HTML page of a results file: tables and plots");
   verb->add_option("file", flags->file, "results.h5")->required();
   verb->add_option("-o,--output", flags->page, "the page; default: the file's name with .html");
-  verb->add_option("--figures", flags->figures, "also write each plot as SVG into this folder");
+  verb->add_option(
+      "--figures", flags->figures,
+      "also write each plot as SVG into this folder, and as PNG if rsvg-convert is there");
   verb->add_option("--csv", flags->csv,
                    "also write the tables as CSV, Markdown and LaTeX into this folder");
   verb->callback([flags, &action] { action = [flags] { return report_verb(*flags); }; });

@@ -98,6 +98,21 @@ void transfer(Archive& archive, StoredResults& results) {
 
 namespace {
 
+/// Readers index points and prompts by what a request says.
+void check_places(const StoredResults& results, const std::filesystem::path& path) {
+  const auto points = static_cast<std::int64_t>(results.spec.points.size());
+  const auto prompts = static_cast<std::int64_t>(results.prompts.prompts.size());
+  for (const RequestRecord& r : results.requests) {
+    if (r.point >= 0 && r.point < points && r.prompt >= 0 && r.prompt < prompts && r.repeat >= 0 &&
+        r.repeat < results.spec.measure.repeats) {
+      continue;
+    }
+    throw InputError(path.string() + ": point " + std::to_string(r.point) + ", prompt " +
+                     std::to_string(r.prompt) + ", repeat " + std::to_string(r.repeat) +
+                     " is no item of the experiment");
+  }
+}
+
 StoredResults read_in_this_process(const std::filesystem::path& path) {
   const h5::Handle file = h5::open_file(path.string());
   h5::check_contained(file, path.string());
@@ -109,6 +124,7 @@ StoredResults read_in_this_process(const std::filesystem::path& path) {
     throw InputError(path.string() + ": damaged: content_digest is " + stated +
                      ", the content gives " + digest);
   }
+  check_places(results, path);
   return results;
 }
 

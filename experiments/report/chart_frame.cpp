@@ -11,8 +11,41 @@ namespace chunkstate {
 namespace {
 
 constexpr std::size_t colours = 8;
-constexpr double legend_row = 20;
-constexpr double character = 7;  // average width at 12 px
+constexpr double legend_row = 18;
+
+struct Colour {
+  const char* name;
+  const char* light;
+  const char* dark;
+};
+
+// Okabe and Ito's colours, told apart by colour-blind readers; lighter ones on a dark ground.
+constexpr Colour palette[] = {
+    {"ink", "#222", "#ddd"},      {"faint", "#ddd", "#3a3a3a"}, {"c0", "#0072b2", "#5fb3ea"},
+    {"c1", "#d55e00", "#ff9350"}, {"c2", "#009e73", "#45cfa4"}, {"c3", "#cc79a7", "#ee9fc8"},
+    {"c4", "#b8860b", "#e6c04a"}, {"c5", "#56b4e9", "#8fd3ff"}, {"c6", "#8a5ad0", "#b99cf0"},
+    {"c7", "#666", "#aaa"},
+};
+
+// The style with each colour as `colour(name)` writes it.
+template <class Write>
+std::string style_with(const Write& colour) {
+  std::string style = fmt::format(
+      ".chart{{font:12px system-ui,sans-serif;width:100%;height:auto}}\n"
+      ".chart text{{fill:{0}}}.chart .title{{font-size:15px;font-weight:600}}"
+      ".chart .source{{font-size:9px;opacity:.7;font-family:monospace}}"
+      ".chart .note{{font-size:11px}}.chart .grid{{stroke:{1}}}.chart .key{{stroke-width:3}}"
+      ".chart .dashed{{stroke-dasharray:6 4}}.chart .path{{fill:none;stroke-width:2}}"
+      ".chart .bar{{stroke-width:1.5;opacity:.7}}"
+      ".chart .box{{fill-opacity:.15;stroke-width:1.5}}.chart .cloud{{opacity:.4;stroke:none}}"
+      ".chart .disturbed{{fill:none;stroke-width:1.5}}.chart .span{{stroke:none}}\n",
+      colour(palette[0]), colour(palette[1]));
+  for (std::size_t i = 0; i < colours; ++i) {
+    style += fmt::format(".chart .c{0}{{stroke:{1}}}.chart .fill.c{0}{{fill:{1}}}\n", i,
+                         colour(palette[2 + i]));
+  }
+  return style;
+}
 
 // 1.5e10 as "15G".
 std::string with_prefix(double value) {
@@ -27,7 +60,7 @@ std::string with_prefix(double value) {
 
 }  // namespace
 
-std::vector<double> linear_ticks(double low, double high, int most) {
+std::vector<double> linear_ticks(double low, double high, int most, Steps steps) {
   const double rough = (high - low) / most;
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
   double step = 10 * power;
@@ -37,6 +70,8 @@ std::vector<double> linear_ticks(double low, double high, int most) {
       break;
     }
   }
+  if (steps == Steps::whole) step = std::max(step, 1.0);
+  if (steps == Steps::binary) step = std::exp2(std::ceil(std::log2(rough)));
   std::vector<double> ticks;
   const double first = std::floor(low / step + 1e-9);
   const double last = std::ceil(high / step - 1e-9);
@@ -46,9 +81,17 @@ std::vector<double> linear_ticks(double low, double high, int most) {
 
 std::vector<double> logarithmic_ticks(double low, double high, double base) {
   const double first = std::floor(std::log(low) / std::log(base) + 1e-9);
-  const double last = std::ceil(std::log(high) / std::log(base) - 1e-9);
+  const double last = std::max(std::ceil(std::log(high) / std::log(base) - 1e-9), first + 1);
+  const bool fine = base == 10 && last - first <= 2;
   std::vector<double> ticks;
-  for (double i = first; i <= std::max(last, first + 1); ++i) ticks.push_back(std::pow(base, i));
+  for (double i = first; i <= last; ++i) {
+    for (const double factor : {1.0, 2.0, 5.0}) {
+      if (factor == 1 || (fine && i < last)) ticks.push_back(factor * std::pow(base, i));
+    }
+  }
+  // Of the fine ones, those that no value reaches go.
+  while (fine && ticks.size() > 2 && ticks[1] <= low * (1 + 1e-9)) ticks.erase(ticks.begin());
+  while (fine && ticks.size() > 2 && ticks[ticks.size() - 2] >= high * (1 - 1e-9)) ticks.pop_back();
   return ticks;
 }
 
@@ -111,7 +154,7 @@ AxisScale::AxisScale(const Axis& axis, const std::vector<double>& values, double
     low -= around;
     high += around;
   }
-  ticks_ = linear_ticks(low, high, 6);
+  ticks_ = linear_ticks(low, high, 6, axis.steps);
   low_ = ticks_.front();
   high_ = ticks_.back();
 }
@@ -131,27 +174,26 @@ std::string AxisScale::text(double tick) const {
 }
 
 ChartFrame::ChartFrame(const std::string& name, const std::string& title, const std::string& source,
-                       const std::vector<std::pair<std::string, bool>>& legend, double height)
+                       const std::vector<LegendEntry>& legend, double height)
     : name_(name), title_(title) {
-  body_ += text_element(16, 24, "class=\"title\"", title);
-  double x = 16;
-  double y = 46;
-  for (std::size_t i = 0; i < legend.size(); ++i) {
-    const auto& [label, dashed] = legend[i];
-    const double needed = 34 + character * static_cast<double>(label.size());
-    if (x > 16 && x + needed > right) {
-      x = 16;
+  body_ += text_element(12, 22, "class=\"title\"", title);
+  double x = 12;
+  double y = 42;
+  for (const LegendEntry& entry : legend) {
+    const double needed = 34 + character_width * static_cast<double>(entry.name.size());
+    if (x > 12 && x + needed > right) {
+      x = 12;
       y += legend_row;
     }
     body_ += fmt::format(
         "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"key {}{}\"/>\n", x,
-        y - 4, x + 16, y - 4, colour_class(i), dashed ? " dashed" : "");
-    body_ += text_element(x + 21, y, "class=\"legend\"", label);
+        y - 4, x + 16, y - 4, colour_class(entry.series), entry.dashed ? " dashed" : "");
+    body_ += text_element(x + 21, y, "class=\"legend\"", entry.name);
     x += needed;
   }
   top_ = y + (legend.empty() ? -6 : 14);
   bottom_ = top_ + height;
-  height_ = bottom_ + 62;
+  height_ = bottom_ + 58;
   body_ += text_element(right, height_ - 6, "class=\"source\" text-anchor=\"end\"", source);
 }
 
@@ -165,10 +207,11 @@ void ChartFrame::draw_x_axis(const Axis& axis, const AxisScale& scale) {
                     "class=\"grid\"/>\n",
                     x, top_, bottom_));
     const std::string text = scale.text(tick);
-    const double half = character * static_cast<double>(text.size()) / 2;
-    if (x - half < free_from) continue;
-    add(text_element(x, bottom_ + 18, "text-anchor=\"middle\"", text));
-    free_from = x + half + 6;
+    const double half = character_width * static_cast<double>(text.size()) / 2;
+    const double centre = std::min(x, width - 4 - half);
+    if (centre - half < free_from) continue;
+    add(text_element(centre, bottom_ + 18, "text-anchor=\"middle\"", text));
+    free_from = centre + half + 6;
   }
   draw_x_label(axis.label);
 }
@@ -180,11 +223,11 @@ void ChartFrame::draw_y_axis(const Axis& axis, const AxisScale& scale) {
         fmt::format("<line x1=\"{0:.1f}\" y1=\"{2:.1f}\" x2=\"{1:.1f}\" y2=\"{2:.1f}\" "
                     "class=\"grid\"/>\n",
                     left, right, y));
-    add(text_element(left - 8, y + 4, "text-anchor=\"end\"", scale.text(tick)));
+    add(text_element(left - 6, y + 4, "text-anchor=\"end\"", scale.text(tick)));
   }
   const double middle = (top_ + bottom_) / 2;
   add(text_element(
-      14, middle, fmt::format("text-anchor=\"middle\" transform=\"rotate(-90 14 {:.1f})\"", middle),
+      10, middle, fmt::format("text-anchor=\"middle\" transform=\"rotate(-90 10 {:.1f})\"", middle),
       axis.label));
 }
 
@@ -203,25 +246,27 @@ std::string ChartFrame::svg() const {
       name_, width, height_, escape_markup(title_), body_);
 }
 
-const char* chart_style() {
-  // Okabe and Ito's colours, told apart by colour-blind readers; lighter ones on a dark ground.
-  return R"(.chart{--ink:#222;--faint:#ddd;--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#b8860b;--c5:#56b4e9;--c6:#8a5ad0;--c7:#666;
-font:12px system-ui,sans-serif;width:100%;height:auto}
-@media (prefers-color-scheme:dark){.chart{--ink:#ddd;--faint:#3a3a3a;--c0:#5fb3ea;--c1:#ff9350;--c2:#45cfa4;--c3:#ee9fc8;--c4:#e6c04a;--c5:#8fd3ff;--c6:#b99cf0;--c7:#aaa}}
-.chart text{fill:var(--ink)}.chart .title{font-size:15px;font-weight:600}.chart .source{font-size:10px;opacity:.65;font-family:monospace}
-.chart .note{font-size:10px}.chart .grid{stroke:var(--faint)}.chart .key{stroke-width:3}.chart .dashed{stroke-dasharray:6 4}
-.chart .path{fill:none;stroke-width:2}.chart .bar{stroke-width:1.5;opacity:.7}.chart .box{fill-opacity:.15;stroke-width:1.5}
-.chart .c0{stroke:var(--c0)}.chart .c1{stroke:var(--c1)}.chart .c2{stroke:var(--c2)}.chart .c3{stroke:var(--c3)}
-.chart .c4{stroke:var(--c4)}.chart .c5{stroke:var(--c5)}.chart .c6{stroke:var(--c6)}.chart .c7{stroke:var(--c7)}
-.chart .fill.c0{fill:var(--c0)}.chart .fill.c1{fill:var(--c1)}.chart .fill.c2{fill:var(--c2)}.chart .fill.c3{fill:var(--c3)}
-.chart .fill.c4{fill:var(--c4)}.chart .fill.c5{fill:var(--c5)}.chart .fill.c6{fill:var(--c6)}.chart .fill.c7{fill:var(--c7)}
-)";
+std::string data_attribute(const char* name, double value) {
+  return std::isnan(value) ? "" : fmt::format(" data-{}=\"{}\"", name, value);
+}
+
+std::string chart_style() {
+  std::string light;
+  std::string dark;
+  for (const Colour& colour : palette) {
+    light += fmt::format("--{}:{};", colour.name, colour.light);
+    dark += fmt::format("--{}:{};", colour.name, colour.dark);
+  }
+  return fmt::format(".chart{{{}}}\n@media (prefers-color-scheme:dark){{.chart{{{}}}}}\n", light,
+                     dark) +
+         style_with([](const Colour& colour) { return fmt::format("var(--{})", colour.name); });
 }
 
 std::string svg_file(const std::string& svg) {
   const std::size_t end_of_tag = svg.find('>') + 1;
   return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" + svg.substr(0, end_of_tag) + "\n<style>" +
-         chart_style() + "</style>" + svg.substr(end_of_tag);
+         style_with([](const Colour& colour) { return std::string(colour.light); }) + "</style>" +
+         svg.substr(end_of_tag);
 }
 
 }  // namespace chunkstate

@@ -30,16 +30,24 @@ class AxisScale {
   std::vector<double> ticks_;
 };
 
+/// A line of the legend.
+struct LegendEntry {
+  std::string name;
+  std::size_t series = 0;  // its colour
+  bool dashed = false;
+};
+
 /// The parts that all charts share: the <svg> element with title, legend, axes and source line.
+/// Narrow, so that the texts are readable where the whole is as wide as a phone.
 class ChartFrame {
  public:
-  static constexpr double width = 720;
-  static constexpr double left = 76;
-  static constexpr double right = 704;
+  static constexpr double width = 460;
+  static constexpr double left = 80;
+  static constexpr double right = 448;
 
   /// `height` of the plot area; the legend takes as many rows as it needs above it.
   ChartFrame(const std::string& name, const std::string& title, const std::string& source,
-             const std::vector<std::pair<std::string, bool>>& legend, double height);
+             const std::vector<LegendEntry>& legend, double height);
 
   double top() const { return top_; }
   double bottom() const { return bottom_; }
@@ -62,6 +70,10 @@ class ChartFrame {
 /// <text>, content escaped.
 std::string text_element(double x, double y, const std::string& attributes,
                          const std::string& content);
+/// Average width of a character at 12 px.
+inline constexpr double character_width = 6.4;
+/// ` data-x="0.1"`, in full; nothing for NaN.
+std::string data_attribute(const char* name, double value);
 /// The CSS class of a series' colour.
 std::string colour_class(std::size_t series);
 

@@ -8,23 +8,22 @@
 #include <map>
 #include <set>
 
-#include "experiments/analysis/run_comparison.hpp"
-#include "experiments/analysis/summary.hpp"
+#include "experiments/analysis/disturbance.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/metrics.hpp"
 #include "experiments/report/chart.hpp"
+#include "experiments/report/point_data.hpp"
+#include "experiments/report/sections.hpp"
 
 namespace chunkstate {
 namespace {
-
-constexpr const char* by_length = "By length";
-constexpr const char* work = "Who worked when";
 
 /// A metric over which the variants are compared.
 struct Plotted {
   const char* metric;
   const char* title;
   std::string (*format)(double);
+  Steps steps = Steps::decimal;
 };
 
 constexpr Plotted plotted[] = {
@@ -32,9 +31,44 @@ constexpr Plotted plotted[] = {
     {"tpot", "Time per output token", format_seconds},
     {"e2e", "Latency of a request", format_seconds},
     {"throughput", "Tokens per second", format_number},
-    {"peak_memory_bytes", "Peak memory", format_bytes},
-    {"bandwidth", "Least bytes moved per second", format_bytes},
+    {"peak_memory_bytes", "Peak memory", format_bytes, Steps::binary},
+    {"bandwidth", "Least bytes moved per second", format_bytes, Steps::binary},
 };
+
+// From so wide a range on, a linear axis shows its largest values alone.
+constexpr double wide_range = 30;
+
+/// A request that is done, and whether it was disturbed.
+struct Done {
+  const RequestRecord* request;
+  bool disturbed;
+};
+
+std::vector<std::vector<Done>> done_by_point(const StoredResults& results) {
+  const std::vector<bool> disturbed = disturbed_requests(results);
+  std::vector<std::vector<Done>> points(results.spec.points.size());
+  for (std::size_t i = 0; i < results.requests.size(); ++i) {
+    const RequestRecord& request = results.requests[i];
+    if (request.status != RequestStatus::done) continue;
+    points[static_cast<std::size_t>(request.point)].push_back({&request, disturbed[i]});
+  }
+  return points;
+}
+
+// At most `most` of them, with the disturbed and the extreme ones.
+std::vector<ChartPoint> thinned(const std::vector<ChartPoint>& all, std::size_t most) {
+  if (all.size() <= most) return all;
+  const auto less = [](const ChartPoint& a, const ChartPoint& b) { return a.y < b.y; };
+  const auto [low, high] = std::minmax_element(all.begin(), all.end(), less);
+  const std::size_t step = (all.size() + most - 1) / std::max<std::size_t>(most, 1);
+  std::vector<ChartPoint> kept;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (i % step == 0 || all[i].disturbed || &all[i] == &*low || &all[i] == &*high) {
+      kept.push_back(all[i]);
+    }
+  }
+  return kept;
+}
 
 // What the requests of a point are spread over: the prompts' stated number of chunks if they have
 // several, else their tokens.
@@ -58,48 +92,135 @@ Lengths lengths_of(const StoredResults& results) {
   lengths.axis.label =
       lengths.chunks ? "chunks of the prompt, as its file states" : "tokens of the prompt";
   lengths.axis.from_zero = false;
+  lengths.axis.steps = Steps::whole;
   const bool wide =
       !tokens.empty() && *tokens.rbegin() >= 16 * std::max<std::int64_t>(*tokens.begin(), 1);
   if (!lengths.chunks && wide) lengths.axis.scale = Scale::log2;
   return lengths;
 }
 
-LineChart chart_by_length(const StoredResults& results, const Lengths& lengths,
-                          const Plotted& what) {
-  LineChart chart;
-  chart.name = fmt::format("{}-by-{}", what.metric, lengths.chunks ? "chunks" : "tokens");
-  std::replace(chart.name.begin(), chart.name.end(), '_', '-');
-  chart.title = what.title;
-  chart.source = fmt::format("medians and 95 % intervals of /requests/{}", what.metric);
-  chart.x = lengths.axis;
-  chart.y.label = what.metric;
-  chart.y.format = what.format;
-  for (const SweepPoint& point : results.spec.points) {
-    std::map<double, std::pair<std::vector<double>, std::vector<std::int64_t>>> groups;
-    for (const RequestRecord& request : results.requests) {
-      if (request.point != point.index || request.status != RequestStatus::done) continue;
-      auto& [values, repeats] = groups[lengths.of(results, request)];
-      values.push_back(metric_named(what.metric).value(request));
-      repeats.push_back(request.repeat);
-    }
-    ChartSeries series;
-    series.name = point_name(point);
-    for (const auto& [x, group] : groups) {
-      const Statistics s = summarize({&group.first, 1}, group.second, 0).front();
-      if (s.n > 0) series.points.push_back({x, s.median, s.ci_low, s.ci_high, ""});
-    }
-    chart.series.push_back(std::move(series));
+ChartSeries series_by_length(const StoredResults& results, const SweepPoint& point,
+                             const std::vector<Done>& requests, const Lengths& lengths,
+                             const Metric& metric, std::size_t most) {
+  std::map<double, std::pair<std::vector<double>, std::vector<std::int64_t>>> groups;
+  ChartSeries series;
+  series.name = short_name(point);
+  for (const auto& [request, disturbed] : requests) {
+    const double length = lengths.of(results, *request);
+    const double value = metric.value(*request);
+    auto& [values, repeats] = groups[length];
+    values.push_back(value);
+    repeats.push_back(request->repeat);
+    if (std::isnan(value)) continue;
+    const std::string& id = results.prompts.prompts[static_cast<std::size_t>(request->prompt)].id;
+    ChartPoint dot{length, value};
+    dot.note = fmt::format("{}, repeat {}", id, request->repeat);
+    dot.disturbed = disturbed;
+    series.cloud.push_back(std::move(dot));
   }
-  return chart;
+  series.cloud = thinned(series.cloud, most);
+  for (const auto& [x, group] : groups) {
+    const Statistics s = summarize({&group.first, 1}, group.second, 0).front();
+    if (s.n > 0) series.points.push_back({x, s.median, s.ci_low, s.ci_high});
+  }
+  return series;
 }
 
-SpanChart timeline(const StoredResults& results) {
+bool spans_wide_range(const LineChart& chart) {
+  double low = std::numeric_limits<double>::infinity();
+  double high = 0;
+  for (const ChartSeries& series : chart.series) {
+    for (const ChartPoint& point : series.cloud) {
+      low = std::min(low, point.y);
+      high = std::max(high, point.y);
+    }
+  }
+  return low > 0 && high > wide_range * low;
+}
+
+std::size_t cloud_share(const StoredResults& results) {
+  if (results.requests.size() <= most_in_cloud) return most_in_cloud;
+  return std::max<std::size_t>(most_in_cloud / results.spec.points.size(), 1);
+}
+
+const char* cloud_words(const StoredResults& results) {
+  return results.requests.size() > most_in_cloud ? "some requests" : "all requests";
+}
+
+}  // namespace
+
+std::vector<Figure> length_figures(const StoredResults& results) {
+  std::vector<Figure> figures;
+  const Lengths lengths = lengths_of(results);
+  const auto requests = done_by_point(results);
+  for (const Plotted& what : plotted) {
+    LineChart chart;
+    chart.name = fmt::format("{}-by-{}", what.metric, lengths.chunks ? "chunks" : "tokens");
+    std::replace(chart.name.begin(), chart.name.end(), '_', '-');
+    chart.title = what.title;
+    chart.source =
+        fmt::format("/requests/{}: medians, 95 % intervals, {}", what.metric, cloud_words(results));
+    chart.x = lengths.axis;
+    chart.y.label = what.metric;
+    chart.y.format = what.format;
+    chart.y.steps = what.steps;
+    bool any = false;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      chart.series.push_back(series_by_length(results, results.spec.points[i], requests[i], lengths,
+                                              metric_named(what.metric), cloud_share(results)));
+      any = any || !chart.series.back().points.empty();
+    }
+    if (spans_wide_range(chart)) chart.y.scale = Scale::log10;
+    if (any) figures.push_back({chart.name, sections::by_length, to_svg(chart)});
+  }
+  return figures;
+}
+
+std::vector<Figure> limit_figures(const StoredResults& results) {
+  LineChart chart;
+  chart.name = "roofline";
+  chart.title = "Operations per second over operations per byte";
+  chart.source = fmt::format("/requests/flops, bytes_moved, e2e: {}; no ceilings in the file",
+                             cloud_words(results));
+  chart.x = {"operations per least byte moved, FLOP/byte", Scale::log10};
+  chart.y = {"FLOP/s over the whole request", Scale::log10};
+  const auto requests = done_by_point(results);
+  bool any = false;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    ChartSeries series;
+    series.name = short_name(results.spec.points[i]);
+    std::vector<double> intensities;
+    std::vector<double> rates;
+    for (const auto& [request, disturbed] : requests[i]) {
+      const double intensity = request->flops / request->bytes_moved;
+      const double rate = request->flops / request->e2e;
+      if (!(intensity > 0) || !(rate > 0)) continue;
+      intensities.push_back(intensity);
+      rates.push_back(rate);
+      ChartPoint dot{intensity, rate};
+      dot.disturbed = disturbed;
+      series.cloud.push_back(std::move(dot));
+    }
+    if (!rates.empty()) {
+      any = true;
+      std::sort(intensities.begin(), intensities.end());
+      std::sort(rates.begin(), rates.end());
+      series.points.push_back({quantile(intensities, 0.5), quantile(rates, 0.5)});
+    }
+    series.cloud = thinned(series.cloud, cloud_share(results));
+    chart.series.push_back(std::move(series));
+  }
+  if (!any) return {};
+  return {{chart.name, sections::limits, to_svg(chart)}};
+}
+
+std::vector<Figure> work_figures(const StoredResults& results) {
   SpanChart chart;
   chart.name = "timeline";
   chart.title = "Requests on each rank";
-  chart.source = "/requests/t_start, e2e, process";
+  chart.source = fmt::format("/requests/t_start, e2e, process: {}", cloud_words(results));
   chart.x.label = "seconds since the start of the rank's run";
-  for (const SweepPoint& point : results.spec.points) chart.series.push_back(point_name(point));
+  for (const SweepPoint& point : results.spec.points) chart.series.push_back(short_name(point));
   std::map<std::int64_t, std::size_t> row_of;
   for (const RequestRecord& request : results.requests) row_of[request.process] = 0;
   for (auto& [process, row] : row_of) {
@@ -110,32 +231,27 @@ SpanChart timeline(const StoredResults& results) {
         known ? fmt::format("rank {}", results.processes[static_cast<std::size_t>(process)].rank)
               : "unknown");
   }
-  for (const RequestRecord& request : results.requests) {
+  const std::size_t step = results.requests.size() / (most_in_cloud + 1) + 1;
+  for (std::size_t i = 0; i < results.requests.size(); i += step) {
+    const RequestRecord& request = results.requests[i];
     if (request.status != RequestStatus::done) continue;
     const std::string& prompt =
         results.prompts.prompts[static_cast<std::size_t>(request.prompt)].id;
-    chart.spans.push_back(
-        {row_of[request.process], request.t_start, request.t_start + request.e2e,
-         static_cast<std::size_t>(request.point),
-         fmt::format("{}, {}, repeat {}: {}", chart.series[static_cast<std::size_t>(request.point)],
-                     prompt, request.repeat, format_seconds(request.e2e))});
+    const auto point = static_cast<std::size_t>(request.point);
+    chart.spans.push_back({row_of[request.process], request.t_start, request.t_start + request.e2e,
+                           point,
+                           fmt::format("{}, {}, repeat {}: {}", chart.series[point], prompt,
+                                       request.repeat, format_seconds(request.e2e))});
   }
-  return chart;
+  if (chart.spans.empty()) return {};
+  return {{chart.name, sections::work, to_svg(chart)}};
 }
-
-}  // namespace
 
 std::vector<Figure> report_figures(const StoredResults& results) {
   std::vector<Figure> figures;
-  const Lengths lengths = lengths_of(results);
-  for (const Plotted& what : plotted) {
-    const LineChart chart = chart_by_length(results, lengths, what);
-    const bool any = std::any_of(chart.series.begin(), chart.series.end(),
-                                 [](const ChartSeries& s) { return !s.points.empty(); });
-    if (any) figures.push_back({chart.name, by_length, to_svg(chart)});
+  for (const auto part : {accuracy_figures, length_figures, limit_figures, work_figures}) {
+    for (Figure& figure : part(results)) figures.push_back(std::move(figure));
   }
-  const SpanChart spans = timeline(results);
-  if (!spans.spans.empty()) figures.push_back({spans.name, work, to_svg(spans)});
   return figures;
 }
 

@@ -15,7 +15,20 @@ struct Figure {
   std::string svg;
 };
 
-/// The figures that these results can fill, in the page's order.
+/// The figures that these results can fill.
 std::vector<Figure> report_figures(const StoredResults& results);
+
+/// Its parts: medians of the metrics by prompt length with every request behind them, operations
+/// per byte and second, who worked when.
+std::vector<Figure> length_figures(const StoredResults& results);
+std::vector<Figure> limit_figures(const StoredResults& results);
+std::vector<Figure> work_figures(const StoredResults& results);
+/// What was lost against the exact reference over what was saved in time, and GPTScore's
+/// distributions per aspect.
+std::vector<Figure> accuracy_figures(const StoredResults& results);
+
+/// Requests drawn one by one in a figure, at most. Of more, evenly spaced ones are, and with them
+/// all that are disturbed and each point's smallest and largest value.
+inline constexpr std::size_t most_in_cloud = 4000;
 
 }  // namespace chunkstate

@@ -3,140 +3,115 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "experiments/analysis/disturbance.hpp"
 #include "experiments/analysis/run_comparison.hpp"
-#include "experiments/analysis/summary.hpp"
 #include "experiments/analysis/table.hpp"
-#include "experiments/record/metrics.hpp"
-#include "experiments/report/chart.hpp"
+#include "experiments/report/point_data.hpp"
+#include "experiments/report/sections.hpp"
 
 namespace chunkstate {
 namespace {
 
 using Format = std::string (*)(double);
 
-struct Column {
+struct MetricColumn {
   const char* metric;
-  const char* header;
+  const char* title;
   Format format;
 };
 
-constexpr Column summary_columns[] = {
+constexpr MetricColumn summary_columns[] = {
     {"ttft", "first token", format_seconds},
     {"tpot", "per token", format_seconds},
     {"e2e", "latency", format_seconds},
     {"throughput", "tokens/s", format_number},
+    {"bandwidth", "bytes/s", format_bytes},
     {"peak_memory_bytes", "peak memory", format_bytes},
+    {"cpu_percent", "CPU, % of a core", format_number},
+    {"energy", "energy, J", format_number},
 };
 
-std::string with_interval(const Statistics& s, Format format) {
-  if (s.n == 0) return "-";
-  if (std::isnan(s.ci_low)) return format(s.median);
-  return fmt::format("{} [{}, {}]", format(s.median), format(s.ci_low), format(s.ci_high));
+constexpr MetricColumn execution_columns[] = {
+    {"warmup_seconds", "warm-up", format_seconds}, {"ttft", "first token", format_seconds},
+    {"tpot", "per token", format_seconds},         {"throughput", "tokens/s", format_number},
+    {"energy", "energy, J", format_number},
+};
+
+void add_axes(const StoredResults& results, ReportTable& table) {
+  for (const std::string& path : results.spec.axis_paths) table.header.emplace_back(path);
+  if (results.spec.axis_paths.empty()) table.header.emplace_back("point");
 }
 
-// Cells joined as `open` cell `between` cell `close`.
-std::string joined(const std::vector<std::string>& cells, const std::string& open,
-                   const std::string& between, const std::string& close,
-                   std::string (*escape)(const std::string&)) {
-  std::string line = open;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    line += (i > 0 ? between : "") + escape(cells[i]);
-  }
-  return line + close;
+std::vector<TableCell> axis_cells(const SweepPoint& point) {
+  std::vector<TableCell> cells;
+  for (const AxisValue& axis : point.axes) cells.emplace_back(plain_value(axis));
+  if (cells.empty()) cells.emplace_back("all");
+  return cells;
 }
 
-std::string escape_csv(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + "\"";
-}
-
-std::string escape_markdown(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '|' || c == '\\') result += '\\';
-    result += c == '\n' ? ' ' : c;
-  }
-  return result;
-}
-
-std::string escape_latex(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '\\':
-        result += "\\textbackslash{}";
-        break;
-      case '~':
-        result += "\\textasciitilde{}";
-        break;
-      case '^':
-        result += "\\textasciicircum{}";
-        break;
-      case '&':
-      case '%':
-      case '$':
-      case '#':
-      case '_':
-      case '{':
-      case '}':
-        result += '\\';
-        [[fallthrough]];
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
-
-}  // namespace
-
-ReportTable summary_table_of(const StoredResults& results) {
-  ReportTable table{"summary", "Medians per point, with 95 % intervals", "/summary/value", {}, {}};
-  table.header = results.spec.axis_paths;
-  if (table.header.empty()) table.header.emplace_back("point");
-  table.header.insert(table.header.end(), {"requests", "failed"});
-  for (const Column& column : summary_columns) table.header.emplace_back(column.header);
+// Appends the medians to rows that are there, one per point; a metric that no request has is left
+// out.
+template <std::size_t count>
+void add_medians(const StoredResults& results, const MetricColumn (&columns)[count],
+                 ReportTable& table) {
+  std::vector<std::string> metrics;
+  for (const MetricColumn& column : columns) metrics.emplace_back(column.metric);
+  std::vector<std::vector<Statistics>> of_points;
   for (const SweepPoint& point : results.spec.points) {
-    std::int64_t failed = 0;
-    std::vector<const RequestRecord*> done;
-    std::vector<std::int64_t> repeats;
-    for (const RequestRecord& request : results.requests) {
-      if (request.point != point.index) continue;
-      if (request.status == RequestStatus::failed) {
-        ++failed;
-      } else {
-        done.push_back(&request);
-        repeats.push_back(request.repeat);
-      }
+    of_points.push_back(point_statistics(results, point, metrics));
+  }
+  for (std::size_t c = 0; c < count; ++c) {
+    const bool any = std::any_of(of_points.begin(), of_points.end(),
+                                 [&](const auto& statistics) { return statistics[c].n > 0; });
+    if (!any) continue;
+    table.header.emplace_back(columns[c].title, columns[c].metric);
+    for (std::size_t row = 0; row < of_points.size(); ++row) {
+      const Statistics& s = of_points[row][c];
+      table.rows[row].emplace_back(with_interval(s.median, s.ci_low, s.ci_high, columns[c].format),
+                                   s.median, s.ci_low, s.ci_high);
     }
-    std::vector<std::string> cells;
-    for (const AxisValue& axis : point.axes) cells.push_back(axis.value);
-    if (cells.empty()) cells.emplace_back("all");
-    cells.push_back(std::to_string(done.size()));
-    cells.push_back(std::to_string(failed));
-    std::vector<std::vector<double>> values;
-    for (const Column& column : summary_columns) {
-      values.emplace_back();
-      for (const RequestRecord* request : done) {
-        values.back().push_back(metric_named(column.metric).value(*request));
-      }
-    }
-    // With the seed of /summary, so that the page's intervals are the file's.
-    const auto statistics = summarize(values, repeats, static_cast<std::uint64_t>(point.index));
-    for (std::size_t i = 0; i < statistics.size(); ++i) {
-      cells.push_back(with_interval(statistics[i], summary_columns[i].format));
-    }
-    table.rows.push_back(std::move(cells));
+  }
+}
+
+ReportTable failure_table_of(const StoredResults& results) {
+  ReportTable table{"failed",
+                    sections::failures,
+                    "Failed requests",
+                    "/requests/error",
+                    {"point", "prompt", "repeat", "error"},
+                    {}};
+  for (const RequestRecord& request : results.requests) {
+    if (request.status != RequestStatus::failed) continue;
+    table.rows.push_back({short_name(results.spec.points[static_cast<std::size_t>(request.point)]),
+                          results.prompts.prompts[static_cast<std::size_t>(request.prompt)].id,
+                          std::to_string(request.repeat), request.error});
+  }
+  return table;
+}
+
+ReportTable model_table_of(const StoredResults& results) {
+  ReportTable table{"models",
+                    sections::provenance,
+                    "Models",
+                    "/model",
+                    {"name", "family", "type", "parameters", "weights, bytes", "state, bytes",
+                     "KV, bytes per token", "digest"},
+                    {}};
+  for (const ModelFacts& model : results.models) {
+    table.rows.push_back({model.name, model.architecture, model.dtype,
+                          std::to_string(model.parameters), std::to_string(model.weight_bytes),
+                          std::to_string(model.state_bytes),
+                          std::to_string(model.kv_bytes_per_token), model.digest});
   }
   return table;
 }
 
 ReportTable rank_table_of(const StoredResults& results) {
   ReportTable table{"ranks",
+                    sections::provenance,
                     "Ranks",
                     "/provenance/ranks",
                     {"rank", "host", "processor", "CPUs", "threads", "backend", "GPU", "started"},
@@ -149,40 +124,61 @@ ReportTable rank_table_of(const StoredResults& results) {
   return table;
 }
 
-std::string to_csv(const ReportTable& table) {
-  std::string text = joined(table.header, "", ",", "\r\n", escape_csv);
-  for (const auto& row : table.rows) text += joined(row, "", ",", "\r\n", escape_csv);
-  return text;
-}
+}  // namespace
 
-std::string to_markdown(const ReportTable& table) {
-  std::string text = joined(table.header, "| ", " | ", " |\n|", escape_markdown);
-  for (std::size_t i = 0; i < table.header.size(); ++i) text += " --- |";
-  text += '\n';
-  for (const auto& row : table.rows) text += joined(row, "| ", " | ", " |\n", escape_markdown);
-  return text;
-}
-
-std::string to_latex(const ReportTable& table) {
-  std::string text =
-      fmt::format("% {}, from {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", table.title,
-                  table.source, std::string(table.header.size() - 1, 'r'));
-  text += joined(table.header, "", " & ", " \\\\\n\\midrule\n", escape_latex);
-  for (const auto& row : table.rows) text += joined(row, "", " & ", " \\\\\n", escape_latex);
-  return text + "\\bottomrule\n\\end{tabular}\n";
-}
-
-std::string to_html(const ReportTable& table) {
-  std::string text = fmt::format(
-      "<div class=\"scroll\"><table id=\"table-{}\"><caption>{} "
-      "<code>{}</code></caption>\n<thead>",
-      table.name, escape_markup(table.title), escape_markup(table.source));
-  text +=
-      joined(table.header, "<tr><th>", "</th><th>", "</th></tr></thead>\n<tbody>\n", escape_markup);
-  for (const auto& row : table.rows) {
-    text += joined(row, "<tr><td>", "</td><td>", "</td></tr>\n", escape_markup);
+ReportTable summary_table_of(const StoredResults& results) {
+  ReportTable table{"summary",
+                    sections::results,
+                    "Medians over prompts and repeats, with 95 % intervals",
+                    "/summary/value",
+                    {},
+                    {}};
+  add_axes(results, table);
+  table.header.insert(table.header.end(), {"requests", "failed", "disturbed"});
+  const std::vector<bool> disturbed = disturbed_requests(results);
+  for (const SweepPoint& point : results.spec.points) {
+    std::int64_t done = 0;
+    std::int64_t failed = 0;
+    std::int64_t marked = 0;
+    for (const RequestRecord& request : requests_of(results, point)) {
+      ++(request.status == RequestStatus::failed ? failed : done);
+      if (disturbed[static_cast<std::size_t>(&request - results.requests.data())]) ++marked;
+    }
+    std::vector<TableCell> cells = axis_cells(point);
+    for (const std::int64_t count : {done, failed, marked}) {
+      cells.emplace_back(std::to_string(count), static_cast<double>(count), NAN, NAN);
+    }
+    table.rows.push_back(std::move(cells));
   }
-  return text + "</tbody></table></div>\n";
+  add_medians(results, summary_columns, table);
+  return table;
+}
+
+ReportTable execution_table_of(const StoredResults& results) {
+  ReportTable table{"execution",
+                    sections::execution,
+                    "What each way to execute costs and gives: medians with 95 % intervals",
+                    "/summary/value",
+                    {},
+                    {}};
+  const auto& paths = results.spec.axis_paths;
+  const bool any = std::any_of(paths.begin(), paths.end(), [](const std::string& path) {
+    return path == "execution.mode" || path == "execution.autotune" || path == "execution.fusion";
+  });
+  if (!any) return table;
+  add_axes(results, table);
+  for (const SweepPoint& point : results.spec.points) table.rows.push_back(axis_cells(point));
+  add_medians(results, execution_columns, table);
+  return table;
+}
+
+std::vector<ReportTable> report_tables(const StoredResults& results) {
+  std::vector<ReportTable> tables = {summary_table_of(results),  accuracy_table_of(results),
+                                     gptscore_table_of(results), execution_table_of(results),
+                                     failure_table_of(results),  model_table_of(results),
+                                     rank_table_of(results)};
+  std::erase_if(tables, [](const ReportTable& table) { return table.rows.empty(); });
+  return tables;
 }
 
 }  // namespace chunkstate

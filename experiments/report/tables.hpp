@@ -5,28 +5,24 @@
 #include <vector>
 
 #include "experiments/record/results_file.hpp"
+#include "experiments/report/report_table.hpp"
 
 namespace chunkstate {
 
-/// A table with its texts ready: the same for the page, CSV, Markdown and LaTeX.
-struct ReportTable {
-  std::string name;  // of its file: "summary"
-  std::string title;
-  std::string source;  // where its numbers are in the results file
-  std::vector<std::string> header;
-  std::vector<std::vector<std::string>> rows;
-};
+/// The tables that these results can fill, by section of the page.
+std::vector<ReportTable> report_tables(const StoredResults& results);
 
 /// Medians with their 95 % intervals per sweep point.
 ReportTable summary_table_of(const StoredResults& results);
-/// The ranks that worked, and where.
-ReportTable rank_table_of(const StoredResults& results);
+/// What each way to execute costs and gives; no rows unless an axis is execution.mode, autotune or
+/// fusion.
+ReportTable execution_table_of(const StoredResults& results);
 
-/// RFC 4180; texts with a comma, quote or line break are quoted.
-std::string to_csv(const ReportTable& table);
-std::string to_markdown(const ReportTable& table);
-/// A tabular environment with booktabs' rules.
-std::string to_latex(const ReportTable& table);
-std::string to_html(const ReportTable& table);
+/// Means over prompts of what was compared with the exact reference and judged, with 95 %
+/// intervals; no rows if nothing was evaluated.
+ReportTable accuracy_table_of(const StoredResults& results);
+/// GPTScore of pairs of points, prompt by prompt: mean difference, Wilcoxon's test, Holm's
+/// correction within each aspect. All pairs of up to 4 points, else each with the first.
+ReportTable gptscore_table_of(const StoredResults& results);
 
 }  // namespace chunkstate

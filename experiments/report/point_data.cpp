@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "experiments/report/point_data.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+
+#include "experiments/analysis/run_comparison.hpp"
+#include "experiments/record/metrics.hpp"
+
+namespace chunkstate {
+namespace {
+
+struct ByPoint {
+  bool operator()(const RequestRecord& request, std::int64_t point) const {
+    return request.point < point;
+  }
+  bool operator()(std::int64_t point, const RequestRecord& request) const {
+    return point < request.point;
+  }
+};
+
+// A name of something, unlike a number, a switch or "auto".
+bool speaks_for_itself(const std::string& value) {
+  if (value == "true" || value == "false" || value == "on" || value == "off" || value == "auto") {
+    return false;
+  }
+  return !value.empty() && std::isalpha(static_cast<unsigned char>(value.front())) != 0;
+}
+
+}  // namespace
+
+std::string short_name(const SweepPoint& point) {
+  std::string name;
+  for (const AxisValue& axis : point.axes) {
+    if (!name.empty()) name += ", ";
+    const std::string value = plain_value(axis);
+    if (!speaks_for_itself(value)) name += axis.path.substr(axis.path.rfind('.') + 1) + " ";
+    name += value;
+  }
+  return name.empty() ? "all" : name;
+}
+
+std::span<const RequestRecord> requests_of(const StoredResults& results, const SweepPoint& point) {
+  const auto range =
+      std::equal_range(results.requests.begin(), results.requests.end(), point.index, ByPoint{});
+  return {range.first, range.second};
+}
+
+std::vector<Statistics> point_statistics(const StoredResults& results, const SweepPoint& point,
+                                         const std::vector<std::string>& metrics) {
+  std::vector<std::int64_t> repeats;
+  std::vector<std::vector<double>> values(metrics.size());
+  for (const RequestRecord& request : requests_of(results, point)) {
+    if (request.status != RequestStatus::done) continue;
+    repeats.push_back(request.repeat);
+    for (std::size_t i = 0; i < metrics.size(); ++i) {
+      values[i].push_back(metric_named(metrics[i]).value(request));
+    }
+  }
+  return summarize(values, repeats, static_cast<std::uint64_t>(point.index));
+}
+
+std::vector<double> by_prompt(const StoredResults& results, const SweepPoint& point,
+                              const EvaluationValue& value) {
+  std::vector<double> values(results.prompts.prompts.size(), std::nan(""));
+  for (const RequestRecord& request : requests_of(results, point)) {
+    if (request.evaluation == nullptr) continue;
+    values[static_cast<std::size_t>(request.prompt)] = value(*request.evaluation);
+  }
+  return values;
+}
+
+MeanInterval evaluation_mean(const StoredResults& results, const SweepPoint& point,
+                             const EvaluationValue& value) {
+  // One seed: the same prompts are drawn for all points, so their intervals differ by what they
+  // are.
+  return mean_interval(by_prompt(results, point, value), 1);
+}
+
+bool any_evaluation(const StoredResults& results, const EvaluationValue& value) {
+  return std::any_of(results.requests.begin(), results.requests.end(), [&](const auto& request) {
+    return request.evaluation != nullptr && !std::isnan(value(*request.evaluation));
+  });
+}
+
+std::string with_interval(double value, double low, double high, std::string (*format)(double)) {
+  if (std::isnan(value)) return "-";
+  if (std::isnan(low)) return format(value);
+  return fmt::format("{} [{}, {}]", format(value), format(low), format(high));
+}
+
+}  // namespace chunkstate
