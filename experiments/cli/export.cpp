@@ -14,32 +14,26 @@ namespace {
 
 struct ExportFlags {
   std::string file;
-  std::string format = "csv";
   std::string output;
 };
 
 struct ExportFormat {
-  const char* name;
+  const char* flag;
+  const char* help;
   std::string (*text)(const StoredResults& results);
 };
 
 constexpr ExportFormat export_formats[] = {
-    {"csv", export_csv}, {"tsv-seed", export_seed_tsv}, {"jsonl", export_json_lines}};
+    {"--csv", "all columns, comma-separated", export_csv},
+    {"--tsv", "the seed project's columns, tab-separated", export_seed_tsv},
+    {"--jsonl", "lines for MLflow, wandb and the like", export_json_lines}};
 
-const ExportFormat& format_named(const ExportFlags& flags) {
-  for (const ExportFormat& format : export_formats) {
-    if (flags.format == format.name) return format;
-  }
-  if (flags.format == "parquet") {
-    throw UsageError("--format parquet: not written here; in Python: xarray.open_dataset('" +
-                     flags.file +
-                     "', group='requests').to_dataframe().to_parquet('requests.parquet')");
-  }
-  throw UsageError("--format: found '" + flags.format + "', expected csv, tsv-seed or jsonl");
+[[noreturn]] void refuse_parquet(const std::string& file) {
+  throw UsageError("--parquet: not written here; in Python: xarray.open_dataset('" + file +
+                   "', group='requests').to_dataframe().to_parquet('requests.parquet')");
 }
 
-int export_verb(const ExportFlags& flags) {
-  const ExportFormat& format = format_named(flags);
+int export_verb(const ExportFlags& flags, const ExportFormat& format) {
   const std::string text = format.text(read_results(flags.file));
   if (flags.output.empty()) {
     fmt::print("{}", text);
@@ -59,11 +53,20 @@ void add_export(CLI::App& app, VerbAction& action) {
       "export",
       "The requests of a results file for other programs: CSV, the seed's TSV, JSON Lines");
   verb->add_option("file", flags->file, "results.h5")->required();
-  verb->add_option("--format", flags->format,
-                   "csv (default), tsv-seed: the seed project's columns, jsonl: lines for MLflow, "
-                   "wandb and the like");
+  CLI::Option_group* formats = verb->add_option_group("format");
+  formats->require_option(1);
+  for (const ExportFormat& format : export_formats) {
+    formats->add_flag_callback(
+        format.flag,
+        [flags, &format, &action] {
+          action = [flags, &format] { return export_verb(*flags, format); };
+        },
+        format.help);
+  }
+  formats->add_flag_callback(
+      "--parquet", [flags, &action] { action = [flags]() -> int { refuse_parquet(flags->file); }; },
+      "says how Python writes it");
   verb->add_option("-o,--output", flags->output, "a file; default: standard output");
-  verb->callback([flags, &action] { action = [flags] { return export_verb(*flags); }; });
 }
 
 }  // namespace chunkstate

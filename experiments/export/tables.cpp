@@ -44,8 +44,8 @@ std::string export_csv(const StoredResults& results) {
   Line header(',');
   for (const char* name : {"item_id", "point"}) header.add(name);
   for (const std::string& path : results.spec.axis_paths) header.add(path);
-  for (const char* name : {"prompt", "prompt_id", "num_chunks", "repeat", "rank", "process",
-                           "status", "stop_reason", "error", "t_start"}) {
+  for (const char* name : {"prompt", "prompt_id", "num_chunks", "repeat", "batch", "rank",
+                           "process", "status", "stop_reason", "error", "t_start"}) {
     header.add(name);
   }
   for (const Metric& metric : request_metrics()) header.add(metric.name);
@@ -62,6 +62,7 @@ std::string export_csv(const StoredResults& results) {
     line.add(prompt_of(results, request).id);
     line.add(prompt_of(results, request).num_chunks);
     line.add(request.repeat);
+    line.add(request.batch);
     line.add(request.rank);
     line.add(request.process);
     line.add(request.status == RequestStatus::done ? "done" : "failed");
