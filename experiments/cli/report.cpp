@@ -12,6 +12,7 @@
 #include "experiments/report/figures.hpp"
 #include "experiments/report/page.hpp"
 #include "experiments/report/tables.hpp"
+#include "experiments/report/trace_table.hpp"
 
 namespace chunkstate {
 namespace {
@@ -46,8 +47,8 @@ int report_verb(const ReportFlags& flags) {
   const StoredResults results = read_results(flags.file);
   const fs::path page =
       flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
-  put(page,
-      report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
+  put(page, report_page(results, fs::path(flags.file).filename().string(), content_digest(results),
+                        trace_section(flags.file)));
   if (!flags.figures.empty()) {
     make_directories(flags.figures);
     for (const Figure& figure : report_figures(results)) {

@@ -34,6 +34,7 @@ void add_detokenize(CLI::App& app, VerbAction& action);
 void add_inspect(CLI::App& app, VerbAction& action);
 void add_compare(CLI::App& app, VerbAction& action);
 void add_report(CLI::App& app, VerbAction& action);
+void add_scale(CLI::App& app, VerbAction& action);
 void add_bench(CLI::App& app, VerbAction& action);
 
 /// As the process was started, launcher's words excluded: for provenance.

@@ -103,7 +103,7 @@ std::string charts(const StoredResults& results) {
 }  // namespace
 
 std::string report_page(const StoredResults& results, const std::string& file,
-                        const std::string& digest) {
+                        const std::string& digest, const std::string& timeline) {
   const std::string name = escape_markup(results.spec.name);
   std::string html = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
@@ -113,6 +113,7 @@ std::string report_page(const StoredResults& results, const std::string& file,
   html += cards(results);
   html += "<h2>Results</h2>\n" + to_html(summary_table_of(results));
   html += charts(results);
+  html += timeline;
   html += failures(results);
   html += "<h2>Provenance</h2>\n" + models(results) + to_html(rank_table_of(results));
   html += fmt::format(

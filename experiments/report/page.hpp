@@ -8,8 +8,9 @@
 namespace chunkstate {
 
 /// One HTML page without any reference to the network or another file: cards, table, figures,
-/// failures, provenance and the experiment's text. `file` names the results it was made from.
+/// failures, provenance and the experiment's text. `file` names the results it was made from;
+/// `timeline`: HTML, as trace_section() gives it.
 std::string report_page(const StoredResults& results, const std::string& file,
-                        const std::string& digest);
+                        const std::string& digest, const std::string& timeline = "");
 
 }  // namespace chunkstate

@@ -12,6 +12,7 @@
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "core/trace.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
@@ -27,6 +28,7 @@
 #include "experiments/run/progress.hpp"
 #include "experiments/run/rank_groups.hpp"
 #include "experiments/run/request_runner.hpp"
+#include "experiments/run/run_trace.hpp"
 #include "experiments/run/stop_signal.hpp"
 #include "parallel/partition.hpp"
 
@@ -40,16 +42,30 @@ class Run {
       : world_(world), options_(options), run_start_(monotonic_seconds()) {}
 
   int execute() {
-    prepare();
-    if (!options_.probe.empty()) return probe();
-    open_directory();
-    show_ranks();
-    const int mine = work();
-    world_.barrier();
-    return finish(agree_on_code(mine));
+    const int code = traced_part();
+    if (trace_ && todo_.find_first_not_of('0') != std::string::npos) {
+      const Shard& shard = options_.shard;
+      trace_->write(directory_ + "/" + trace_file_name(shard.index, shard.count), setup_.spec.name,
+                    run_provenance_.run_id);
+    }
+    return code;
   }
 
  private:
+  int traced_part() {
+    prepare();
+    if (!options_.probe.empty()) return probe();
+    const TraceRegion region("run");
+    open_directory();
+    show_ranks();
+    const int mine = work();
+    {
+      const TraceRegion waiting("wait for ranks");
+      world_.barrier();
+    }
+    return finish(agree_on_code(mine));
+  }
+
   bool first() const { return world_.rank() == 0; }
 
   bool is_mine(std::size_t item) const {
@@ -86,6 +102,7 @@ class Run {
   std::vector<int> shard_of_;            // per item of the plan; empty without an array
   std::string todo_;  // per item: '1' to run, 'p' to probe first, '0' done or another shard's
   std::unique_ptr<JournalWriter> journal_;
+  std::unique_ptr<RunTrace> trace_;  // profile.trace
   std::int64_t failures_ = 0;
 };
 
@@ -95,6 +112,13 @@ void Run::prepare() {
     groups_.emplace(world_, spec.parallel);
     install_stop_signals();
   }
+  if (spec.trace && options_.probe.empty()) {
+    const bool device = std::ranges::any_of(spec.points, [](const SweepPoint& point) {
+      return point.settings.backend == "auto" || point.settings.backend == "cuda";
+    });
+    trace_ = std::make_unique<RunTrace>(world_, device);
+  }
+  const TraceRegion region("set up");
   const BusyRank loading(world_);
   engines_.emplace(threads_per_rank(world_, spec.parallel.threads));
   setup_ = set_up_experiment(world_, *engines_, spec);
@@ -116,6 +140,14 @@ void Run::prepare() {
   provenance_.threads = engines_->threads();
   provenance_.backend = name_of(backend_from_name(setup_.spec.points[0].settings.backend));
   run_provenance_ = collect_run_provenance(options_.argv, mpi_library_version());
+  const Telemetry telemetry(telemetry_sources(setup_.spec));
+  run_provenance_.build.emplace_back("telemetry", telemetry.description());
+  if (const GpuMeter* gpu = telemetry.gpu()) {
+    provenance_.pci_bus_id = gpu_bus_id();
+    provenance_.gpu_name = gpu->name();
+    provenance_.gpu_uuid = gpu->uuid();
+    provenance_.driver = gpu->driver();
+  }
   world_.broadcast(run_provenance_.run_id, 0);
 }
 
@@ -261,6 +293,7 @@ void Run::run_item(const WorkItem& item, bool suspect, RequestRunner& runner) {
   runner.warm_up(item);
   journal_->claim(item.id);
   const RequestRecord record = runner.run(item);
+  const TraceRegion region("journal");
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }
@@ -280,6 +313,7 @@ int Run::finish(int code) {
   agree(world_, [&] {
     if (!first()) return;
     const BusyRank writing(world_);
+    const TraceRegion region("results");
     JournalContents journals = read_journals(directory_);
     std::vector<WorkItem> mine;
     for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
