@@ -7,6 +7,7 @@
 #include "core/accuracy.hpp"
 #include "core/errors.hpp"
 #include "core/generate.hpp"
+#include "core/trace.hpp"
 
 namespace chunkstate {
 namespace {
@@ -23,6 +24,7 @@ bool Evaluator::wants(const WorkItem& item, const RequestRecord& request) const 
 }
 
 Evaluation Evaluator::run(const WorkItem& item, const RequestRecord& request) {
+  const TraceRegion region("evaluate");
   Evaluation evaluation;
   evaluation.item_id = item.id;
   try {

@@ -4,6 +4,7 @@
 #include <cxxabi.h>
 
 #include <cstdlib>
+#include <string_view>
 
 #if CHUNKSTATE_HAS_CUDA
 #include <cuda_runtime_api.h>
@@ -13,7 +14,8 @@
 #include <dlfcn.h>
 
 #include <map>
-#include <memory>
+#include <mutex>
+#include <type_traits>
 
 #include "kernels/base/trace.hpp"
 #endif
@@ -80,6 +82,7 @@ struct Cupti {
   decltype(&cuptiActivityDisable) disable = nullptr;
   decltype(&cuptiActivityFlushAll) flush_all = nullptr;
   decltype(&cuptiActivityGetNextRecord) next_record = nullptr;
+  decltype(&cuptiActivityGetNumDroppedRecords) dropped_records = nullptr;
   decltype(&cuptiGetResultString) result_string = nullptr;
 
   std::string load() {
@@ -96,6 +99,7 @@ struct Cupti {
                        find(disable, "cuptiActivityDisable") &&
                        find(flush_all, "cuptiActivityFlushAll") &&
                        find(next_record, "cuptiActivityGetNextRecord") &&
+                       find(dropped_records, "cuptiActivityGetNumDroppedRecords") &&
                        find(result_string, "cuptiGetResultString");
     return whole ? "" : name + " lacks a function";
   }
@@ -128,7 +132,7 @@ void add(const char* name, std::uint64_t begin, std::uint64_t end, std::uint32_t
 
 // Names are looked up once per kernel: the strings of CUPTI's records live as long as the module.
 const char* kernel_name(const char* mangled) {
-  static std::map<std::string, std::string> names;  // CUPTI completes one buffer at a time
+  static std::map<std::string, std::string> names;
   if (mangled == nullptr) return "kernel";
   const auto found = names.find(mangled);
   if (found != names.end()) return found->second.c_str();
@@ -148,8 +152,11 @@ const char* copy_name(std::uint8_t kind) {
   }
 }
 
-void CUPTIAPI take_buffer(CUcontext, std::uint32_t, std::uint8_t* buffer, std::size_t,
-                          std::size_t valid_bytes) {
+// Called by a thread of CUPTI's, and at the end by ours.
+void CUPTIAPI take_buffer(CUcontext context, std::uint32_t stream, std::uint8_t* buffer,
+                          std::size_t, std::size_t valid_bytes) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   CUpti_Activity* record = nullptr;
   while (valid_bytes > 0 && cupti.next_record(buffer, valid_bytes, &record) == CUPTI_SUCCESS) {
     if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
@@ -164,6 +171,10 @@ void CUPTIAPI take_buffer(CUcontext, std::uint32_t, std::uint8_t* buffer, std::s
     }
   }
   std::free(buffer);
+  std::size_t dropped = 0;
+  if (cupti.dropped_records(context, stream, &dropped) == CUPTI_SUCCESS) {
+    trace::add_dropped(static_cast<std::int64_t>(dropped));
+  }
 }
 
 }  // namespace

@@ -138,5 +138,11 @@ void add_device_span(const char* name, std::int64_t begin_ns, std::int64_t end_n
       {names.emplace(name).first->c_str(), begin_ns, end_ns, all.track(device, stream), -1});
 }
 
+void add_dropped(std::int64_t spans) {
+  Recorder& all = recorder();
+  const std::lock_guard lock(all.mutex);
+  all.dropped += spans;
+}
+
 }  // namespace trace
 }  // namespace chunkstate

@@ -52,6 +52,8 @@ void pop(const char* name, std::int64_t begin_ns, TraceDetail detail, const std:
 /// `name` is copied. From any thread.
 void add_device_span(const char* name, std::int64_t begin_ns, std::int64_t end_ns, int device,
                      std::uint32_t stream);
+/// Spans that were lost before they came here.
+void add_dropped(std::int64_t spans);
 }  // namespace trace
 
 /// The scope it lives in, as a span of this thread and, in CUDA builds, an NVTX range. Without a

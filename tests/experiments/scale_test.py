@@ -98,7 +98,7 @@ class Scaling(unittest.TestCase):
         with h5py.File(self.folder / "scaling.h5") as file:
             self.assertEqual(list(file["scaling/ranks"][:]), [1, 2, 3])
             self.assertTrue(numpy.allclose(file["scaling/efficiency"][:], [row["efficiency"] for row in table["runs"]]))
-            self.assertEqual(file["scaling"].attrs["kind"], b"strong")
+            self.assertEqual(file["scaling"].attrs["kind"], "strong")
         text = harness.run(["scale", *files]).stdout
         self.assertIn("strong scaling; the base is 1 rank", text)
         self.assertIn("only a timeline records these", text)

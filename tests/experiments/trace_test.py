@@ -21,6 +21,7 @@ class Traces(unittest.TestCase):
 
     def run_experiment(self, name, ranks=0, trace=True, arguments=(), **sections):
         sections.setdefault("sweep", {"matrix": {"ssm.variant": ["default", "independent"]}})
+        sections.setdefault("prompts", {"synthetic": {"tokens": 96, "count": 3}})
         sections.setdefault("measure", {"warmup": 1, "repeats": 2})
         file = harness.experiment(self.folder / f"{name}.yaml", profile={"trace": trace}, **sections)
         out = self.folder / name

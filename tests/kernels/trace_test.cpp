@@ -81,7 +81,9 @@ TEST_CASE("what a GPU does gets a track per device and stream") {
   trace::add_device_span("fill", 10, 20, 0, 7);
   trace::add_device_span("fill", 20, 30, 0, 13);
   trace::add_device_span(std::string("copy").c_str(), 30, 40, 0, 7);
+  trace::add_dropped(2);
   const TraceContent content = stop_trace();
+  CHECK(content.dropped == 2);
   REQUIRE(content.spans.size() == 3);
   CHECK(content.tracks[static_cast<std::size_t>(content.spans[0].track)] == "GPU 0, stream 7");
   CHECK(content.spans[0].track == content.spans[2].track);
