@@ -26,6 +26,13 @@ bool shares_first_clock(const Communicator& world, const ClockOffset& offset) {
   return world.host() == 0 && std::abs(offset.offset_ns) <= offset.uncertainty_ns;
 }
 
+// The file, too, is bounded: by some 300 MB, which Perfetto still opens.
+TraceLimits limits_of(int ranks) {
+  const TraceLimits most;
+  return {std::min<std::int64_t>(most.phases, 1'000'000 / ranks),
+          std::min<std::int64_t>(most.steps, 2'000'000 / ranks)};
+}
+
 nlohmann::json to_json(const ClockOffset& offset) {
   return {{"offset_us", 1e-3 * static_cast<double>(offset.offset_ns)},
           {"uncertainty_us", 1e-3 * static_cast<double>(offset.uncertainty_ns)}};
@@ -113,7 +120,7 @@ std::string gather_events(Communicator& world, const TraceContent& content, cons
 
 RunTrace::RunTrace(Communicator& world, bool device)
     : world_(world), before_(measure_clock_offset(world, trace_clock)) {
-  start_trace(device);
+  start_trace(device, limits_of(world.size()));
 }
 
 RunTrace::~RunTrace() { stop_trace(); }

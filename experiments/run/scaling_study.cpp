@@ -61,6 +61,14 @@ std::string more_work(const ExperimentSpec& spec, std::int64_t ranks) {
   return fmt::format("measure.repeats={}", spec.measure.repeats * ranks);
 }
 
+// There, recording every kernel would be part of what is measured.
+bool on_gpu(const ExperimentSpec& spec) {
+  return std::ranges::any_of(spec.points, [](const SweepPoint& point) {
+    const std::string& backend = point.settings.backend;
+    return backend == "cuda" || (backend == "auto" && !gpu_bus_id().empty());
+  });
+}
+
 }  // namespace
 
 std::vector<std::string> launcher_words(const std::string& launcher, std::int64_t ranks) {
@@ -85,7 +93,9 @@ std::vector<std::string> run_scaling_study(const ScalingStudy& study) {
     const std::string directory = fmt::format("{}/ranks-{}", study.out, ranks);
     std::vector<std::string> words = launcher_words(study.launcher, ranks);
     words.insert(words.end(), {program, "run", study.file, "--out", directory, "--quiet"});
-    std::vector<std::string> settings = study.overrides;
+    std::vector<std::string> settings;
+    if (!on_gpu(spec)) settings.emplace_back("profile.trace=true");
+    settings.insert(settings.end(), study.overrides.begin(), study.overrides.end());
     if (spec.parallel.threads == 0) {
       settings.push_back(
           fmt::format("parallel.threads={}", resolve_threads(0, static_cast<int>(most))));

@@ -20,7 +20,8 @@ struct ScalingStudy {
 /// Runs `LAUNCHER chunkstate run` for each number of ranks into OUT/ranks-N, one after the other,
 /// and returns their results files. What is done already is not run again. Unless the experiment
 /// says parallel.threads, every rank gets the threads that it has on the most ranks, so that a rank
-/// is the same in all runs. What the runs print goes to stderr. Throws UsageError,
+/// is the same in all runs. On CPUs each run also writes its timeline, unless an override says no.
+/// What the runs print goes to stderr. Throws UsageError,
 /// std::runtime_error that names the run that failed.
 std::vector<std::string> run_scaling_study(const ScalingStudy& study);
 

@@ -108,7 +108,7 @@ class Scaling(unittest.TestCase):
         for name, prompts in (("synthetic", None), ("file", {"file": str(harness.PROMPTS), "limit": 2})):
             with self.subTest(prompts=name):
                 sections = {"prompts": prompts} if prompts else {}
-                file = self.experiment(name, profile={"trace": True}, **sections)
+                file = self.experiment(name, **sections)
                 out = self.folder / name
                 table = self.scale(file, "--ranks", "1,2", "--weak", "--out", out, "--launcher", LAUNCHER)
                 self.assertEqual(table["kind"], "weak")
