@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/errors.hpp"
+#include "kernels/base/device_trace.hpp"
 #include "kernels/base/memory.hpp"
 
 namespace chunkstate {
@@ -16,6 +17,8 @@ DType dtype_from_name(const std::string& name) {
   }
   throw UsageError("dtype: found '" + name + "', expected fp32, bf16 or fp16");
 }
+
+std::string gpu_bus_id() { return device_bus_id(); }
 
 Backend backend_from_name(const std::string& name) {
   if (name == "auto") return device_count() > 0 ? Backend::cuda : Backend::cpu;

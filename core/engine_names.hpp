@@ -15,6 +15,9 @@ DType dtype_from_name(const std::string& name);
 /// Throws UsageError; "cuda" without a GPU is one.
 Backend backend_from_name(const std::string& name);
 
+/// The PCI address of the GPU that `cuda` computes on, "0000:3b:00.0"; empty without one.
+std::string gpu_bus_id();
+
 /// `threads` if positive, else the CPUs this process may run on, divided by `processes_on_host`.
 int resolve_threads(int threads, int processes_on_host = 1);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/errors.hpp"
+#include "core/trace.hpp"
 
 namespace chunkstate {
 namespace {
@@ -33,6 +34,7 @@ class Generation {
                                    View<const float, 2> logits) { accept(sequence, logits); };
     prefill(take);
     if (options_.use_cache && !samples()) return {};
+    const TraceRegion region("decode");
     if (options_.use_cache && options_.max_new_tokens > 1 && model_.has_decoder(state_)) {
       decode_on_device();
     }
@@ -67,6 +69,7 @@ class Generation {
   }
 
   void prefill(const LogitsSink& take) {
+    const TraceRegion region("prefill");
     if (options_.group != nullptr) {
       for (std::size_t s = 0; s < sequences_.size(); ++s) {
         if (active(results_[s])) prefill_together(s, take);
@@ -120,6 +123,7 @@ class Generation {
   }
 
   void decode(const LogitsSink& take) {
+    const TraceRegion region("step", TraceDetail::step);
     std::vector<std::span<const std::int32_t>> batch(sequences_.size());
     for (std::size_t s = 0; s < sequences_.size(); ++s) {
       if (active(results_[s])) batch[s] = std::span(sequences_[s]).last(1);
@@ -142,6 +146,7 @@ class Generation {
                          [this](const auto& r) { return active(r); });
     };
     while (any_active()) {
+      const TraceRegion region("step", TraceDetail::step);
       while (to_launch > 0 && decoder.open_steps() < ahead) {
         decoder.launch();
         --to_launch;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/errors.hpp"
+#include "core/trace.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/linear/linear.hpp"
@@ -265,11 +266,14 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     if (split != nullptr) split->beat();
     rms_norm(exec_, {residual, layer.mixer_norm, config_.rms_norm_eps, x});
     if (layer.kind == LayerKind::mamba) {
+      const TraceRegion region("mamba layer", TraceDetail::step);
       mamba_layer(context, i, layer.mamba, x, residual);
     } else {
+      const TraceRegion region("attention layer", TraceDetail::step);
       attention_layer(context, i, layer.attention, x, residual);
     }
     rms_norm(exec_, {residual, layer.mlp_norm, config_.rms_norm_eps, x});
+    const TraceRegion region("mlp layer", TraceDetail::step);
     mlp_layer(context, layer.mlp, x, residual);
   }
   arena_.release(mark);
@@ -280,6 +284,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
 
 void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                         const LogitsSink& sink) {
+  const TraceRegion region("logits", TraceDetail::step);
   struct Wanted {
     std::int64_t sequence, first_token, first_row, rows;
   };

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/cost.hpp"
+#include "core/trace.hpp"
 #include "kernels/base/memory.hpp"
 
 namespace chunkstate {
@@ -65,7 +66,10 @@ void SequenceSplit::exchange_window(const Executor& exec, const AnyView<2>& rows
     // The right rank waits for this: it does not depend on the left one unless the range is short.
     if (fresh == history) group_.post(bytes_of_rows(next), neighbours_.right);
   }
-  if (neighbours_.left >= 0) group_.receive(bytes_of_rows(window), neighbours_.left);
+  if (neighbours_.left >= 0) {
+    const TraceRegion region("receive", TraceDetail::step);
+    group_.receive(bytes_of_rows(window), neighbours_.left);
+  }
   if (neighbours_.right >= 0 && fresh < history) {
     copy_rows(exec, next.at(0, 0), row_bytes, window.at(fresh, 0), row_bytes, row_bytes,
               static_cast<std::size_t>(history - fresh));
@@ -81,12 +85,14 @@ void SequenceSplit::exchange_rows(const AnyView<3>& cache) {
   for (int to = group_.rank() + 1; to < group_.size(); ++to) {
     if (!rows_of(to).empty()) group_.post(rows_of(group_.rank()), to);
   }
+  const TraceRegion region("receive", TraceDetail::step);
   for (int from = 0; from < group_.rank(); ++from) {
     if (!rows_of(from).empty()) group_.receive(rows_of(from), from);
   }
 }
 
 void SequenceSplit::flush() {
+  const TraceRegion region("flush", TraceDetail::step);
   group_.flush();
   outgoing_.clear();
 }

@@ -13,6 +13,7 @@
 #include "experiments/report/page.hpp"
 #include "experiments/report/png.hpp"
 #include "experiments/report/tables.hpp"
+#include "experiments/report/trace_table.hpp"
 
 namespace chunkstate {
 namespace {
@@ -61,8 +62,8 @@ int report_verb(const ReportFlags& flags) {
   const StoredResults results = read_results(flags.file);
   const fs::path page =
       flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
-  put(page,
-      report_page(results, fs::path(flags.file).filename().string(), content_digest(results)));
+  put(page, report_page(results, fs::path(flags.file).filename().string(), content_digest(results),
+                        trace_section(flags.file)));
   if (!flags.figures.empty()) put_figures(flags.figures, results);
   if (!flags.csv.empty()) put_tables(flags.csv, results);
   return exit_ok;

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/trace.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/item_probe.hpp"
 #include "experiments/run/stop_signal.hpp"
@@ -47,6 +48,7 @@ void DataWork::run_item(const WorkItem& item, bool suspect) {
   runner_.warm_up(item);
   journal_->claim(item.id);
   const RequestRecord record = runner_.run(item);
+  const TraceRegion region("journal");
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }

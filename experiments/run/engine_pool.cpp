@@ -3,6 +3,7 @@
 
 #include "core/engine_names.hpp"
 #include "core/shared_checkpoint.hpp"
+#include "core/trace.hpp"
 
 namespace chunkstate {
 
@@ -18,6 +19,7 @@ const OpenModel& EnginePool::files(const PointSettings& settings) {
   const FileKey key = file_key(settings);
   const auto found = files_.find(key);
   if (found != files_.end()) return found->second;
+  const TraceRegion region("open model");
   ModelSource source;
   source.path = settings.model_path;
   source.synthetic_weights = settings.model_weights == "synthetic";
@@ -32,6 +34,7 @@ void EnginePool::share_weights(const PointSettings& settings, Communicator& worl
       backend_from_name(settings.backend) == Backend::cuda) {
     return;
   }
+  const TraceRegion region("share weights");
   const OpenModel& opened = files(settings);
   const DType dtype = dtype_from_name(settings.model_dtype);
   if (!needs_copies(*opened.checkpoint, opened.config, dtype)) return;
@@ -45,6 +48,7 @@ Model& EnginePool::model(const PointSettings& settings) {
                      settings.fusion};
   std::unique_ptr<Model>& model = models_[key];
   if (!model) {
+    const TraceRegion region("load model");
     const OpenModel& opened = files(settings);
     ModelOptions options;
     options.backend = backend_from_name(settings.backend);

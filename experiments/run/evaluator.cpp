@@ -7,6 +7,7 @@
 #include "core/accuracy.hpp"
 #include "core/errors.hpp"
 #include "core/generate.hpp"
+#include "core/trace.hpp"
 
 namespace chunkstate {
 namespace {
@@ -36,6 +37,7 @@ PointSettings judge_settings(const std::string& folder, const std::string& backe
 }
 
 Evaluation Evaluator::run(const WorkItem& item, const RequestRecord& request) {
+  const TraceRegion region("evaluate");
   Evaluation evaluation;
   try {
     if (spec_.accuracy.compares()) compare(item, request, evaluation);

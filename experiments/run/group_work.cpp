@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "core/trace.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/item_probe.hpp"
 #include "experiments/run/stop_signal.hpp"
@@ -67,7 +68,10 @@ void GroupWork::run_item(const WorkItem& item, bool suspect) {
     const BusyRank loading(job_.world);
     job_.engines.model(job_.setup.spec.points[static_cast<std::size_t>(item.point)].settings);
   }
-  groups_.group().barrier();
+  {
+    const TraceRegion region("wait for group");
+    groups_.group().barrier();
+  }
   runner_.warm_up(item);
   if (speaks) {
     const BusyRank writing(job_.world);  // a file system may take its time
@@ -77,6 +81,7 @@ void GroupWork::run_item(const WorkItem& item, bool suspect) {
   if (runner_.failed_alone()) throw std::runtime_error("item " + item.id + ": " + record.error);
   if (!speaks) return;
   const BusyRank writing(job_.world);
+  const TraceRegion region("journal");
   journal_->append(record);
   if (record.status == RequestStatus::failed) ++failures_;
 }

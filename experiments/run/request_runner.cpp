@@ -2,6 +2,7 @@
 #include "experiments/run/request_runner.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
 #include "core/generate.hpp"
+#include "core/trace.hpp"
 #include "experiments/run/clock.hpp"
 #include "experiments/run/resource_meter.hpp"
 
@@ -45,6 +47,28 @@ SamplingParams sampling_of(const PointSettings& settings) {
           static_cast<float>(settings.top_p)};
 }
 
+// Names of variants and ids of items need no escapes.
+std::string trace_arguments(const WorkItem& item, const PointSettings& settings) {
+  return "\"item\":\"" + item.id + "\",\"point\":" + std::to_string(item.point) +
+         ",\"prompt\":" + std::to_string(item.prompt) +
+         ",\"repeat\":" + std::to_string(item.repeat) + ",\"variant\":\"" + settings.variant + "\"";
+}
+
+std::string trace_arguments(const GpuMeter::Use& use) {
+  std::string text;
+  const auto add = [&](const char* name, double value) {
+    if (!std::isnan(value)) text += ",\"" + std::string(name) + "\":" + std::to_string(value);
+  };
+  add("energy_joules", use.energy);
+  add("gpu_percent", use.busy);
+  add("sm_clock_megahertz", use.sm_clock);
+  add("power_watts", use.power);
+  for (const std::string& reason : use.throttled) {
+    text += (&reason == &use.throttled.front() ? ",\"throttled\":\"" : ", ") + reason;
+  }
+  return use.throttled.empty() ? text : text + "\"";
+}
+
 void check_context(const ModelConfig& config, std::int64_t tokens) {
   const bool attends = std::find(config.layers.begin(), config.layers.end(),
                                  LayerKind::attention) != config.layers.end();
@@ -56,6 +80,15 @@ void check_context(const ModelConfig& config, std::int64_t tokens) {
 }
 
 }  // namespace
+
+Telemetry::Sources telemetry_sources(const ExperimentSpec& spec) {
+  Telemetry::Sources sources;
+  const bool on_gpu = std::any_of(spec.points.begin(), spec.points.end(), [](const auto& point) {
+    return backend_from_name(point.settings.backend) == Backend::cuda;
+  });
+  if (on_gpu) sources.pci_bus_id = gpu_bus_id();
+  return sources;
+}
 
 RequestRecord RequestRunner::blank_record(const WorkItem& item, int rank) {
   RequestRecord record;
@@ -83,8 +116,11 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   options.group = group_;
   if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
 
+  const TraceRegion region("generate");
+
   ResourceMeter meter;
   meter.start();
+  telemetry_.start(model.options().backend == Backend::cuda);
   const double start = monotonic_seconds();
   const std::vector<std::int32_t> tokens =
       prompt.tokens.empty() ? files.encode_prompt(prompt.text, prompt.token_len) : prompt.tokens;
@@ -99,6 +135,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
         if (sequence + 1 != record.batch) return;  // a step has emitted when its last copy has
         record.t_emit.push_back(monotonic_seconds() - start);
       });
+  used_ = telemetry_.stop();
   const ResourceUse use = meter.stop();
   if (results.empty()) return;  // another rank of the group has them
 
@@ -119,10 +156,14 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
                                  : use.peak_memory_bytes;
   record.cpu_percent = use.cpu_percent;
   record.io_wait = use.io_wait;
+  record.energy = used_.energy;
+  record.gpu_percent = used_.busy;
 }
 
 RequestRecord RequestRunner::run(const WorkItem& item) {
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
+  TraceRegion region("request");
+  if (region.recorded()) region.set_arguments(trace_arguments(item, settings));
   const double t_start = monotonic_seconds() - run_start_;
   const double warmup_seconds =
       std::exchange(warmup_seconds_, std::numeric_limits<double>::quiet_NaN());
@@ -138,6 +179,9 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     try {
       generate_into(item, settings.max_new_tokens, record);
+      if (region.recorded()) {
+        region.set_arguments(trace_arguments(item, settings) + trace_arguments(used_));
+      }
       return record;
     } catch (const std::bad_alloc&) {
       error = "out_of_memory: not enough memory, also after freeing caches";
@@ -171,6 +215,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
 void RequestRunner::warm_up(const WorkItem& item) {
   if (spec_.measure.warmup == 0 || !warm_points_.insert(item.point).second) return;
   const PointSettings& settings = spec_.points[static_cast<std::size_t>(item.point)].settings;
+  const TraceRegion region("warm-up");
   const double start = monotonic_seconds();
   for (std::int64_t i = 0; i < spec_.measure.warmup; ++i) {
     RequestRecord unrecorded;

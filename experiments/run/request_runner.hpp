@@ -8,11 +8,15 @@
 #include "experiments/plan/work_plan.hpp"
 #include "experiments/record/request_record.hpp"
 #include "experiments/run/engine_pool.hpp"
+#include "experiments/run/telemetry.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "experiments/spec/prompt_set.hpp"
 #include "parallel/rank_group.hpp"
 
 namespace chunkstate {
+
+/// Where the energy of an experiment's requests is read on this rank.
+Telemetry::Sources telemetry_sources(const ExperimentSpec& spec);
 
 /// Runs single requests and measures them.
 class RequestRunner {
@@ -26,7 +30,8 @@ class RequestRunner {
         engines_(engines),
         rank_(rank),
         run_start_(run_start),
-        group_(group) {}
+        group_(group),
+        telemetry_(telemetry_sources(spec)) {}
 
   /// Prompt in, tokens out, everything measured. What goes wrong with the item (a prompt longer
   /// than the model's context, NaN logits, out of memory after one retry with caches freed, ...)
@@ -54,6 +59,8 @@ class RequestRunner {
   int rank_;
   double run_start_;
   RankGroup* group_;
+  Telemetry telemetry_;
+  GpuMeter::Use used_;  // by the last request
   bool failed_alone_ = false;
   std::set<std::int64_t> warm_points_;
   double warmup_seconds_ = std::numeric_limits<double>::quiet_NaN();

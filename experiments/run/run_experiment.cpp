@@ -12,6 +12,7 @@
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "core/trace.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
@@ -30,7 +31,9 @@
 #include "experiments/run/progress.hpp"
 #include "experiments/run/rank_groups.hpp"
 #include "experiments/run/request_runner.hpp"
+#include "experiments/run/run_trace.hpp"
 #include "experiments/run/stop_signal.hpp"
+#include "experiments/run/write_outcome.hpp"
 #include "parallel/partition.hpp"
 
 namespace chunkstate {
@@ -43,22 +46,36 @@ class Run {
       : world_(world), options_(options), run_start_(monotonic_seconds()) {}
 
   int execute() {
-    prepare();
-    if (!options_.probe.empty()) return probe();
-    open_directory();
-    show_ranks();
-    int code = work();
-    if (setup_.evaluation.any()) {
-      world_.barrier();
-      if (agree_on_code(code) == exit_ok) code = evaluate();
+    const int code = traced_part();
+    if (trace_ && todo_.find_first_not_of('0') != std::string::npos) {
+      const Shard& shard = options_.shard;
+      trace_->write(directory_ + "/" + trace_file_name(shard.index, shard.count), setup_.spec.name,
+                    run_provenance_.run_id);
     }
-    code = end_journal(code);
-    world_.barrier();
-    code = agree_on_code(code);
-    return finish(code);
+    return code;
   }
 
  private:
+  int traced_part() {
+    prepare();
+    if (!options_.probe.empty()) return probe();
+    const TraceRegion region("run");
+    open_directory();
+    show_ranks();
+    int code = work();
+    if (setup_.evaluation.any() && agree_after_wait(code) == exit_ok) code = evaluate();
+    return finish(agree_after_wait(end_journal(code)));
+  }
+
+  // Waiting ranks sleep in the barrier; in a collective they would spin.
+  int agree_after_wait(int mine) {
+    {
+      const TraceRegion waiting("wait for ranks");
+      world_.barrier();
+    }
+    return agree_on_code(mine);
+  }
+
   bool first() const { return world_.rank() == 0; }
 
   bool is_mine(std::size_t item) const {
@@ -70,6 +87,14 @@ class Run {
     return options_.retry_failed ||
            journals.files[static_cast<std::size_t>(record.process)].start.start_utc <
                options_.retry_failed_before;
+  }
+
+  std::vector<std::size_t> my_items() const {
+    std::vector<std::size_t> items;
+    for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
+      if (is_mine(i)) items.push_back(i);
+    }
+    return items;
   }
 
   Job job() { return {world_, setup_, *engines_, options_, directory_, todo_, run_start_}; }
@@ -98,7 +123,8 @@ class Run {
   std::vector<int> shard_of_;            // per item of the plan; empty without an array
   std::string todo_;  // per item: '1' to run, 'p' to probe first, '0' done or another shard's
   std::unique_ptr<JournalWriter> journal_;
-  std::string end_reason_;  // of the journal; empty if it failed
+  std::string end_reason_;           // of the journal; empty if it failed
+  std::unique_ptr<RunTrace> trace_;  // profile.trace
 };
 
 void Run::prepare() {
@@ -107,6 +133,13 @@ void Run::prepare() {
     groups_.emplace(world_, spec.parallel);
     install_stop_signals();
   }
+  if (spec.trace && options_.probe.empty()) {
+    const bool device = std::ranges::any_of(spec.points, [](const SweepPoint& point) {
+      return point.settings.backend == "auto" || point.settings.backend == "cuda";
+    });
+    trace_ = std::make_unique<RunTrace>(world_, device);
+  }
+  const TraceRegion region("set up");
   const BusyRank loading(world_);
   engines_.emplace(threads_per_rank(world_, spec.parallel.threads));
   setup_ = set_up_experiment(world_, *engines_, spec);
@@ -128,6 +161,14 @@ void Run::prepare() {
   provenance_.threads = engines_->threads();
   provenance_.backend = name_of(backend_from_name(setup_.spec.points[0].settings.backend));
   run_provenance_ = collect_run_provenance(options_.argv, mpi_library_version());
+  const Telemetry telemetry(telemetry_sources(setup_.spec));
+  run_provenance_.build.emplace_back("telemetry", telemetry.description());
+  if (const GpuMeter* gpu = telemetry.gpu()) {
+    provenance_.pci_bus_id = gpu_bus_id();
+    provenance_.gpu_name = gpu->name();
+    provenance_.gpu_uuid = gpu->uuid();
+    provenance_.driver = gpu->driver();
+  }
   world_.broadcast(run_provenance_.run_id, 0);
 }
 
@@ -256,11 +297,7 @@ int Run::work() {
 
 // Evaluations are work of a run like its items: claimed, journaled, resumed.
 int Run::evaluate() {
-  std::vector<std::size_t> items;
-  for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
-    if (is_mine(i)) items.push_back(i);
-  }
-  const int code = evaluate_outputs(job(), items, journal_.get());
+  const int code = evaluate_outputs(job(), my_items(), journal_.get());
   if (code != exit_ok) end_reason_ = code == exit_stopped_early ? "signal" : "";
   return code;
 }
@@ -294,38 +331,8 @@ int Run::finish(int code) {
   agree(world_, [&] {
     if (!first()) return;
     const BusyRank writing(world_);
-    JournalContents journals = read_journals(directory_);
-    std::vector<WorkItem> mine;
-    for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
-      if (is_mine(i)) mine.push_back(setup_.plan[i]);
-    }
-    const Outcome outcome = count_outcomes(mine, journals);
-    const std::string tally =
-        fmt::format("{}{}: {} of {} items done, {} failed", directory_,
-                    options_.shard.whole() ? "" : ", shard " + to_string(options_.shard),
-                    outcome.done, mine.size(), outcome.failed);
-    if (outcome.missing > 0) {
-      if (code == exit_ok) code = exit_stopped_early;
-      fmt::print(stderr, "{}, {} left; run again to resume\n", tally, outcome.missing);
-      return;
-    }
-    if (setup_.evaluation.any() && outcome.unevaluated > 0) {
-      if (code == exit_ok || code == exit_items_failed) code = exit_stopped_early;
-      fmt::print(stderr, "{}, {} of {} outputs evaluated; run again to resume\n", tally,
-                 outcome.evaluated, outcome.evaluated + outcome.unevaluated);
-      return;
-    }
-    code = outcome.failed > 0 || outcome.evaluations_failed > 0 ? exit_items_failed : exit_ok;
-    if (!options_.shard.whole()) {  // results.h5 is for the one who comes after all shards
-      if (!options_.quiet) fmt::print("{}\n", tally);
-      return;
-    }
-    const ResultsContent content = gather_results(setup_, *engines_, journals, run_provenance_);
-    const std::string file = directory_ + "/results.h5";
-    const std::string digest = write_results(file, content);
-    if (options_.quiet) return;
-    for (const std::string& line : journal_notes(journals)) fmt::print(stderr, "{}\n", line);
-    fmt::print("{}\nresults: {}\ndigest:  {}\n", summary_table(content), file, digest);
+    const TraceRegion region("results");
+    code = write_outcome(job(), my_items(), run_provenance_, code);
   });
   std::string agreed = std::to_string(code);
   world_.broadcast(agreed, 0);

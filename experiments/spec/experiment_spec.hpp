@@ -125,7 +125,7 @@ struct ExperimentSpec {
   AccuracySettings accuracy;
   OutputSettings output;
   ParallelSettings parallel;
-  bool trace = false;  // true is not in this version
+  bool trace = false;
   SlurmSettings slurm;
   std::int64_t max_failures = 0;  // stop claiming after so many failed items; 0: never
   std::vector<std::string> axis_paths;

@@ -43,8 +43,7 @@ Json domain_schema(const Domain& domain) {
       return schema;
     }
     case Kind::boolean:
-      if (domain.later.empty()) return {{"type", "boolean"}};
-      return {{"const", false}};
+      return {{"type", "boolean"}};
     case Kind::choice:
       return {{"enum", domain.choices()}};
     case Kind::text:

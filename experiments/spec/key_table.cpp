@@ -50,9 +50,7 @@ Domain number_above(double least, double most) { return {Kind::number, least, mo
 Domain choice(std::vector<std::string> (*choices)(), std::vector<std::string> later = {}) {
   return {Kind::choice, 0, 0, false, choices, std::move(later)};
 }
-Domain boolean(std::vector<std::string> later = {}) {
-  return {Kind::boolean, 0, 0, false, nullptr, std::move(later)};
-}
+Domain boolean() { return {Kind::boolean, 0, 0, false, nullptr, {}}; }
 
 using Names = std::vector<std::string>;
 Names dtypes() { return {"fp32", "bf16", "fp16"}; }
@@ -185,8 +183,9 @@ const std::vector<Key>& table() {
       {"parallel.threads", Scope::launcher, in<&Spec::parallel, &ParallelSettings::threads>,
        integer(0, 4096), "Threads per rank; 0: cores of the host divided by its ranks."},
 
-      {"profile.trace", Scope::launcher, top<&Spec::trace>, boolean({"true"}),
-       "Record a timeline."},
+      {"profile.trace", Scope::launcher, top<&Spec::trace>, boolean(),
+       "Write a timeline of all ranks and GPUs: `DIR/trace.json`, for Perfetto and "
+       "chrome://tracing."},
       {"max_failures", Scope::launcher, top<&Spec::max_failures>, integer(0, billion),
        "Stop after so many failed requests; 0: never."},
 

@@ -250,7 +250,7 @@ TEST_CASE("The configuration hash ignores form and launcher, and nothing else") 
   CHECK(hash.size() == 32);
   for (const char* change : {"output.dir=x", "output.durability=item", "slurm=", "slurm.account=me",
                              "parallel.threads=2", "parallel.deadline=2s", "max_failures=3",
-                             "profile=", "execution.backend=auto", "ssm.lookback=1"}) {
+                             "profile.trace=true", "execution.backend=auto", "ssm.lookback=1"}) {
     CAPTURE(change);
     CHECK(parse_experiment(full, "exp.yaml", {change}).config_hash == hash);
   }

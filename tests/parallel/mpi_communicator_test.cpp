@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "parallel/clock_offset.hpp"
 #include "parallel/communicator.hpp"
 #include "tests/catch.hpp"
 
@@ -155,6 +156,22 @@ TEST_CASE("counters made one after the other are independent") {
   first->next();
   world->barrier();
   if (world->rank() == 0) CHECK(second->next() == 0);
+  world->barrier();
+}
+
+TEST_CASE("the exchange finds how far a clock is off, as closely as it says") {
+  const Clock host = [] {
+    return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+  };
+  for (const std::int64_t skew : {std::int64_t{0}, std::int64_t{5'000'000'000}}) {
+    // Rank 0's clock is right; each next one is ahead by as much again.
+    const ClockOffset found = measure_clock_offset(
+        *world, [&] { return host() + skew * world->rank(); }, 20);
+    INFO("offset " << found.offset_ns << " ns, uncertainty " << found.uncertainty_ns << " ns");
+    CHECK(std::abs(found.offset_ns + skew * world->rank()) <= found.uncertainty_ns);
+    CHECK(found.uncertainty_ns < 1'000'000'000);
+    if (world->rank() == 0) CHECK(found.uncertainty_ns == 0);
+  }
   world->barrier();
 }
 
