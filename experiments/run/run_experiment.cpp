@@ -297,6 +297,7 @@ int Run::work() {
 
 // Evaluations are work of a run like its items: claimed, journaled, resumed.
 int Run::evaluate() {
+  const BusyRank evaluating(world_);  // the others wait, however long it takes
   const int code = evaluate_outputs(job(), my_items(), journal_.get());
   if (code != exit_ok) end_reason_ = code == exit_stopped_early ? "signal" : "";
   return code;

@@ -79,6 +79,14 @@ class Accuracy(unittest.TestCase):
     def test_the_number_of_ranks_changes_nothing(self):
         self.assertEqual(harness.digest_of(self.run_whole("three", ranks=3)), self.digest)
 
+    def test_ranks_that_share_a_sequence_evaluate_the_same(self):
+        shared = self.run_whole("group", ranks=2, words=[
+            "-s", "parallel.mode=sequence", "-s", "parallel.ranks_per_group=2", "-s", "parallel.deadline=5s"])
+        harness.digest_of(shared)
+        with h5py.File(shared) as file, h5py.File(self.results) as alone:
+            for name in ("nll_mean", "kl_mean", "first_divergence", "gptscore_quality", "state_drift"):
+                numpy.testing.assert_array_equal(file["accuracy"][name][()], alone["accuracy"][name][()])
+
     def test_only_the_first_repeat_is_evaluated(self):
         with h5py.File(self.results) as file:
             evaluated = file["accuracy/evaluated"][()]
