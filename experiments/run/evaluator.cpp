@@ -87,6 +87,7 @@ void Evaluator::compare(const WorkItem& item, const RequestRecord& request,
   const std::string key = std::to_string(item.prompt) + '/' + files.digest + '/' +
                           std::to_string(settings.max_new_tokens) + '/' +
                           std::to_string(settings.model_layers) + '/' +
+                          std::to_string(settings.prefill_tokens) + '/' +
                           std::to_string(settings.stop_at_eos) + '/' + settings.backend;
   const std::vector<std::int32_t>& continuation = reference_tokens(settings, tokens, key);
   if (settings.sampling == "greedy") {

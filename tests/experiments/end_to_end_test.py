@@ -134,9 +134,9 @@ class Runs(Scratch):
             return False
         if whole_job:
             os.killpg(job.pid, signal.SIGKILL)
-            ranks = self.ranks_in(out)
+            ranks = harness.ranks_in(out)
         else:
-            ranks = self.ranks_in(out)[:1]
+            ranks = harness.ranks_in(out)[:1]
         for pid in ranks:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -144,24 +144,9 @@ class Runs(Scratch):
                 pass
         job.wait(timeout=60)
         deadline = time.time() + 30
-        while any(harness.alive(pid) for pid in self.ranks_in(out)) and time.time() < deadline:
+        while any(harness.alive(pid) for pid in harness.ranks_in(out)) and time.time() < deadline:
             time.sleep(0.02)
         return True
-
-    @staticmethod
-    def ranks_in(out):
-        """Pids of this job's ranks: their command lines name the results directory."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words and words[0].endswith(b"chunkstate") and str(out).encode() in words:
-                found.append(int(entry.name))
-        return found
 
     def test_an_item_that_kills_its_process_is_failed_as_poison_and_one_that_was_killed_is_not(self):
         prompts = self.folder / "prompts.json"
@@ -366,7 +351,7 @@ class Memory(Scratch):
         peak = 0
         while job.poll() is None:
             total = 0
-            for pid in Runs.ranks_in(arguments[-1]):
+            for pid in harness.ranks_in(arguments[-1]):
                 try:
                     rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
                 except OSError:

@@ -17,21 +17,6 @@ import harness
 KILLS, RUNS = (2000, 400) if faults.FULL else (200, 40)
 
 
-def ranks_in(out):
-    """Pids of the job's ranks: their command lines name the results directory."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words and words[0].endswith(b"chunkstate") and str(out).encode() in words:
-            found.append(int(entry.name))
-    return found
-
-
 def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
@@ -65,7 +50,7 @@ class RandomKills(unittest.TestCase):
             while len(case.journals()) == known and job.poll() is None:
                 time.sleep(0.002)
         time.sleep(rng.expovariate(1 / 0.15))
-        pids = ranks_in(case.out)
+        pids = harness.ranks_in(case.out)
         if job.poll() is not None:
             return 0
         if rng.random() < 0.5 and pids:
@@ -77,7 +62,7 @@ class RandomKills(unittest.TestCase):
                 kill(pid)
         job.wait(timeout=60)
         deadline = time.time() + 30
-        while any(harness.alive(pid) for pid in ranks_in(case.out)) and time.time() < deadline:
+        while any(harness.alive(pid) for pid in harness.ranks_in(case.out)) and time.time() < deadline:
             time.sleep(0.01)
         return int(killed)
 
