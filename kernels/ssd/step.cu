@@ -39,31 +39,41 @@ struct Head {
   }
 };
 
+// Without a gate, as ssd_step, there is neither z nor squares.
+__device__ float load_z(const SsdGatedStepArgs& args, const Head& h, std::int64_t p) {
+  return args.z.data != nullptr ? load_element(args.z.at(h.sequence, h.head, p), args.z.dtype)
+                                : 0.0F;
+}
+
 /// Gates row p and returns the square of what is stored. `sum`: C times the state.
-__device__ float gate_row(const SsdGatedStepArgs& args, const Head& h, std::int64_t p, float x,
-                          float z, float sum) {
+__device__ float finish_row(const SsdGatedStepArgs& args, const Head& h, std::int64_t p, float x,
+                            float z, float sum) {
   const AnyView<3>& y = args.step.y;
-  const float value = rounded(y.dtype, (sum + h.D * x) * silu(z));
+  float value = sum + h.D * x;
+  if (args.z.data != nullptr) value *= silu(z);
+  value = rounded(y.dtype, value);
   store_element(y.at(h.sequence, h.head, p), y.dtype, value);
   return value * value;
 }
 
 __device__ void store_squares(const SsdGatedStepArgs& args, const Head& h, float squares) {
+  if (args.squares.data == nullptr) return;
   squares = block_sum(squares);
   if (threadIdx.x == 0) args.squares(h.sequence, h.head) = squares;
 }
 
-// One block per sequence and head, a warp per rows_ahead rows of the state, which is one slot of at
-// most columns_ahead columns. Only the step before wrote it, so it is read while the kernels in
-// between still run. A lane has `vector` columns, 16 bytes, of a row.
+// One block per sequence and head, a warp per rows_ahead rows of the state, whose slots have at most
+// columns_ahead columns. A lane has `vector` columns, 16 bytes, of a row. `ahead`: no kernel between
+// the step before and this one writes the state, so it is read while they still run.
 template <DType state_type>
 __global__ void __launch_bounds__(threads, 4)
-    gated_step_ahead_kernel(const __grid_constant__ SsdGatedStepArgs args, bool forgets) {
+    step_kernel(const __grid_constant__ SsdGatedStepArgs args, bool forgets, bool ahead) {
   constexpr int vector = state_type == DType::fp32 ? 4 : 8;
   constexpr int lanes_per_row = columns_ahead / vector;
   constexpr int rows_at_once = warp_size / lanes_per_row;
   constexpr int turns = rows_ahead / rows_at_once;
   const SsdStepArgs& step = args.step;
+  const auto slots = static_cast<int>(step.state.extent[1]);
   const auto head_dim = static_cast<int>(step.state.extent[3]);
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -72,20 +82,26 @@ __global__ void __launch_bounds__(threads, 4)
   const int first_row = warp * rows_ahead;
   const int row_of_lane = lane / lanes_per_row;  // of the rows at once
   let_next_kernel_start();
+  if (!ahead) wait_for_previous_kernel();
   Head h(step, forgets);
-  std::byte* const rows =
-      step.state.at(h.sequence, 0, h.head, first_row + row_of_lane, has_column ? column : 0);
   const std::int64_t turn_bytes =
       rows_at_once * step.state.stride[3] * static_cast<std::int64_t>(bytes_of(state_type));
   const auto has = [&](int turn) {
     return has_column && first_row + turn * rows_at_once + row_of_lane < head_dim;
   };
+  const auto rows_of = [&](int slot) {
+    return step.state.at(h.sequence, slot, h.head, first_row + row_of_lane,
+                         has_column ? column : 0);
+  };
   uint4 raw[turns];
+  const auto load = [&](const std::byte* rows) {
 #pragma unroll
-  for (int t = 0; t < turns; ++t) {
-    raw[t] = has(t) ? *reinterpret_cast<const uint4*>(rows + t * turn_bytes) : uint4{};
-  }
-  wait_for_previous_kernel();
+    for (int t = 0; t < turns; ++t) {
+      raw[t] = has(t) ? *reinterpret_cast<const uint4*>(rows + t * turn_bytes) : uint4{};
+    }
+  };
+  load(rows_of(0));
+  if (ahead) wait_for_previous_kernel();
 
   float b[vector] = {}, c[vector] = {}, own_x = 0.0F, own_z = 0.0F;
   if (has_column) {
@@ -95,41 +111,50 @@ __global__ void __launch_bounds__(threads, 4)
   const bool has_own = lane < rows_ahead && first_row + lane < head_dim;  // lane r: row r
   if (has_own) {
     own_x = load_element(step.x.at(h.sequence, h.head, first_row + lane), step.x.dtype);
-    own_z = load_element(args.z.at(h.sequence, h.head, first_row + lane), args.z.dtype);
+    own_z = load_z(args, h, first_row + lane);
   }
   h.read_dt(step);
-  const float decay = h.new_chunk ? 0.0F : h.decay;
+  float y[turns] = {};
+  for (int slot = 0; slot < slots; ++slot) {
+    std::byte* const rows = rows_of(slot);
+    if (slot > 0) load(rows);
+    const bool written = slot == h.current;
+    const float decay = written && h.new_chunk ? 0.0F : h.decay;
+    const float delta = written ? h.delta : 0.0F;
+#pragma unroll
+    for (int t = 0; t < turns; ++t) {
+      const float u = delta * __shfl_sync(full_warp, own_x, t * rows_at_once + row_of_lane);
+      float state[vector];
+      load_elements(reinterpret_cast<const std::byte*>(&raw[t]), state_type, state);
+#pragma unroll
+      for (int k = 0; k < vector; ++k) {
+        state[k] = state[k] * decay + u * b[k];
+        y[t] += state[k] * c[k];
+      }
+      if (has(t)) store_elements(rows + t * turn_bytes, state_type, state);
+    }
+  }
   float own_y = 0.0F;
 #pragma unroll
   for (int t = 0; t < turns; ++t) {
-    const float u = h.delta * __shfl_sync(full_warp, own_x, t * rows_at_once + row_of_lane);
-    float state[vector];
-    load_elements(reinterpret_cast<const std::byte*>(&raw[t]), state_type, state);
-    float y = 0.0F;
-#pragma unroll
-    for (int k = 0; k < vector; ++k) {
-      state[k] = state[k] * decay + u * b[k];
-      y += state[k] * c[k];
-    }
-    if (has(t)) store_elements(rows + t * turn_bytes, state_type, state);
 #pragma unroll
     for (int offset = lanes_per_row / 2; offset > 0; offset /= 2) {
-      y += __shfl_xor_sync(full_warp, y, offset);
+      y[t] += __shfl_xor_sync(full_warp, y[t], offset);
     }
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
-      const float row_y = __shfl_sync(full_warp, y, r * lanes_per_row);
+      const float row_y = __shfl_sync(full_warp, y[t], r * lanes_per_row);
       if (lane == t * rows_at_once + r) own_y = row_y;
     }
   }
   float squares = 0.0F;
-  if (has_own) squares = gate_row(args, h, first_row + lane, own_x, own_z, own_y);
+  if (has_own) squares = finish_row(args, h, first_row + lane, own_x, own_z, own_y);
   store_squares(args, h, squares);
 }
 
 // Any shape.
 __global__ void __launch_bounds__(threads)
-    gated_step_kernel(const __grid_constant__ SsdGatedStepArgs args, bool forgets) {
+    any_step_kernel(const __grid_constant__ SsdGatedStepArgs args, bool forgets) {
   overlap_kernels();
   const SsdStepArgs& step = args.step;
   const auto [batch, slots, heads, head_dim, state_dim] = step.state.extent;
@@ -156,30 +181,36 @@ __global__ void __launch_bounds__(threads)
     }
     y = warp_sum(y);
     if (lane != 0) continue;
-    const float z = load_element(args.z.at(h.sequence, h.head, p), args.z.dtype);
-    squares += gate_row(args, h, p, x, z, y);
+    squares += finish_row(args, h, p, x, load_z(args, h, p), y);
   }
   store_squares(args, h, squares);
 }
 
-}  // namespace
-
-void ssd_gated_step(SsdSemantics semantics, const SsdGatedStepArgs& args, CUstream_st* stream) {
-  const auto [batch, slots, heads, head_dim, state_dim] = args.step.state.extent;
+void launch(std::string_view what, SsdSemantics semantics, const SsdGatedStepArgs& args, bool ahead,
+            CUstream_st* stream) {
+  const SsdStepArgs& step = args.step;
+  const auto [batch, slots, heads, head_dim, state_dim] = step.state.extent;
   if (batch * heads == 0) return;
   const bool forgets = semantics != SsdSemantics::exact;
   const auto blocks = static_cast<unsigned>(batch * heads);
-  const SsdStepArgs& step = args.step;
-  const bool ahead = slots == 1 && state_dim <= columns_ahead && head_dim <= warps * rows_ahead &&
-                     allows_vectors<8>(step.B) && allows_vectors<8>(step.C) &&
-                     allows_vectors<8>(step.state);
-  auto* kernel = gated_step_kernel;
-  if (ahead) {
-    kernel = step.state.dtype == DType::fp32   ? gated_step_ahead_kernel<DType::fp32>
-             : step.state.dtype == DType::bf16 ? gated_step_ahead_kernel<DType::bf16>
-                                               : gated_step_ahead_kernel<DType::fp16>;
+  if (state_dim > columns_ahead || head_dim > warps * rows_ahead || !allows_vectors<8>(step.B) ||
+      !allows_vectors<8>(step.C) || !allows_vectors<8>(step.state)) {
+    return launch_overlapping(what, any_step_kernel, blocks, threads, stream, args, forgets);
   }
-  launch_overlapping("ssd_gated_step launch", kernel, blocks, threads, stream, args, forgets);
+  const auto kernel = step.state.dtype == DType::fp32   ? step_kernel<DType::fp32>
+                      : step.state.dtype == DType::bf16 ? step_kernel<DType::bf16>
+                                                        : step_kernel<DType::fp16>;
+  launch_overlapping(what, kernel, blocks, threads, stream, args, forgets, ahead);
+}
+
+}  // namespace
+
+void ssd_step(SsdSemantics semantics, const SsdStepArgs& args, CUstream_st* stream) {
+  launch("ssd_step launch", semantics, {args, {}, {}}, false, stream);
+}
+
+void ssd_gated_step(SsdSemantics semantics, const SsdGatedStepArgs& args, CUstream_st* stream) {
+  launch("ssd_gated_step launch", semantics, args, true, stream);
 }
 
 }  // namespace chunkstate::cuda
