@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "kernels/sampling/log_probability.hpp"
 
 namespace chunkstate {
 namespace {
@@ -25,19 +26,6 @@ struct Mean {
   double value() const { return count > 0 ? sum / static_cast<double>(count) : nan; }
 };
 
-std::int32_t likeliest(std::span<const float> logits) {
-  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-double log_sum_exp(std::span<const float> logits) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-  const double result = largest + std::log(sum);
-  if (!std::isfinite(result)) throw std::domain_error("a logit is NaN or infinite");
-  return result;
-}
-
 // What is added up over the predictions.
 struct Totals {
   Mean nll_prompt, nll_answer, nll, reference_nll, kl, agreement;
@@ -46,24 +34,17 @@ struct Totals {
 
   void add(std::span<const float> reference, std::span<const float> tested, std::int32_t next,
            bool in_prompt) {
-    const double reference_norm = log_sum_exp(reference);
-    const double tested_norm = log_sum_exp(tested);
-    double kl_of_row = 0;
-    for (std::size_t i = 0; i < reference.size(); ++i) {
-      const double log_p = static_cast<double>(reference[i]) - reference_norm;
-      const double log_q = static_cast<double>(tested[i]) - tested_norm;
-      kl_of_row += std::exp(log_p) * (log_p - log_q);
-      logit_max_abs =
-          std::max(logit_max_abs, std::abs(static_cast<double>(tested[i]) - reference[i]));
-    }
-    kl_of_row = std::max(kl_of_row, 0.0);  // rounding can leave -1e-17 for equal rows
-    kl.add(kl_of_row);
-    kl_max = std::max(kl_max, kl_of_row);
-    agreement.add(likeliest(reference) == likeliest(tested) ? 1 : 0);
-    const double loss = tested_norm - tested[static_cast<std::size_t>(next)];
+    const RowSummary expected = summarize(reference);
+    const RowSummary found = summarize(tested);
+    const RowDistance apart = distance(reference, expected.log_sum_exp, tested, found.log_sum_exp);
+    logit_max_abs = std::max(logit_max_abs, apart.logit_max_abs);
+    kl.add(apart.kl);
+    kl_max = std::max(kl_max, apart.kl);
+    agreement.add(expected.token == found.token ? 1 : 0);
+    const double loss = found.log_sum_exp - tested[static_cast<std::size_t>(next)];
     nll.add(loss);
     (in_prompt ? nll_prompt : nll_answer).add(loss);
-    reference_nll.add(reference_norm - reference[static_cast<std::size_t>(next)]);
+    reference_nll.add(expected.log_sum_exp - reference[static_cast<std::size_t>(next)]);
   }
 };
 

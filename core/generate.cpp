@@ -6,6 +6,7 @@
 
 #include "core/errors.hpp"
 #include "core/trace.hpp"
+#include "kernels/sampling/log_probability.hpp"
 
 namespace chunkstate {
 namespace {
@@ -197,14 +198,6 @@ class Generation {
   SequenceState state_;
 };
 
-double log_sum_exp(const float* logits, std::int64_t count) {
-  const double largest = *std::max_element(logits, logits + count);
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < count; ++i)
-    sum += std::exp(static_cast<double>(logits[i]) - largest);
-  return largest + std::log(sum);
-}
-
 }  // namespace
 
 std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
@@ -238,10 +231,11 @@ std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const s
                   for (std::int64_t row = 0; row < logits.extent[0]; ++row) {
                     const std::int64_t t = first_token + row;
                     if (t + 1 >= count) return;
-                    const float* values = logits.data + row * logits.extent[1];
+                    const std::span<const float> values(logits.data + row * logits.extent[1],
+                                                        static_cast<std::size_t>(logits.extent[1]));
                     const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
                     nll[static_cast<std::size_t>(t)] = static_cast<float>(
-                        log_sum_exp(values, logits.extent[1]) - static_cast<double>(values[next]));
+                        summarize(values).log_sum_exp - values[static_cast<std::size_t>(next)]);
                   }
                 });
   return nll;

@@ -65,11 +65,11 @@ struct NamedShape {
   ModelConfig (*make)();
 };
 
-// The published shapes of Bamba-9B-v1 and Llama-2, and those of experiments/models.
+// The published shapes of Bamba-9B (with v2's context) and Llama-2, and those of experiments/models.
 constexpr NamedShape shapes[] = {
     {"bamba-9b",
      [] {
-       return bamba({128256, 4096, 14336, 32, {9, 18, 27}, 32, 8, 128, 64, 4096, false});
+       return bamba({128256, 4096, 14336, 32, {9, 18, 27}, 32, 8, 128, 64, 262144, false});
      }},
     {"bamba-tiny",
      [] {

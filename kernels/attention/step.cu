@@ -16,10 +16,10 @@ namespace {
 
 constexpr int warps = 4;
 constexpr int threads = warps * warp_size;
-constexpr int keys_per_split = 128;  // 16 splits at 2048 keys: with 8 kv heads one block per
-                                     // multiprocessor of an H100
-constexpr int group = 4;             // query heads that share one reading of keys and values
-constexpr int max_per_lane = 8;      // elements of a row a lane holds
+constexpr int keys_per_split = 64;
+constexpr int rows_ahead = 8;    // rows of keys that a thread loads before it uses the first
+constexpr int group = 4;         // query heads that share one reading of keys and values
+constexpr int max_per_lane = 8;  // elements of a row a lane holds
 constexpr std::int64_t max_head_dim = max_per_lane * warp_size;
 constexpr float log2_e = 1.4426950408889634F;
 
@@ -147,21 +147,28 @@ __global__ void __launch_bounds__(threads)
       }
     }
 
-    for (int base = warp * rows_at_once; base < keys; base += warps * rows_at_once) {
-      const int key = base + mine.row;
-      float k[max_per_lane];
-      mine.load(args.k.at(sequence, first + min(key, keys - 1), kv_head, 0), args.k.dtype, head_dim,
-                k);
+    const int stride = warps * rows_at_once;
+    for (int base = warp * rows_at_once; base < keys; base += stride * rows_ahead) {
+      float k[rows_ahead][max_per_lane];
 #pragma unroll
-      for (int h = 0; h < group; ++h) {
-        float score = 0.0F;
+      for (int u = 0; u < rows_ahead; ++u) {
+        const int key = min(base + u * stride + mine.row, keys - 1);
+        mine.load(args.k.at(sequence, first + key, kv_head, 0), args.k.dtype, head_dim, k[u]);
+      }
 #pragma unroll
-        for (int e = 0; e < max_per_lane; ++e) score += q[h][e] * k[e];
-        for (int step = mine.lanes_per_row / 2; step > 0; step /= 2) {
-          score += __shfl_xor_sync(full_warp, score, step);
-        }
-        if (lane % mine.lanes_per_row == 0 && key < keys) {
-          probability[h][key] = score * args.scale * log2_e;
+      for (int u = 0; u < rows_ahead; ++u) {
+        const int key = base + u * stride + mine.row;
+#pragma unroll
+        for (int h = 0; h < group; ++h) {
+          float score = 0.0F;
+#pragma unroll
+          for (int e = 0; e < max_per_lane; ++e) score += q[h][e] * k[u][e];
+          for (int step = mine.lanes_per_row / 2; step > 0; step /= 2) {
+            score += __shfl_xor_sync(full_warp, score, step);
+          }
+          if (lane % mine.lanes_per_row == 0 && key < keys) {
+            probability[h][key] = score * args.scale * log2_e;
+          }
         }
       }
     }
@@ -188,14 +195,22 @@ __global__ void __launch_bounds__(threads)
     __syncthreads();
 
     float output[group][max_per_lane] = {};
-    for (int key = warp * rows_at_once + mine.row; key < keys; key += warps * rows_at_once) {
-      float v[max_per_lane];
-      mine.load(args.v.at(sequence, first + key, kv_head, 0), args.v.dtype, head_dim, v);
+    for (int base = warp * rows_at_once; base < keys; base += stride * rows_ahead) {
+      float v[rows_ahead][max_per_lane];
 #pragma unroll
-      for (int h = 0; h < group; ++h) {
-        const float p = h < count ? probability[h][key] : 0.0F;
+      for (int u = 0; u < rows_ahead; ++u) {
+        const int key = min(base + u * stride + mine.row, keys - 1);
+        mine.load(args.v.at(sequence, first + key, kv_head, 0), args.v.dtype, head_dim, v[u]);
+      }
 #pragma unroll
-        for (int e = 0; e < max_per_lane; ++e) output[h][e] += p * v[e];
+      for (int u = 0; u < rows_ahead; ++u) {
+        const int key = base + u * stride + mine.row;
+#pragma unroll
+        for (int h = 0; h < group; ++h) {
+          const float p = h < count && key < keys ? probability[h][key] : 0.0F;
+#pragma unroll
+          for (int e = 0; e < max_per_lane; ++e) output[h][e] += p * v[u][e];
+        }
       }
     }
 #pragma unroll
@@ -234,9 +249,11 @@ __global__ void combine_kernel(AttentionStepArgs args, const float* partial, int
   const float* const start = partial + (sequence * heads + head) * splits * (head_dim + 2);
 
   float maximum = -INFINITY;
+#pragma unroll 8
   for (std::int64_t s = 0; s < used; ++s) maximum = fmaxf(maximum, start[s * (head_dim + 2)]);
   for (std::int64_t d = threadIdx.x; d < head_dim; d += blockDim.x) {
     float value = 0.0F, sum = 0.0F;
+#pragma unroll 8
     for (std::int64_t s = 0; s < used; ++s) {
       const float* split = start + s * (head_dim + 2);
       const float weight = exp2f(split[0] - maximum);

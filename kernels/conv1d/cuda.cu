@@ -113,24 +113,44 @@ __global__ void __launch_bounds__(row_threads) update_window_kernel(Conv1dArgs a
   }
 }
 
-// One thread per sequence and channel.
+// One thread per sequence and channel. Entries and weights of up to common_taps taps are all on
+// their way before the first is needed.
 __global__ void __launch_bounds__(row_threads) conv1d_step_kernel(Conv1dStepArgs args) {
   overlap_kernels();
   const auto [sequence, c] = row_position<1>(args.x.extent[1]);
   if (c >= args.x.extent[1]) return;
   const std::int64_t past = args.weight.extent[1] - 1;
-  const float current = load_element(args.x.at(sequence, c), args.x.dtype);
+  const auto weight = [&](std::int64_t k) {
+    return load_element(args.weight.at(c, k), args.weight.dtype);
+  };
+  const auto entry = [&](std::int64_t k) {
+    return k < past ? load_element(args.window.at(sequence, k, c), args.window.dtype)
+                    : load_element(args.x.at(sequence, c), args.x.dtype);
+  };
+  const auto move = [&](std::int64_t k, float value) {
+    if (k > 0) store_element(args.window.at(sequence, k - 1, c), args.window.dtype, value);
+  };
   float sum[1];
   load_bias(args.bias, c, sum);
-  for (std::int64_t k = 0; k < past; ++k) {
-    std::byte* entry = args.window.at(sequence, k, c);
-    sum[0] += load_element(args.weight.at(c, k), args.weight.dtype) *
-              load_element(entry, args.window.dtype);
-    store_element(entry, args.window.dtype,
-                  k + 1 < past ? load_element(args.window.at(sequence, k + 1, c), args.window.dtype)
-                               : current);
+  if (past < common_taps) {
+    float w[common_taps], x[common_taps];
+#pragma unroll
+    for (int k = 0; k < common_taps; ++k) {
+      w[k] = k <= past ? weight(k) : 0.0F;
+      x[k] = k <= past ? entry(k) : 0.0F;
+    }
+#pragma unroll
+    for (int k = 0; k < common_taps; ++k) {
+      sum[0] += w[k] * x[k];
+      if (k <= past) move(k, x[k]);
+    }
+  } else {
+    for (std::int64_t k = 0; k <= past; ++k) {
+      const float value = entry(k);
+      sum[0] += weight(k) * value;
+      move(k, value);
+    }
   }
-  sum[0] += load_element(args.weight.at(c, past), args.weight.dtype) * current;
   store_element(args.y.at(sequence, c), args.y.dtype, silu(sum[0]));
 }
 

@@ -47,6 +47,8 @@ struct Cut {
   int parts;        // of a unit's sums: 32 each
   int sum_buffers;  // sums of finished units on their way from the consumers
   int x_pitch;      // bytes of a token's slice in shared memory
+  int cap = 99;
+  int self = 0;
 };
 
 struct Shared {
@@ -131,6 +133,7 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
   const int group = (static_cast<int>(gridDim.x) - slice + cut.slices - 1) / cut.slices;
   std::uint32_t* const ticket = args.counters.data + cut.units * cut.parts + slice;
   Position at;
+  bool lapped = false;
   const auto wait_for_room = [&] { hopper::wait(shared.empty + at.stage * 8, at.parity ^ 1); };
   for (int unit = static_cast<int>(blockIdx.x) / cut.slices; unit < cut.units;) {
     unsigned drawn = 0;
@@ -142,6 +145,9 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
     for (int t = 0; t < cut.tiles; ++t) {
       const int column = slice * cut.columns + t * tile_columns(sink);
       wait_for_room();
+      if (at.parity == 0 && at.stage >= cut.cap) {
+        hopper::wait(shared.full + (at.stage - cut.cap) * 8, 0);
+      }
       const std::uint32_t full = shared.full + at.stage * 8;
       if (lane == 0) {
         shared.unit_of_stage[at.stage] = unit;
@@ -153,6 +159,25 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
                           shared.ring + at.stage * stage_bytes + lane * box_bytes, full, policy);
       }
       at.advance(cut.stages);
+      if (!lapped && at.parity == 1) {
+        lapped = true;
+        if (cut.self > 0 && lane < tile_rows) {
+          const int rest = cut.columns - (t + 1) * tile_columns(sink);
+          const int row = unit * tile_rows + lane;
+          const std::int64_t in = args.x.extent[1];
+          const auto bring = [&](int r, int begin, int columns) {
+            columns = min(columns, static_cast<int>(in) - begin);
+            if (r < args.products[0].weight.extent[0] && columns > 0)
+              asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
+                               args.products[0].weight.at(r, begin)),
+                           "r"(columns * 2)
+                           : "memory");
+          };
+          bring(row, slice * cut.columns + (t + 1) * tile_columns(sink), rest);
+          if (cut.self > 1) bring(row + group * tile_rows, slice * cut.columns, cut.columns);
+          if (cut.self > 2) bring(row + 2 * group * tile_rows, slice * cut.columns, cut.columns);
+        }
+      }
     }
     unit = group + static_cast<int>(__shfl_sync(full_warp, drawn, 0));
   }

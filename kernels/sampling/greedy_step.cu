@@ -10,6 +10,7 @@ namespace {
 
 constexpr int blocks_per_row = 32;
 constexpr int threads = 512;
+constexpr int ahead = 8;  // logits that a thread loads before it uses the first
 constexpr int max_result_threads = 1024;
 constexpr std::int32_t no_token = 0x7fffffff;
 
@@ -40,6 +41,28 @@ struct Part {
   }
 };
 
+/// Of the logits first, first + stride, ...
+__device__ Part part_of(const float (&logit)[ahead], std::int64_t first, std::int64_t stride) {
+  Part part;
+  bool has_nan = false;
+#pragma unroll
+  for (int u = 0; u < ahead; ++u) {
+    has_nan = has_nan || isnan(logit[u]);
+    if (logit[u] > part.largest) {
+      part.largest = logit[u];
+      part.token = static_cast<std::int32_t>(first + u * stride);
+    }
+  }
+  if (part.largest == -INFINITY || part.largest == INFINITY) {
+    part.sum = 1.0F;
+  } else {
+#pragma unroll
+    for (int u = 0; u < ahead; ++u) part.sum += expf(logit[u] - part.largest);
+  }
+  if (has_nan) part.largest = NAN;
+  return part;
+}
+
 __device__ Part warp_total(Part part) {
 #pragma unroll
   for (int step = warp_size / 2; step > 0; step /= 2) {
@@ -64,20 +87,26 @@ __global__ void __launch_bounds__(threads)
   __shared__ Part of_warp[threads / warp_size];
   const std::int64_t row = blockIdx.x / blocks_per_row;
   const std::int64_t vocab = args.logits.extent[1];
+  constexpr std::int64_t stride = blocks_per_row * threads;
   Part part;
-  for (std::int64_t i = blockIdx.x % blocks_per_row * threads + threadIdx.x; i < vocab;
-       i += blocks_per_row * threads) {
-    Part one;
-    one.largest = args.logits(row, i);
-    one.token = static_cast<std::int32_t>(i);
-    one.sum = 1.0F;
-    part.add(one);
+  for (std::int64_t first = blockIdx.x % blocks_per_row * threads + threadIdx.x; first < vocab;
+       first += stride * ahead) {
+    float logit[ahead];
+#pragma unroll
+    for (int u = 0; u < ahead; ++u) {
+      const std::int64_t i = first + u * stride;
+      logit[u] = i < vocab ? args.logits(row, i) : -INFINITY;
+    }
+    part.add(part_of(logit, first, stride));
   }
   part = warp_total(part);
-  if (threadIdx.x % warp_size == 0) of_warp[threadIdx.x / warp_size] = part;
+  const int warp = static_cast<int>(threadIdx.x) / warp_size;
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  if (lane == 0) of_warp[warp] = part;
   __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int w = 1; w < threads / warp_size; ++w) part.add(of_warp[w]);
+  if (warp != 0) return;
+  part = warp_total(lane < threads / warp_size ? of_warp[lane] : Part{});
+  if (lane != 0) return;
   parts[blockIdx.x] = part;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/base/check.hpp"
+#include "kernels/sampling/log_probability.hpp"
 
 namespace chunkstate {
 namespace {
@@ -78,29 +79,17 @@ Sampled sample(View<const float, 1> logits, const SamplingParams& params, std::u
                std::uint64_t step) {
   const auto vocab = static_cast<std::int32_t>(logits.extent[0]);
   if (vocab < 1 || !logits) throw ShapeError("sample: logits has no elements");
-  std::int32_t greedy = 0;
-  for (std::int32_t i = 0; i < vocab; ++i) {
-    if (std::isnan(logits(i))) {
-      throw std::domain_error("sample: logit " + std::to_string(i) + " is NaN");
-    }
-    if (logits(i) > logits(greedy)) greedy = i;
-  }
-  const double largest = logits(greedy);
-  if (!std::isfinite(largest)) {
-    throw std::domain_error("sample: the largest logit is " + std::to_string(largest));
-  }
-  double total = 0.0;
-  for (std::int32_t i = 0; i < vocab; ++i) total += std::exp(logits(i) - largest);
-  std::int32_t token = greedy;
+  const RowSummary row = summarize({logits.data, static_cast<std::size_t>(vocab)});
+  std::int32_t token = row.token;
   if (params.temperature > 0.0F) {
     std::vector<Candidate> candidates(static_cast<std::size_t>(vocab));
     for (std::int32_t i = 0; i < vocab; ++i) {
-      candidates[i] = {i, std::exp((logits(i) - largest) / params.temperature)};
+      candidates[i] = {i, std::exp((logits(i) - row.largest) / params.temperature)};
     }
     cut(candidates, params);
     token = draw(candidates, uniform(seed, step));
   }
-  return {token, static_cast<float>(logits(token) - largest - std::log(total))};
+  return {token, static_cast<float>(logits(token) - row.log_sum_exp)};
 }
 
 }  // namespace chunkstate

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "kernels/base/check.hpp"
+#include "kernels/sampling/log_probability.hpp"
 #include "tests/kernels/numbers.hpp"
 
 using namespace chunkstate;
@@ -87,6 +88,39 @@ TEST_CASE("Masked tokens are never drawn") {
   const auto found = frequencies({-infinity, 0.0F, -infinity}, {.temperature = 5.0F});
   CHECK(found.size() == 1);
   CHECK(found.count(1) == 1);
+}
+
+TEST_CASE(
+    "A row's log-sum-exp, its largest logit and the divergence of two rows are those defined") {
+  CHECK(summarize(std::vector<float>{0.0F, 0.0F}).log_sum_exp == Approx(std::log(2.0)));
+  CHECK(summarize(std::vector<float>{-INFINITY, 3.0F, 3.0F}).token == 1);
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0.0F, 4.0F);
+  for (const std::size_t count : {1U, 15U, 16U, 17U, 1000U}) {
+    std::vector<float> p(count), q(count);
+    for (float& value : p) value = normal(random);
+    for (float& value : q) value = normal(random);
+    const auto norm = [](const std::vector<float>& row) {
+      double sum = 0;
+      for (const float value : row) sum += std::exp(static_cast<double>(value));
+      return std::log(sum);
+    };
+    double kl = 0, apart = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const double log_p = p[i] - norm(p);
+      kl += std::exp(log_p) * (log_p - (q[i] - norm(q)));
+      apart = std::max(apart, std::abs(static_cast<double>(p[i]) - q[i]));
+    }
+    CAPTURE(count);
+    const RowSummary of_p = summarize(p), of_q = summarize(q);
+    CHECK(of_p.log_sum_exp == Approx(norm(p)).epsilon(1e-7));
+    CHECK(of_p.token == std::max_element(p.begin(), p.end()) - p.begin());
+    const RowDistance found = distance(p, of_p.log_sum_exp, q, of_q.log_sum_exp);
+    CHECK(found.kl == Approx(kl).epsilon(1e-6).margin(1e-9));
+    CHECK(found.logit_max_abs == Approx(apart).epsilon(1e-6));
+    CHECK(distance(p, of_p.log_sum_exp, p, of_p.log_sum_exp).kl == 0.0);
+  }
+  CHECK_THROWS_AS(distance(std::vector<float>{1}, 0, std::vector<float>{1, 2}, 0), ShapeError);
 }
 
 TEST_CASE("Sampling rejects NaN, rows without a finite logit and empty rows") {
