@@ -63,15 +63,44 @@ struct Append {
   View<const float, 1> inverse_frequency;
 };
 
-/// Element `e` of a row of head_dim elements, rotated; table: cosines, then sines, of the pairs.
-__device__ __forceinline__ float rotated(const std::byte* row, DType dtype, int e, int pairs,
+/// Element `e` of a row whose first 2 * pairs elements are rotated, and its partner in the rotation
+/// (`e` itself for the others).
+__device__ __forceinline__ int partner(int e, int pairs) {
+  return e >= 2 * pairs ? e : e < pairs ? e + pairs : e - pairs;
+}
+/// table: cosines, then sines, of the pairs.
+__device__ __forceinline__ float rotated(float value, float other, int e, int pairs,
                                          const float* table) {
-  const auto bytes = static_cast<int>(bytes_of(dtype));
-  const float value = load_element(row + e * bytes, dtype);
   if (e >= 2 * pairs) return value;
   const int pair = e % pairs;
-  const float other = load_element(row + (e < pairs ? e + pairs : pair) * bytes, dtype);
   return value * table[pair] + (e < pairs ? -other : other) * table[pairs + pair];
+}
+
+/// Rows [head, head + count) of the queries, rotated, in shared memory.
+__device__ __forceinline__ void stage_queries(const ConstAnyView<3>& q, std::int64_t sequence,
+                                              std::int64_t head, int count, int pairs,
+                                              const float* table,
+                                              float (&query)[group][max_head_dim]) {
+  constexpr int turns = group * static_cast<int>(max_head_dim) / threads;
+  const auto head_dim = static_cast<int>(q.extent[2]);
+  const int elements = count * head_dim;
+  float value[turns] = {}, other[turns] = {};
+  with_type(q.dtype, [&](auto type) {
+#pragma unroll
+    for (int t = 0; t < turns; ++t) {
+      const int i = static_cast<int>(threadIdx.x) + t * threads;
+      if (i >= elements) continue;
+      const int h = i / head_dim;
+      value[t] = load_element(q.at(sequence, head + h, i % head_dim), type);
+      other[t] = load_element(q.at(sequence, head + h, partner(i % head_dim, pairs)), type);
+    }
+  });
+#pragma unroll
+  for (int t = 0; t < turns; ++t) {
+    const int i = static_cast<int>(threadIdx.x) + t * threads;
+    if (i >= elements) continue;
+    query[i / head_dim][i % head_dim] = rotated(value[t], other[t], i % head_dim, pairs, table);
+  }
 }
 
 /// Makes the table, and appends the new key and value if this block's keys hold the new position.
@@ -86,11 +115,13 @@ __device__ void append_new(const Append& append, std::int64_t sequence, std::int
   }
   __syncthreads();
   for (int e = threadIdx.x; holds_position && e < head_dim; e += threads) {
-    store_element(
-        append.k.at(sequence, position, kv_head, e), append.k.dtype,
-        rotated(append.new_k.at(sequence, kv_head, 0), append.new_k.dtype, e, pairs, table));
-    store_element(append.v.at(sequence, position, kv_head, e), append.v.dtype,
-                  load_element(append.new_v.at(sequence, kv_head, e), append.new_v.dtype));
+    const ConstAnyView<3>& k = append.new_k;
+    const float value = load_element(k.at(sequence, kv_head, e), k.dtype);
+    const float other = load_element(k.at(sequence, kv_head, partner(e, pairs)), k.dtype);
+    const float v = load_element(append.new_v.at(sequence, kv_head, e), append.new_v.dtype);
+    store_element(append.k.at(sequence, position, kv_head, e), append.k.dtype,
+                  rotated(value, other, e, pairs, table));
+    store_element(append.v.at(sequence, position, kv_head, e), append.v.dtype, v);
   }
   __syncthreads();
 }
@@ -104,6 +135,7 @@ __global__ void __launch_bounds__(threads)
   overlap_kernels();
   __shared__ float probability[group][keys_per_split];
   __shared__ float warp_output[warps][group][max_head_dim];
+  __shared__ float query[group][max_head_dim];
   const std::int64_t kv_heads = args.k.extent[2];
   const int heads_per_kv = static_cast<int>(args.q.extent[1] / kv_heads);
   const int head_dim = static_cast<int>(args.q.extent[2]);
@@ -118,6 +150,17 @@ __global__ void __launch_bounds__(threads)
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const RowOfLane<vectors> mine(head_dim, lane);
   const int rows_at_once = mine.rows_at_once();
+  const int stride = warps * rows_at_once;
+  const auto load_rows = [&](const ConstAnyView<4>& cache, int base,
+                             float(&rows)[rows_ahead][max_per_lane]) {
+    with_type(cache.dtype, [&](auto type) {
+#pragma unroll
+      for (int u = 0; u < rows_ahead; ++u) {
+        const int key = min(base + u * stride + mine.row, keys - 1);
+        mine.load(cache.at(sequence, first + key, kv_head, 0), type, head_dim, rows[u]);
+      }
+    });
+  };
   __shared__ float table[appends ? max_head_dim : 1];
   if constexpr (appends) {
     const std::int64_t position = args.lengths(sequence) - 1;
@@ -127,34 +170,21 @@ __global__ void __launch_bounds__(threads)
   for (int offset = 0; offset < heads_per_kv; offset += group) {
     const int count = min(group, heads_per_kv - offset);
     const std::int64_t head = kv_head * heads_per_kv + offset;
+    const int pairs = appends ? static_cast<int>(append.inverse_frequency.extent[0]) : 0;
+    stage_queries(args.q, sequence, head, count, pairs, table, query);
+    __syncthreads();
     float q[group][max_per_lane] = {};
-    for (int h = 0; h < count; ++h) {
 #pragma unroll
-      for (int g = 0; g < group; ++g) {
-        if (g != h) continue;
-        const std::byte* const row = args.q.at(sequence, head + h, 0);
-        if constexpr (appends) {
-          const auto pairs = static_cast<int>(append.inverse_frequency.extent[0]);
+    for (int g = 0; g < group; ++g) {
 #pragma unroll
-          for (int e = 0; e < max_per_lane; ++e) {
-            if (mine.index(e) < head_dim) {
-              q[g][e] = rotated(row, args.q.dtype, mine.index(e), pairs, table);
-            }
-          }
-        } else {
-          mine.load(row, args.q.dtype, head_dim, q[g]);
-        }
+      for (int e = 0; e < max_per_lane; ++e) {
+        if (g < count && mine.index(e) < head_dim) q[g][e] = query[g][mine.index(e)];
       }
     }
 
-    const int stride = warps * rows_at_once;
     for (int base = warp * rows_at_once; base < keys; base += stride * rows_ahead) {
       float k[rows_ahead][max_per_lane];
-#pragma unroll
-      for (int u = 0; u < rows_ahead; ++u) {
-        const int key = min(base + u * stride + mine.row, keys - 1);
-        mine.load(args.k.at(sequence, first + key, kv_head, 0), args.k.dtype, head_dim, k[u]);
-      }
+      load_rows(args.k, base, k);
 #pragma unroll
       for (int u = 0; u < rows_ahead; ++u) {
         const int key = base + u * stride + mine.row;
@@ -197,11 +227,7 @@ __global__ void __launch_bounds__(threads)
     float output[group][max_per_lane] = {};
     for (int base = warp * rows_at_once; base < keys; base += stride * rows_ahead) {
       float v[rows_ahead][max_per_lane];
-#pragma unroll
-      for (int u = 0; u < rows_ahead; ++u) {
-        const int key = min(base + u * stride + mine.row, keys - 1);
-        mine.load(args.v.at(sequence, first + key, kv_head, 0), args.v.dtype, head_dim, v[u]);
-      }
+      load_rows(args.v, base, v);
 #pragma unroll
       for (int u = 0; u < rows_ahead; ++u) {
         const int key = base + u * stride + mine.row;

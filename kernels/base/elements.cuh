@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/base/dtype.hpp"
 #include "kernels/base/view.hpp"
@@ -127,6 +128,19 @@ __device__ __forceinline__ void store_elements(std::byte* address, DType dtype,
     } else {
       detail::store_pairs<DType::fp16>(address, value);
     }
+  }
+}
+
+/// body(type) with the storage type as a constant. Where several loads must be on their way before
+/// the first is used: with a branch on the type in each, a load waits for the one before it.
+template <class Body>
+__device__ __forceinline__ void with_type(DType dtype, Body&& body) {
+  if (dtype == DType::fp32) {
+    body(std::integral_constant<DType, DType::fp32>());
+  } else if (dtype == DType::bf16) {
+    body(std::integral_constant<DType, DType::bf16>());
+  } else {
+    body(std::integral_constant<DType, DType::fp16>());
   }
 }
 

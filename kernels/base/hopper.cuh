@@ -316,8 +316,10 @@ __device__ __forceinline__ void multiply_128_by_rows(float (&sum)[64], const std
 
 /// A map of a row-major bf16 matrix [rows, columns] with `pitch` elements between rows, in boxes of
 /// [box_rows, 64] swizzled for wgmma. The address and the pitch in bytes are multiples of 16.
+/// With `boxes` above 1, a copy brings so many neighbours one behind the other; its coordinates are
+/// then 0, the row, and the column / 64, and `columns` is a multiple of 64.
 /// Copies read zeros outside the matrix. Throws CudaError.
 CUtensorMap bf16_tile_map(const void* data, std::int64_t columns, std::int64_t rows,
-                          std::int64_t pitch, int box_rows);
+                          std::int64_t pitch, int box_rows, int boxes = 1);
 
 }  // namespace chunkstate::hopper

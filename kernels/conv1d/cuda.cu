@@ -133,11 +133,22 @@ __global__ void __launch_bounds__(row_threads) conv1d_step_kernel(Conv1dStepArgs
   float sum[1];
   load_bias(args.bias, c, sum);
   if (past < common_taps) {
-    float w[common_taps], x[common_taps];
+    float w[common_taps] = {}, x[common_taps] = {};
+    with_type(args.weight.dtype, [&](auto type) {
+#pragma unroll
+      for (int k = 0; k < common_taps; ++k) {
+        if (k <= past) w[k] = load_element(args.weight.at(c, k), type);
+      }
+    });
+    with_type(args.window.dtype, [&](auto type) {
+#pragma unroll
+      for (int k = 0; k < common_taps; ++k) {
+        if (k < past) x[k] = load_element(args.window.at(sequence, k, c), type);
+      }
+    });
 #pragma unroll
     for (int k = 0; k < common_taps; ++k) {
-      w[k] = k <= past ? weight(k) : 0.0F;
-      x[k] = k <= past ? entry(k) : 0.0F;
+      if (k == past) x[k] = load_element(args.x.at(sequence, c), args.x.dtype);
     }
 #pragma unroll
     for (int k = 0; k < common_taps; ++k) {

@@ -86,7 +86,8 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
 template <DType dtype, StepSink sink>
 __global__ void __launch_bounds__(threads, 1)
     linear_step_kernel(const __grid_constant__ LinearStepArgs args,
-                       const __grid_constant__ Maps maps, const __grid_constant__ Cut cut) {
+                       const __grid_constant__ Maps maps, const __grid_constant__ Cut cut,
+                       const __grid_constant__ Ahead ahead) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ std::byte unaligned[];
   __shared__ std::uint64_t barriers[2 * max_stages + 2 * max_sum_buffers];
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(threads, 1)
 
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   if (warp == consumer_warps) {
-    produce<sink>(args, maps, cut, shared);
+    produce<sink>(args, maps, cut, ahead, shared);
     return;
   }
   const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.columns;
@@ -174,11 +175,39 @@ Cut cut_of(const LinearStepArgs& args) {
   cut.sum_buffers = cut.parts <= 2 ? 4 : 2;
   cut.stages = static_cast<int>(std::min<std::int64_t>(
       max_stages, (shared_budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
-  static const char* text = std::getenv("CHUNKSTATE_CAP");
-  static const char* text2 = std::getenv("CHUNKSTATE_SELF");
-  cut.cap = text ? std::atoi(text) : 99;
-  cut.self = text2 && args.sink == StepSink::accumulate && args.x.dtype == DType::fp32 ? std::atoi(text2) : 0;
+  static const char* cap = std::getenv("CHUNKSTATE_CAP");
+  cut.cap = cap ? std::atoi(cap) : 99;
   return cut;
+}
+
+int block_count(const Cut& cut) {
+  return std::min(device_limits().multiprocessors, cut.units * cut.slices);
+}
+
+Ahead ahead_of(const LinearStepArgs* next) {
+  Ahead ahead;
+  if (next == nullptr) return ahead;
+  const Cut cut = cut_of(*next);
+  for (std::size_t i = 0; i < next->products.size(); ++i) {
+    const ConstAnyView<2>& weight = next->products[i].weight;
+    if (!weight) break;
+    const std::int64_t bytes = bytes_of(weight.dtype);
+    ahead.weights[i] = {weight.data, weight.stride[0] * bytes,
+                        static_cast<int>(ceil_div(weight.extent[0], tile_rows)),
+                        static_cast<int>(weight.extent[0])};
+    ahead.row_bytes = static_cast<int>(weight.extent[1] * bytes);
+    ahead.slice_bytes = static_cast<int>(cut.columns * bytes);
+  }
+  ahead.blocks = block_count(cut);
+  ahead.slices = cut.slices;
+  ahead.paired = next->sink == StepSink::silu_mul;
+  static const int limit = [] {
+    const char* text = std::getenv("CHUNKSTATE_AHEAD_KB");
+    return text ? std::atoi(text) * 1024 : ahead_bytes;
+  }();
+  ahead.bytes = std::min(ahead.slice_bytes, limit / (tile_rows * (ahead.paired ? 2 : 1)));
+  if (ahead.bytes <= 0) ahead.blocks = 0;
+  return ahead;
 }
 
 template <DType dtype, StepSink sink>
@@ -192,15 +221,14 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
     const ConstAnyView<2>& weight = args.products[i].weight;
     if (!weight) break;
     const std::int64_t pitch = weight.extent[0] > 1 ? weight.stride[0] : weight.extent[1];
-    maps.map[i] =
-        hopper::bf16_tile_map(weight.data, weight.extent[1], weight.extent[0], pitch, tile_rows);
+    maps.map[i] = hopper::bf16_tile_map(weight.data, weight.extent[1], weight.extent[0], pitch,
+                                        tile_rows, tile_columns(sink) / box_columns);
   }
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              "linear_step shared memory");
-  const auto blocks = static_cast<unsigned>(std::min(std::int64_t{device_limits().multiprocessors},
-                                                     std::int64_t{cut.units} * cut.slices));
-  launch_overlapping_shared("linear_step launch", kernel, blocks, threads,
-                            static_cast<unsigned>(bytes), stream, args, maps, cut);
+  launch_overlapping_shared("linear_step launch", kernel, static_cast<unsigned>(block_count(cut)),
+                            threads, static_cast<unsigned>(bytes), stream, args, maps, cut,
+                            ahead_of(args.next));
 }
 
 template <DType dtype>
@@ -235,7 +263,7 @@ bool linear_step_applies(const LinearStepArgs& args) {
   const auto [tokens, in] = args.x.extent;
   const DType dtype = args.products[0].weight.dtype;
   if (device_limits().compute_capability < 90 || dtype == DType::fp32) return false;
-  bool fits = tokens >= 1 && tokens <= 8 && in > 0 && in % 32 == 0 &&
+  bool fits = tokens >= 1 && tokens <= 8 && in > 0 && in % cuda::step::box_columns == 0 &&
               (args.x.dtype == DType::fp32 || args.x.dtype == dtype) && allows_vectors<8>(args.x) &&
               allows_vectors<8>(args.norm);
   for (const LinearProduct& product : args.products) {

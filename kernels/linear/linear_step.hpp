@@ -48,10 +48,13 @@ struct LinearStepArgs {
   View<std::uint32_t, 1> counters;
   /// linear_step_partials() floats. Calls in one stream may share them.
   View<float, 1> partials;
+  /// The linear_step that follows in the stream, whose first weights go to the L2 cache while this
+  /// one ends. Read by the call only.
+  const LinearStepArgs* next = nullptr;
 };
 
 /// Whether this device has the kernel for these arguments: Hopper or later; x in fp32 or the
-/// weights' type; weights of one 16-bit type with rows of a multiple of 32 elements, 16-byte
+/// weights' type; weights of one 16-bit type with rows of a multiple of 64 elements, 16-byte
 /// aligned.
 bool linear_step_applies(const LinearStepArgs& args);
 std::int64_t linear_step_counters(const LinearStepArgs& args);

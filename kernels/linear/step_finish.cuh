@@ -16,13 +16,20 @@ __device__ inline float convolve(const LinearStepArgs& args, std::int64_t token,
   float sum =
       conv.bias.data != nullptr ? load_element(conv.bias.at(channel), conv.bias.dtype) : 0.0F;
   float entry[max_taps], weight[max_taps];
+  with_type(conv.weight.dtype, [&](auto type) {
 #pragma unroll
-  for (int k = 0; k < max_taps; ++k) {  // all on their way before the first is needed
-    if (k > past) continue;
-    weight[k] = load_element(conv.weight.at(channel, k), conv.weight.dtype);
-    entry[k] =
-        k < past ? load_element(conv.window.at(token, k, channel), conv.window.dtype) : value;
-  }
+    for (int k = 0; k < max_taps; ++k) {
+      if (k <= past) weight[k] = load_element(conv.weight.at(channel, k), type);
+    }
+  });
+  with_type(conv.window.dtype, [&](auto type) {
+#pragma unroll
+    for (int k = 0; k < max_taps; ++k) {
+      if (k <= past) {
+        entry[k] = k < past ? load_element(conv.window.at(token, k, channel), type) : value;
+      }
+    }
+  });
 #pragma unroll
   for (int k = 0; k < max_taps; ++k) {
     if (k > past) continue;

@@ -34,6 +34,9 @@ inline constexpr int shared_budget = 221 * 1024;
 // About 2.5 us pass between the request of a tile and its arrival, so that 90 KB must be on their
 // way in each multiprocessor; a ring of twice that also fills while the kernel before ends.
 inline constexpr int max_stages = 25;
+// Brought ahead for each block of the next launch, all together 17 MB: what the memory moves in 4
+// us.
+inline constexpr int ahead_bytes = 128 * 1024;
 // x of 8 tokens and this many columns fits in shared memory beside the ring.
 inline constexpr std::int64_t max_slice_columns = 4096;
 
@@ -47,8 +50,23 @@ struct Cut {
   int parts;        // of a unit's sums: 32 each
   int sum_buffers;  // sums of finished units on their way from the consumers
   int x_pitch;      // bytes of a token's slice in shared memory
-  int cap = 99;
-  int self = 0;
+  int cap;
+};
+
+/// What each block of the next linear_step asks for first. Between the last tile of one launch and
+/// the first of the next the memory would have nothing to do.
+struct Ahead {
+  struct Rows {
+    const std::byte* first = nullptr;
+    std::int64_t pitch = 0;  // bytes
+    int units = 0, rows = 0;
+  };
+  Rows weights[3];
+  int blocks = 0;  // 0: nothing follows
+  int slices = 1;
+  int slice_bytes = 0, row_bytes = 0;
+  int bytes = 0;        // of each row's slice to bring
+  bool paired = false;  // silu_mul: a unit has rows of the first two
 };
 
 struct Shared {
@@ -75,13 +93,14 @@ struct Maps {
   CUtensorMap map[3];
 };
 
-__device__ __forceinline__ void copy_box(std::uint32_t shared, const CUtensorMap* map, int column,
-                                         int row, std::uint32_t barrier, std::uint64_t policy) {
+/// Columns from box_columns * box on of the rows from `row` on.
+__device__ __forceinline__ void copy_boxes(std::uint32_t shared, const CUtensorMap* map, int box,
+                                           int row, std::uint32_t barrier, std::uint64_t policy) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared),
-      "l"(map), "r"(barrier), "r"(column), "r"(row), "l"(policy)
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared),
+      "l"(map), "r"(barrier), "r"(0), "r"(row), "r"(box), "l"(policy)
       : "memory");
 #endif
 }
@@ -102,90 +121,83 @@ struct UnitOf {
   }
 };
 
-/// Box `box` of a tile that begins at `column`.
-template <StepSink sink>
-__device__ __forceinline__ void copy_box_of(const LinearStepArgs& args, const Maps& maps, int unit,
-                                            int column, int box, std::uint32_t shared,
-                                            std::uint32_t barrier, std::uint64_t policy) {
-  int product = 0;
-  if constexpr (sink == StepSink::silu_mul) {
-    product = box / 2;
-    box %= 2;
-  } else if constexpr (sink == StepSink::store) {
-    const UnitOf at(args, unit);
-    product = at.product;
-    unit = at.unit;
+/// A lane for each row of the unit that this block of the next launch begins with.
+__device__ inline void bring_ahead(const Ahead& ahead) {
+#if __CUDA_ARCH__ >= 900
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const int block = static_cast<int>(blockIdx.x);
+  if (block >= ahead.blocks || (!ahead.paired && lane >= tile_rows)) return;
+  int unit = block / ahead.slices;
+  int product = lane / tile_rows;
+  if (!ahead.paired) {
+    while (product < 2 && unit >= ahead.weights[product].units) {
+      unit -= ahead.weights[product++].units;
+    }
   }
-  copy_box(shared, &maps.map[product], column + box * box_columns, unit * tile_rows, barrier,
-           policy);
+  const Ahead::Rows& weight = ahead.weights[product];
+  const int row = unit * tile_rows + lane % tile_rows;
+  const int begin = block % ahead.slices * ahead.slice_bytes;
+  const int bytes = min(ahead.bytes, ahead.row_bytes - begin);
+  if (row >= weight.rows || bytes <= 0) return;
+  asm volatile(
+      "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(weight.first + row * weight.pitch + begin),
+      "r"(bytes)
+      : "memory");
+#endif
 }
 
 /// Units are handed out by tickets, because multiprocessors differ by up to 1.4x in the bandwidth
-/// they get. A ticket counter is zero again after its last draw.
+/// they get. A ticket counter is zero again after its last draw. One lane does it all, and nothing
+/// waits for a ticket before its unit begins: 250 ns per tile are all there is.
 template <StepSink sink>
 __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut& cut,
-                        const Shared& shared) {
+                        const Ahead& ahead, const Shared& shared) {
 #if __CUDA_ARCH__ >= 900
   std::uint64_t policy;  // weights pass once: they must not push activations out of the L2
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  constexpr int tile_boxes = tile_columns(sink) / box_columns;
   const int slice = static_cast<int>(blockIdx.x) % cut.slices;
   const int group = (static_cast<int>(gridDim.x) - slice + cut.slices - 1) / cut.slices;
+  const int first_box = slice * cut.tiles * tile_boxes;
   std::uint32_t* const ticket = args.counters.data + cut.units * cut.parts + slice;
   Position at;
-  bool lapped = false;
   const auto wait_for_room = [&] { hopper::wait(shared.empty + at.stage * 8, at.parity ^ 1); };
-  for (int unit = static_cast<int>(blockIdx.x) / cut.slices; unit < cut.units;) {
-    unsigned drawn = 0;
-    if (lane == 0) {
-      drawn = atomicAdd(ticket, 1U);
-      // Every unit draws once: this was the last draw of the launch.
-      if (drawn + 1 == static_cast<unsigned>(cut.units)) atomicExch(ticket, 0U);
+  const bool leads = threadIdx.x % warp_size == 0;
+  for (int unit = static_cast<int>(blockIdx.x) / cut.slices; leads && unit < cut.units;) {
+    const unsigned drawn = atomicAdd(ticket, 1U);
+    const CUtensorMap* map = &maps.map[0];
+    int row = unit * tile_rows;
+    if constexpr (sink == StepSink::store) {
+      const UnitOf of(args, unit);
+      map = &maps.map[of.product];
+      row = of.unit * tile_rows;
     }
     for (int t = 0; t < cut.tiles; ++t) {
-      const int column = slice * cut.columns + t * tile_columns(sink);
       wait_for_room();
       if (at.parity == 0 && at.stage >= cut.cap) {
         hopper::wait(shared.full + (at.stage - cut.cap) * 8, 0);
       }
       const std::uint32_t full = shared.full + at.stage * 8;
-      if (lane == 0) {
-        shared.unit_of_stage[at.stage] = unit;
-        hopper::arrive_expecting(full, stage_bytes);  // columns beyond the last come as zeros
-      }
-      __syncwarp();
-      if (lane < boxes) {
-        copy_box_of<sink>(args, maps, unit, column, lane,
-                          shared.ring + at.stage * stage_bytes + lane * box_bytes, full, policy);
+      const std::uint32_t tile = shared.ring + at.stage * stage_bytes;
+      shared.unit_of_stage[at.stage] = unit;
+      hopper::arrive_expecting(full, stage_bytes);  // columns beyond the last come as zeros
+      copy_boxes(tile, map, first_box + t * tile_boxes, row, full, policy);
+      if constexpr (sink == StepSink::silu_mul) {
+        copy_boxes(tile + stage_bytes / 2, &maps.map[1], first_box + t * tile_boxes, row, full,
+                   policy);
       }
       at.advance(cut.stages);
-      if (!lapped && at.parity == 1) {
-        lapped = true;
-        if (cut.self > 0 && lane < tile_rows) {
-          const int rest = cut.columns - (t + 1) * tile_columns(sink);
-          const int row = unit * tile_rows + lane;
-          const std::int64_t in = args.x.extent[1];
-          const auto bring = [&](int r, int begin, int columns) {
-            columns = min(columns, static_cast<int>(in) - begin);
-            if (r < args.products[0].weight.extent[0] && columns > 0)
-              asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
-                               args.products[0].weight.at(r, begin)),
-                           "r"(columns * 2)
-                           : "memory");
-          };
-          bring(row, slice * cut.columns + (t + 1) * tile_columns(sink), rest);
-          if (cut.self > 1) bring(row + group * tile_rows, slice * cut.columns, cut.columns);
-          if (cut.self > 2) bring(row + 2 * group * tile_rows, slice * cut.columns, cut.columns);
-        }
-      }
     }
-    unit = group + static_cast<int>(__shfl_sync(full_warp, drawn, 0));
+    // Every unit draws once: this was the last draw of the launch.
+    if (drawn + 1 == static_cast<unsigned>(cut.units)) atomicExch(ticket, 0U);
+    unit = group + static_cast<int>(drawn);
   }
+  __syncwarp();
+  bring_ahead(ahead);
+  if (!leads) return;
   wait_for_room();
-  if (lane == 0) {
-    shared.unit_of_stage[at.stage] = -1;
-    hopper::arrive(shared.full + at.stage * 8);
-  }
+  shared.unit_of_stage[at.stage] = -1;
+  hopper::arrive(shared.full + at.stage * 8);
 #endif
 }
 
