@@ -109,13 +109,13 @@ class Generation {
       throw;
     }
     if (samples()) return tell_others(token);
-    group.receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
+    group.host().receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
     if (token < 0) throw std::domain_error("the last rank of the group cannot sample");
     append(s, {token, 0.0F});
   }
 
   void tell_others(const std::int32_t& token) {
-    RankGroup& group = *options_.group;
+    RankGroup& group = options_.group->host();
     for (int to = 0; to + 1 < group.size(); ++to) {
       group.post(std::as_bytes(std::span(&token, 1)), to);
     }
@@ -147,6 +147,7 @@ class Generation {
     };
     while (any_active()) {
       const TraceRegion region("step", TraceDetail::step);
+      if (options_.group != nullptr) options_.group->beat();
       while (to_launch > 0 && decoder.open_steps() < ahead) {
         decoder.launch();
         --to_launch;
