@@ -198,6 +198,11 @@ class Generation {
   SequenceState state_;
 };
 
+void refuse_pieces(std::int64_t prefill_tokens) {
+  if (prefill_tokens == 0) return;
+  throw UsageError("a group of ranks shares whole prefills: prefill_tokens must be 0");
+}
+
 double log_sum_exp(const float* logits, std::int64_t count) {
   const double largest = *std::max_element(logits, logits + count);
   double sum = 0.0;
@@ -213,9 +218,7 @@ std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::uint64_t> seeds,
                                 const GenerateOptions& options, const TokenSink& sink) {
   if (seeds.size() != prompts.size()) throw std::logic_error("generate: one seed per prompt");
-  if (options.group != nullptr && options.prefill_tokens != 0) {
-    throw UsageError("a group of ranks shares whole prefills: prefill_tokens must be 0");
-  }
+  if (options.group != nullptr) refuse_pieces(options.prefill_tokens);
   for (std::size_t s = 0; s < prompts.size(); ++s) {
     if (prompts[s].empty()) throw UsageError("prompt " + std::to_string(s) + " has no tokens");
   }
@@ -227,24 +230,31 @@ std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
 }
 
 std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const std::int32_t> tokens,
-                         std::int64_t prefill_tokens) {
+                         std::int64_t prefill_tokens, RankGroup* group) {
   const auto count = static_cast<std::int64_t>(tokens.size());
   if (count < 2) {
     throw UsageError("score: found " + std::to_string(count) + " tokens, expected at least 2");
   }
   std::vector<float> nll(tokens.size() - 1);
   SequenceState state = model.make_state(ssd, 1, count);
-  model.prefill(tokens, state, 0, prefill_tokens, LogitsRows::all,
-                [&](std::int64_t, std::int64_t first_token, View<const float, 2> logits) {
-                  for (std::int64_t row = 0; row < logits.extent[0]; ++row) {
-                    const std::int64_t t = first_token + row;
-                    if (t + 1 >= count) return;
-                    const float* values = logits.data + row * logits.extent[1];
-                    const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
-                    nll[static_cast<std::size_t>(t)] = static_cast<float>(
-                        log_sum_exp(values, logits.extent[1]) - static_cast<double>(values[next]));
-                  }
-                });
+  const LogitsSink take = [&](std::int64_t, std::int64_t first_token, View<const float, 2> logits) {
+    for (std::int64_t row = 0; row < logits.extent[0]; ++row) {
+      const std::int64_t t = first_token + row;
+      if (t + 1 >= count) return;
+      const float* values = logits.data + row * logits.extent[1];
+      const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
+      nll[static_cast<std::size_t>(t)] = static_cast<float>(log_sum_exp(values, logits.extent[1]) -
+                                                            static_cast<double>(values[next]));
+    }
+  };
+  if (group == nullptr) {
+    model.prefill(tokens, state, 0, prefill_tokens, LogitsRows::all, take);
+    return nll;
+  }
+  refuse_pieces(prefill_tokens);
+  SequenceSplit split(*group, split_ranges(model.config(), ssd, count, group->size()));
+  model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
+  group->host().all_reduce_sum(nll);  // the other ranks' values are zero
   return nll;
 }
 
