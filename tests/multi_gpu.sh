@@ -11,11 +11,13 @@ build=build/gpu
 logs=$build/multi
 mkdir -p "$logs"
 # NVLink multicast can take a host's GPUs out of service for others.
-export NCCL_NVLS_ENABLE=0 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export NCCL_NVLS_ENABLE=0 NCCL_DEBUG=${NCCL_DEBUG:-WARN} OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# Kept where a caller's machine wants its results.
+trap '[[ -z ${OUT:-} ]] || tar czf "$OUT/multi_gpu.tgz" "$logs"' EXIT
 ranks() { # SECONDS NUMBER COMMAND...
   local limit=$1 number=$2
   shift 2
-  timeout "$limit" mpirun -n "$number" --bind-to none --oversubscribe -x NCCL_NVLS_ENABLE "$@"
+  timeout "$limit" mpirun -n "$number" --bind-to none --oversubscribe -x NCCL_NVLS_ENABLE -x NCCL_DEBUG "$@"
 }
 say() { echo "== $* ($SECONDS s)"; }
 
@@ -37,8 +39,11 @@ say "built for $gpus GPUs"
 nvidia-smi topo -m 2> /dev/null | head -$((gpus + 1)) | cut -c1-70
 
 status=0
+ranks 60 "$gpus" "$chunkstate" bench comm --backend cuda 2> "$logs/comm.log" ||
+  { status=1; echo "FAILED: exit code $?"; tail -15 "$logs/comm.log"; }
+say "communication measured"
 for number in $(printf '%s\n' 2 "$gpus" | sort -nu); do
-  ranks 150 "$number" "$build/tests/multi_gpu_test" 2> "$logs/check_$number.log"
+  ranks 90 "$number" "$build/tests/multi_gpu_test" 2> "$logs/check_$number.log"
   code=$?
   [[ $code == 0 ]] || { status=1; echo "FAILED: exit code $code"; tail -15 "$logs/check_$number.log"; }
 done
@@ -62,7 +67,7 @@ parallel: {mode: $1, ranks_per_group: 2, deadline: 4s}
 output: {dir: $PWD/$file}
 Y
   rm -rf "$file"
-  ranks 60 2 "$chunkstate" run "$file.yaml" > "$file.log" 2>&1 &
+  ranks 40 2 "$chunkstate" run "$file.yaml" > "$file.log" 2>&1 &
   local job=$! pid='' tries=0
   while [[ -z $pid && $tries -lt 40 ]]; do
     sleep 0.5
@@ -89,9 +94,9 @@ measure() { # NAME RANKS ARGUMENTS OF BENCH...
   local name=$1 number=$2
   shift 2
   if [[ $number == 1 ]]; then
-    timeout 100 "$chunkstate" bench "$@" --json > "$logs/$name.json" 2> "$logs/$name.log"
+    timeout 60 "$chunkstate" bench "$@" --json > "$logs/$name.json" 2> "$logs/$name.log"
   else
-    ranks 100 "$number" "$chunkstate" bench "$@" --json > "$logs/$name.json" 2> "$logs/$name.log"
+    ranks 60 "$number" "$chunkstate" bench "$@" --json > "$logs/$name.json" 2> "$logs/$name.log"
   fi || { echo "$name: exit code $?"; tail -3 "$logs/$name.log"; status=1; }
 }
 model=(--model synthetic:bamba-9b --backend cuda --dtype bf16)
@@ -130,15 +135,11 @@ measure: {warmup: 1, repeats: 1}
 output: {dir: $PWD/$logs/data_$number}
 Y
   rm -rf "$logs/data_$number"
-  ranks 150 "$number" "$chunkstate" run "$logs/data_$number.yaml" > "$logs/data_$number.log" 2>&1 ||
+  ranks 80 "$number" "$chunkstate" run "$logs/data_$number.yaml" > "$logs/data_$number.log" 2>&1 ||
     { status=1; tail -5 "$logs/data_$number.log"; }
 done
 "$chunkstate" scale "$logs/data_1/results.h5" "$logs/data_$gpus/results.h5" || status=1
 say "data mode measured"
-
-ranks 60 "$gpus" "$chunkstate" bench comm --backend cuda 2> "$logs/comm.log" ||
-  { status=1; tail -5 "$logs/comm.log"; }
-say "communication measured"
 
 python3 - "$logs" "$gpus" << 'P'
 import json, sys

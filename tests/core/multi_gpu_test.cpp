@@ -112,6 +112,7 @@ class Check {
     const std::int64_t vocab = model.config().vocab_size;
     const auto count = static_cast<std::int64_t>(tokens.size());
     const std::int64_t every = std::max<std::int64_t>(1, count / 32);
+    const std::int64_t scored = std::max<std::int64_t>(1, count * vocab / 40'000'000);
     Found found;
     found.logits.resize(static_cast<std::size_t>((count + every - 1) / every * vocab));
     found.nll.resize(tokens.size());
@@ -122,7 +123,7 @@ class Check {
         if (t % every == 0) {
           std::copy(values, values + vocab, found.logits.begin() + t / every * vocab);
         }
-        if (t + 1 == count) continue;
+        if (t + 1 == count || t % scored != 0) continue;
         double sum = 0;
         for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(double{values[i]});
         found.nll[static_cast<std::size_t>(t)] = static_cast<float>(
