@@ -68,8 +68,9 @@ TEST_CASE("gated_squares and the norm with given squares on the device match the
     c.fill(x, 1.0F), c.fill(z, 4.0F), c.fill(weight, 1.0F);
     auto squares = c.array<1>({tokens}, DType::fp32, 0);
     const auto args = [&](auto side) {
-      return GatedRmsNormArgs{side(x), side(z),       side(weight), 1e-5F,
-                              side(y), side(squares), 3 * channels};
+      return GatedRmsNormArgs{side(x),     side(z), side(weight),
+                              1e-5F,       side(y), AnyView<1>(side(squares)).as<float>(),
+                              3 * channels};
     };
     CAPTURE(seed, tokens, channels);
     c.check(
