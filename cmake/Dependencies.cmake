@@ -60,3 +60,22 @@ if(NOT CHUNKSTATE_CUDA STREQUAL "OFF")
   endif()
 endif()
 message(STATUS "CUDA backend: ${CHUNKSTATE_WITH_CUDA}")
+
+# NCCL: messages and sums between GPUs. It comes with CUDA, as a package or as a Python wheel's folder
+# (then name it in CMAKE_PREFIX_PATH).
+set(CHUNKSTATE_WITH_NCCL OFF)
+if(CHUNKSTATE_WITH_CUDA AND NOT CHUNKSTATE_KERNELS_ONLY AND NOT CHUNKSTATE_NCCL STREQUAL "OFF")
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    set(CHUNKSTATE_WITH_NCCL ON)
+    add_library(chunkstate_nccl INTERFACE)
+    target_include_directories(chunkstate_nccl SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
+    target_link_libraries(chunkstate_nccl INTERFACE ${NCCL_LIBRARY} CUDA::cudart_static)
+    target_compile_definitions(chunkstate_nccl INTERFACE CHUNKSTATE_HAS_NCCL=1)
+  elseif(CHUNKSTATE_NCCL STREQUAL "ON")
+    message(FATAL_ERROR "CHUNKSTATE_NCCL=ON: nccl.h: ${NCCL_INCLUDE_DIR}, libnccl: ${NCCL_LIBRARY}, looked for "
+                        "in ${CUDAToolkit_INCLUDE_DIRS}, ${CUDAToolkit_LIBRARY_DIR} and CMAKE_PREFIX_PATH")
+  endif()
+endif()
+message(STATUS "GPU groups (NCCL): ${CHUNKSTATE_WITH_NCCL}")

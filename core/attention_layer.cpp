@@ -75,7 +75,7 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   linear(context.exec, {x, weights.v, {}, v});
   if (context.exec.backend == Backend::cuda && !packed.step_runs.empty()) {
     step_on_device(context, layer, q, k, v, y);
-    linear(context.exec, {y, weights.o, {}, residual, true});
+    add_to_residual(context, y, weights.o, {}, residual);
     context.arena.release(mark);
     return;
   }
@@ -113,8 +113,16 @@ void attention_layer(const LayerContext& context, std::size_t layer,
                                   scale,
                                   y_heads.slice(0, run.first_row, end_row)});
   }
-  linear(context.exec, {y, weights.o, {}, residual, true});
+  add_to_residual(context, y, weights.o, {}, residual);
   context.arena.release(mark);
+}
+
+void add_to_residual(const LayerContext& context, ConstAnyView<2> x, ConstAnyView<2> weight,
+                     ConstAnyView<1> bias, AnyView<2> residual) {
+  // The sum over ranks takes the place of the residual: one of them has added the old one.
+  const bool accumulate = context.tensor == nullptr || context.tensor->is_first();
+  linear(context.exec, {x, weight, bias, residual, accumulate});
+  if (context.tensor != nullptr) context.tensor->sum(residual);
 }
 
 void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyView<2> x,
@@ -127,7 +135,7 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
   linear(context.exec, {x, weights.gate, {}, gate});
   linear(context.exec, {x, weights.up, {}, up});
   silu_mul(context.exec, {gate, up, gate});
-  linear(context.exec, {gate, weights.down, {}, residual, true});
+  add_to_residual(context, gate, weights.down, {}, residual);
   context.arena.release(mark);
 }
 
@@ -143,8 +151,8 @@ std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64
   const auto bytes = [&](std::int64_t channels) { return Arena::padded(tokens * channels, dtype); };
   const std::int64_t q_size = config.attention_heads * config.attention_head_dim;
   const std::int64_t kv_size = config.kv_heads * config.attention_head_dim;
-  const std::size_t mamba =
-      bytes(config.in_proj_size()) + bytes(config.conv_channels()) + bytes(config.inner_size());
+  const std::size_t mamba = bytes(config.in_proj_size()) + bytes(config.conv_channels()) +
+                            bytes(config.inner_size()) + Arena::padded(tokens, DType::fp32);
   const std::size_t attention = 2 * bytes(q_size) + 2 * bytes(kv_size);
   const std::size_t mlp = 2 * bytes(config.intermediate_size);
   return std::max({mamba, attention, mlp});

@@ -29,7 +29,7 @@ Decoder::Decoder(const DecoderParts& parts, SequenceState& state)
     embedding(parts_.exec,
               {View<const std::int32_t, 1>(tokens_), parts_.weights.embedding, residual_});
   });
-  fused_ = parts_.options.execution.fusion && fits_fused();
+  fused_ = parts_.options.execution.fusion && parts_.tensor == nullptr && fits_fused();
   if (fused_) {
     build_fused(state);
   } else {
@@ -82,7 +82,14 @@ void Decoder::build_plain(SequenceState& state) {
   }
   launches_.emplace_back([this, norm, x] {
     norm(parts_.weights.final_norm);
-    linear(parts_.exec, {x, parts_.weights.lm_head, {}, logits_});
+    if (parts_.tensor == nullptr)
+      return linear(parts_.exec, {x, parts_.weights.lm_head, {}, logits_});
+    fill_zero(parts_.exec, logits_.data,
+              static_cast<std::size_t>(batch_ * parts_.config.vocab_size) * sizeof(float));
+    const Range& columns = parts_.tensor->share.vocab;
+    linear(parts_.exec,
+           {x, parts_.weights.lm_head, {}, logits_.slice(1, columns.begin, columns.end)});
+    parts_.tensor->sum(logits_);
   });
 }
 
@@ -99,10 +106,11 @@ void Decoder::add_sampling() {
 }
 
 void Decoder::start(SequenceState& state, std::span<const std::int32_t> tokens) {
+  if (parts_.tensor != nullptr) parts_.tensor->group.flush();
   synchronize(parts_.exec);
   collected_ = launched_;
   context_.emplace(LayerContext{parts_.exec, parts_.config, parts_.options.dtype, packed_, state,
-                                arena_, parts_.inverse_frequency});
+                                arena_, parts_.inverse_frequency, nullptr, parts_.tensor});
   std::vector<std::int64_t> positions;
   for (std::int64_t s = 0; s < batch_; ++s) {
     if (state.position(s) >= state.capacity()) {
@@ -155,7 +163,9 @@ void Decoder::launch() {
 std::vector<Sampled> Decoder::collect() {
   if (open_steps() == 0) throw std::logic_error("decoder: no open step");
   const std::int64_t slot = collected_ % max_ahead;
-  markers_[static_cast<std::size_t>(slot)].wait();
+  const Marker& marker = markers_[static_cast<std::size_t>(slot)];
+  if (parts_.tensor != nullptr) parts_.tensor->group.wait([&] { return marker.reached(); });
+  marker.wait();
   ++collected_;
   const auto* row = reinterpret_cast<const Sampled*>(results_.get()) + slot * batch_;
   std::vector<Sampled> sampled(row, row + batch_);

@@ -24,11 +24,12 @@ struct ModelOptions;
 
 /// What a decoder uses of its model, which must outlive it.
 struct DecoderParts {
-  const ModelConfig& config;
+  const ModelConfig& config;  // of this rank's layers
   const ModelOptions& options;
   const Executor& exec;
   const Weights& weights;
   View<const float, 1> inverse_frequency;
+  const TensorSplit* tensor;  // or nullptr
 };
 
 /// Decode steps of all sequences of a state on a GPU: everything a step reads and writes stays

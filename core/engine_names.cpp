@@ -18,6 +18,11 @@ DType dtype_from_name(const std::string& name) {
   throw UsageError("dtype: found '" + name + "', expected fp32, bf16 or fp16");
 }
 
+void take_gpu(int local_rank) {
+  const int count = device_count();
+  if (count > 0) use_device(local_rank % count);
+}
+
 std::string gpu_bus_id() { return device_bus_id(); }
 
 Backend backend_from_name(const std::string& name) {

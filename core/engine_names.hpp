@@ -15,6 +15,10 @@ DType dtype_from_name(const std::string& name);
 /// Throws UsageError; "cuda" without a GPU is one.
 Backend backend_from_name(const std::string& name);
 
+/// Makes the GPU number `local_rank`, modulo their number, the one that `cuda` computes on; nothing
+/// without a GPU. Before anything else asks for one.
+void take_gpu(int local_rank);
+
 /// The PCI address of the GPU that `cuda` computes on, "0000:3b:00.0"; empty without one.
 std::string gpu_bus_id();
 

@@ -110,13 +110,13 @@ class Generation {
       throw;
     }
     if (samples()) return tell_others(token);
-    group.receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
+    group.host().receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
     if (token < 0) throw std::domain_error("the last rank of the group cannot sample");
     append(s, {token, 0.0F});
   }
 
   void tell_others(const std::int32_t& token) {
-    RankGroup& group = *options_.group;
+    RankGroup& group = options_.group->host();
     for (int to = 0; to + 1 < group.size(); ++to) {
       group.post(std::as_bytes(std::span(&token, 1)), to);
     }
@@ -148,6 +148,7 @@ class Generation {
     };
     while (any_active()) {
       const TraceRegion region("step", TraceDetail::step);
+      if (options_.group != nullptr) options_.group->beat();
       while (to_launch > 0 && decoder.open_steps() < ahead) {
         decoder.launch();
         --to_launch;
@@ -198,6 +199,11 @@ class Generation {
   SequenceState state_;
 };
 
+void refuse_pieces(std::int64_t prefill_tokens) {
+  if (prefill_tokens == 0) return;
+  throw UsageError("a group of ranks shares whole prefills: prefill_tokens must be 0");
+}
+
 }  // namespace
 
 std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
@@ -205,9 +211,7 @@ std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::uint64_t> seeds,
                                 const GenerateOptions& options, const TokenSink& sink) {
   if (seeds.size() != prompts.size()) throw std::logic_error("generate: one seed per prompt");
-  if (options.group != nullptr && options.prefill_tokens != 0) {
-    throw UsageError("a group of ranks shares whole prefills: prefill_tokens must be 0");
-  }
+  if (options.group != nullptr) refuse_pieces(options.prefill_tokens);
   for (std::size_t s = 0; s < prompts.size(); ++s) {
     if (prompts[s].empty()) throw UsageError("prompt " + std::to_string(s) + " has no tokens");
   }
@@ -219,25 +223,32 @@ std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
 }
 
 std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const std::int32_t> tokens,
-                         std::int64_t prefill_tokens) {
+                         std::int64_t prefill_tokens, RankGroup* group) {
   const auto count = static_cast<std::int64_t>(tokens.size());
   if (count < 2) {
     throw UsageError("score: found " + std::to_string(count) + " tokens, expected at least 2");
   }
   std::vector<float> nll(tokens.size() - 1);
   SequenceState state = model.make_state(ssd, 1, count);
-  model.prefill(tokens, state, 0, prefill_tokens, LogitsRows::all,
-                [&](std::int64_t, std::int64_t first_token, View<const float, 2> logits) {
-                  for (std::int64_t row = 0; row < logits.extent[0]; ++row) {
-                    const std::int64_t t = first_token + row;
-                    if (t + 1 >= count) return;
-                    const std::span<const float> values(logits.data + row * logits.extent[1],
-                                                        static_cast<std::size_t>(logits.extent[1]));
-                    const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
-                    nll[static_cast<std::size_t>(t)] = static_cast<float>(
-                        summarize(values).log_sum_exp - values[static_cast<std::size_t>(next)]);
-                  }
-                });
+  const LogitsSink take = [&](std::int64_t, std::int64_t first_token, View<const float, 2> logits) {
+    for (std::int64_t row = 0; row < logits.extent[0]; ++row) {
+      const std::int64_t t = first_token + row;
+      if (t + 1 >= count) return;
+      const std::span<const float> values(logits.data + row * logits.extent[1],
+                                          static_cast<std::size_t>(logits.extent[1]));
+      const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
+      nll[static_cast<std::size_t>(t)] = static_cast<float>(
+          summarize(values).log_sum_exp - values[static_cast<std::size_t>(next)]);
+    }
+  };
+  if (group == nullptr) {
+    model.prefill(tokens, state, 0, prefill_tokens, LogitsRows::all, take);
+    return nll;
+  }
+  refuse_pieces(prefill_tokens);
+  SequenceSplit split(*group, split_ranges(model.config(), ssd, count, group->size()));
+  model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
+  group->host().all_reduce_sum(nll);  // the other ranks' values are zero
   return nll;
 }
 

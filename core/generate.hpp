@@ -45,8 +45,9 @@ std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 const GenerateOptions& options, const TokenSink& sink = {});
 
 /// Negative log-likelihoods in nats of tokens[1], tokens[2], ... given those before: size - 1
-/// values. Throws UsageError for fewer than two tokens.
+/// values. Throws UsageError for fewer than two tokens. Given `group`, its ranks share the
+/// sequence, whole; all of them call score() alike and get all values.
 std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const std::int32_t> tokens,
-                         std::int64_t prefill_tokens = 0);
+                         std::int64_t prefill_tokens = 0, RankGroup* group = nullptr);
 
 }  // namespace chunkstate

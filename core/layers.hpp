@@ -8,6 +8,7 @@
 #include "core/model_config.hpp"
 #include "core/sequence_split.hpp"
 #include "core/sequence_state.hpp"
+#include "core/tensor_share.hpp"
 #include "core/weights.hpp"
 
 namespace chunkstate {
@@ -44,7 +45,12 @@ struct LayerContext {
   Arena& arena;
   View<const float, 1> inverse_frequency;  // [rotary_dim / 2]
   SequenceSplit* split = nullptr;          // given: `packed` is this rank's part of one sequence
+  const TensorSplit* tensor = nullptr;     // given: `config` is this rank's part of the model
 };
+
+/// residual += weight x + bias, over all ranks of a tensor split.
+void add_to_residual(const LayerContext& context, ConstAnyView<2> x, ConstAnyView<2> weight,
+                     ConstAnyView<1> bias, AnyView<2> residual);
 
 /// residual += out_proj(gated_norm(ssd(conv(in_proj(x)))));  x, residual: [tokens, hidden].
 void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeights& weights,

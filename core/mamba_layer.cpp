@@ -131,8 +131,15 @@ void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeig
       scan_piece(context, layer, weights, piece, projected, conv, scanned);
     }
   }
-  gated_rms_norm(context.exec, {scanned, projected.z, weights.norm, config.rms_norm_eps, scanned});
-  linear(context.exec, {scanned, weights.out_proj, weights.out_proj_bias, residual, true});
+  GatedRmsNormArgs norm{scanned, projected.z, weights.norm, config.rms_norm_eps, scanned};
+  if (context.tensor != nullptr) {
+    norm.squares = context.arena.take<1>(DType::fp32, {tokens}).as<float>();
+    norm.squares_channels = context.tensor->share.inner_channels;
+    gated_squares(context.exec, norm);
+    context.tensor->sum(norm.squares);
+  }
+  gated_rms_norm(context.exec, norm);
+  add_to_residual(context, scanned, weights.out_proj, weights.out_proj_bias, residual);
   context.arena.release(mark);
 }
 

@@ -49,6 +49,11 @@ Tensor make_inverse_frequency(const ModelConfig& config, const Executor& exec) {
   return tensor;
 }
 
+std::optional<TensorShare> share_of(const ModelConfig& config, const RankGroup* group) {
+  if (group == nullptr || group->size() == 1) return {};
+  return tensor_share(config, group->rank(), group->size());
+}
+
 std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
   return std::min(rows, std::max<std::int64_t>(1, logits_block_elements / config.vocab_size));
 }
@@ -61,15 +66,23 @@ Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),
       options_(options),
+      share_(share_of(config_, options.tensor_group)),
       stream_(options.backend),
       exec_{options.backend, options.threads, stream_.get(), options.execution.autotune},
-      weights_(config_, std::move(checkpoint), options.backend, options.dtype),
+      weights_(layer_config(),
+               share_ ? share_of_checkpoint(std::move(checkpoint), config_, *share_)
+                      : std::move(checkpoint),
+               options.backend, options.dtype, vocab_rows()),
       inverse_frequency_(make_inverse_frequency(config_, exec_)),
-      arena_(options.backend) {}
+      arena_(options.backend) {
+  if (!share_) return;
+  tensor_.emplace(TensorSplit{*options.tensor_group, *share_});
+  options_.residual_dtype = DType::fp32;
+}
 
 SequenceState Model::make_state(const SsdSettings& ssd, std::int64_t batch,
                                 std::int64_t capacity) const {
-  return {config_, exec_, options_.dtype, options_.state_dtype, ssd, batch, capacity};
+  return {layer_config(), exec_, options_.dtype, options_.state_dtype, ssd, batch, capacity};
 }
 
 std::int64_t Model::state_capacity(std::int64_t tokens) const {
@@ -81,10 +94,11 @@ std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t piece,
                                  std::int64_t total_tokens) const {
   const std::int64_t capacity = state_capacity(total_tokens);
   const SequenceStateBytes state =
-      sequence_state_bytes(config_, options_.dtype, options_.state_dtype, ssd);
+      sequence_state_bytes(layer_config(), options_.dtype, options_.state_dtype, ssd);
   std::size_t bytes =
       static_cast<std::size_t>(state.fixed + state.per_token * capacity) + arena_bytes(piece, 1);
-  if (options_.backend == Backend::cuda) bytes += decoder_bytes(config_, options_, 1, capacity);
+  if (options_.backend == Backend::cuda)
+    bytes += decoder_bytes(layer_config(), options_, 1, capacity);
   return bytes;
 }
 
@@ -110,11 +124,12 @@ Decoder& Model::decoder(SequenceState& state) {
   if (found != decoders_.end()) return *found->second;
   if (decoders_.size() >= max_decoders) decoders_.clear();
   const DecoderParts parts{
-      config_,
+      layer_config(),
       options_,
       exec_,
       weights_,
-      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
+      {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
+      tensor()};
   return *decoders_.emplace(key, std::make_unique<Decoder>(parts, state)).first->second;
 }
 
@@ -123,7 +138,7 @@ std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) co
   const std::size_t logits = Arena::padded(logits_rows * config_.hidden_size, options_.dtype) +
                              Arena::padded(block * config_.vocab_size, DType::fp32);
   const std::size_t layer = Arena::padded(tokens * config_.hidden_size, options_.dtype) +
-                            layer_arena_bytes(config_, options_.dtype, tokens);
+                            layer_arena_bytes(layer_config(), options_.dtype, tokens);
   return Arena::padded(5 * tokens, DType::fp32) + 3 * Arena::padded(1, DType::fp32) +
          Arena::padded(tokens * config_.hidden_size, options_.residual_dtype) +
          std::max(logits, layer);
@@ -218,6 +233,7 @@ void Model::forward_split(std::span<const std::int32_t> tokens, SequenceState& s
   auto& own = batch[static_cast<std::size_t>(sequence)];
   own = tokens;
   check_input(batch, state);
+  split.use_stream(exec_.stream);
   const Range range = split.own();
   own =
       tokens.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
@@ -239,9 +255,13 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     sequences += sequence.empty() ? 0 : 1;
   }
   if (total == 0) return;
+  if (tensor_) {
+    tensor_->group.use_stream(exec_.stream);
+    tensor_->group.flush();  // with the group's deadline, which the device's own waits lack
+  }
   std::size_t bytes = arena_bytes(total, rows == LogitsRows::all ? total : sequences);
   if (options_.backend == Backend::cuda && total == sequences) {
-    bytes += attention_step_arena_bytes(config_, state.batch(), state.capacity());
+    bytes += attention_step_arena_bytes(layer_config(), state.batch(), state.capacity());
   }
   arena_.reserve(bytes);
 
@@ -250,13 +270,14 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
   const LayerContext context{
       exec_,
-      config_,
+      layer_config(),
       options_.dtype,
       packed,
       state,
       arena_,
       {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
-      split};
+      split,
+      tensor()};
   embedding(exec_, {ids, weights_.embedding, residual});
 
   const std::size_t mark = arena_.mark();
@@ -264,6 +285,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     const LayerWeights& layer = weights_.layers[i];
     if (split != nullptr) split->beat();
+    if (tensor_) tensor_->group.beat();
     rms_norm(exec_, {residual, layer.mixer_norm, config_.rms_norm_eps, x});
     if (layer.kind == LayerKind::mamba) {
       const TraceRegion region("mamba layer", TraceDetail::step);
@@ -279,6 +301,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   arena_.release(mark);
 
   for (const auto& piece : packed.pieces) state.advance(piece.sequence, piece.tokens);
+  if (split != nullptr) split->flush();  // the logits' way to the host has no deadline of its own
   if (rows != LogitsRows::none && sink) emit_logits(packed, residual, rows, sink);
 }
 
@@ -310,7 +333,18 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
   for (std::int64_t begin = 0; begin < total; begin += block_rows) {
     const std::int64_t end = std::min(total, begin + block_rows);
     const auto logits = block.slice(0, 0, end - begin);
-    linear(exec_, {normed.slice(0, begin, end), weights_.lm_head, {}, logits});
+    if (tensor_)
+      fill_zero(exec_, logits.data,
+                static_cast<std::size_t>((end - begin) * config_.vocab_size) * sizeof(float));
+    const Range columns = vocab_rows();
+    linear(exec_, {normed.slice(0, begin, end),
+                   weights_.lm_head,
+                   {},
+                   logits.slice(1, columns.begin, columns.end)});
+    if (tensor_) {
+      tensor_->sum(logits);  // each column is one rank's, and zero elsewhere
+      tensor_->group.flush();
+    }
     const float* host = reinterpret_cast<const float*>(logits.data);
     if (exec_.backend == Backend::cuda) {
       host_logits_.resize(static_cast<std::size_t>((end - begin) * config_.vocab_size));

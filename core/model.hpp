@@ -17,6 +17,7 @@
 #include "core/layers.hpp"
 #include "core/model_config.hpp"
 #include "core/sequence_state.hpp"
+#include "core/tensor_share.hpp"
 #include "core/weights.hpp"
 
 namespace chunkstate {
@@ -29,6 +30,10 @@ struct ModelOptions {
   DType state_dtype = DType::fp32;     // of the SSD state
   std::int64_t layers = 0;             // run the first N layers; 0 means all
   ExecutionOptions execution;
+  /// Given: its ranks share every layer (tensor_share.hpp); all of them make the model and call its
+  /// methods alike, and all get the whole logits. The residual sum is then in fp32. Must outlive
+  /// the model; sums must lie in memory of `backend`.
+  RankGroup* tensor_group = nullptr;
 };
 
 /// Bytes of the current GPU that all processes use; 0 without one.
@@ -47,12 +52,13 @@ using LogitsSink = std::function<void(std::int64_t sequence, std::int64_t first_
 class Model {
  public:
   /// Throws InputError for a checkpoint that does not fit the configuration, UsageError for too
-  /// many layers.
+  /// many layers, and for a number of ranks that the model cannot be shared out to.
   Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
         const ModelOptions& options);
 
   const ModelConfig& config() const { return config_; }  // layers cut to options.layers
   const ModelOptions& options() const { return options_; }
+  /// This rank's.
   const Weights& weights() const { return weights_; }
 
   /// Memory for `batch` sequences of up to `capacity` tokens.
@@ -113,8 +119,15 @@ class Model {
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const LogitsSink& sink);
 
+  // This rank's part of it.
+  const ModelConfig& layer_config() const { return share_ ? share_->config : config_; }
+  Range vocab_rows() const { return share_ ? share_->vocab : Range{0, config_.vocab_size}; }
+  const TensorSplit* tensor() const { return tensor_ ? &*tensor_ : nullptr; }
+
   ModelConfig config_;
   ModelOptions options_;
+  std::optional<TensorShare> share_;
+  std::optional<TensorSplit> tensor_;
   LaunchStream stream_;
   Executor exec_;
   Weights weights_;

@@ -16,6 +16,9 @@ namespace {
 // their own, with other roundings, for few tokens.
 constexpr std::int64_t least_tokens = 64;
 
+// Device memory is slow to get: one block lasts for a model.
+constexpr std::int64_t copies_per_block = 32;
+
 std::int64_t seam_tokens(const SsdSettings& ssd) {
   // `default` is exact, but its stages round chunk by chunk.
   const bool by_chunks =
@@ -58,8 +61,7 @@ void SequenceSplit::exchange_window(const Executor& exec, const AnyView<2>& rows
   if (history == 0) return;
   AnyView<2> next;
   if (neighbours_.right >= 0) {
-    outgoing_.emplace_back(exec.backend, rows.dtype, std::vector<std::int64_t>{history, channels});
-    next = outgoing_.back().view<2>();
+    next = take_copy(exec, rows.dtype, history, channels);
     copy_rows(exec, next.at(history - fresh, 0), row_bytes, rows.at(rows.extent[0] - fresh, 0),
               static_cast<std::size_t>(rows.stride[0]) * bytes_of(rows.dtype), row_bytes,
               static_cast<std::size_t>(fresh));
@@ -75,6 +77,16 @@ void SequenceSplit::exchange_window(const Executor& exec, const AnyView<2>& rows
               static_cast<std::size_t>(history - fresh));
     group_.post(bytes_of_rows(next), neighbours_.right);
   }
+}
+
+AnyView<2> SequenceSplit::take_copy(const Executor& exec, DType dtype, std::int64_t rows,
+                                    std::int64_t channels) {
+  if (free_copies_ == 0) {
+    outgoing_.emplace_back(exec.backend, dtype,
+                           std::vector<std::int64_t>{copies_per_block, rows, channels});
+    free_copies_ = copies_per_block;
+  }
+  return outgoing_.back().view<3>()[--free_copies_];
 }
 
 void SequenceSplit::exchange_rows(const AnyView<3>& cache) {
@@ -95,6 +107,7 @@ void SequenceSplit::flush() {
   const TraceRegion region("flush", TraceDetail::step);
   group_.flush();
   outgoing_.clear();
+  free_copies_ = 0;
 }
 
 std::vector<Range> split_ranges(const ModelConfig& config, const SsdSettings& ssd,

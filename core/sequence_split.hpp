@@ -50,6 +50,9 @@ class SequenceSplit {
   /// own are in it already.
   void exchange_rows(const AnyView<3>& cache);
 
+  /// Orders everything that follows with the launches of this stream (RankGroup).
+  void use_stream(CUstream_st* stream) { group_.use_stream(stream); }
+
   /// Tells the others that this rank computes: it may have no message for them for long.
   void beat() { group_.beat(); }
 
@@ -64,11 +67,14 @@ class SequenceSplit {
     return {view.data, bytes};
   }
 
+  AnyView<2> take_copy(const Executor& exec, DType dtype, std::int64_t rows, std::int64_t channels);
+
   RankGroup& group_;
   std::vector<Range> ranges_;
   int owner_ = 0;
   RankNeighbours neighbours_;
-  std::deque<Tensor> outgoing_;  // copies of what changes before flush()
+  std::deque<Tensor> outgoing_;   // copies of what changes before flush(), in blocks of several
+  std::int64_t free_copies_ = 0;  // in the last block
 };
 
 /// Ranges that need about equal time, cut where one rank alone has a seam too: at chunk borders

@@ -27,7 +27,7 @@ DType storage_type(DType file, DType compute) { return compute == DType::fp32 ? 
 }  // namespace
 
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
-                 Backend backend, DType dtype)
+                 Backend backend, DType dtype, const Range& vocab)
     : checkpoint_(std::move(checkpoint)), backend_(backend), dtype_(dtype) {
   const FamilyNames names = family_names(config.family);
   embedding = matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
@@ -53,11 +53,11 @@ Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> ch
   }
   final_norm = vector(std::string(names.final_norm) + ".weight", config.hidden_size);
   if (config.tie_word_embeddings) {
-    lm_head = embedding;
-    streamed_bytes_ += static_cast<double>(config.vocab_size * config.hidden_size) *
+    lm_head = embedding.slice(0, vocab.begin, vocab.end);
+    streamed_bytes_ += static_cast<double>(vocab.size() * config.hidden_size) *
                        static_cast<double>(bytes_of(embedding.dtype));
   } else {
-    lm_head = matrix("lm_head.weight", config.vocab_size, config.hidden_size);
+    lm_head = matrix("lm_head.weight", vocab.size(), config.hidden_size);
   }
 }
 

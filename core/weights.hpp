@@ -8,6 +8,7 @@
 #include "core/model_config.hpp"
 #include "core/tensor.hpp"
 #include "kernels/base/view.hpp"
+#include "parallel/partition.hpp"
 
 namespace chunkstate {
 
@@ -53,13 +54,13 @@ struct LayerWeights {
 /// 16-bit files without converting them.
 class Weights {
  public:
-  /// `layers` leading layers. Throws InputError for a missing or misshapen tensor.
+  /// `vocab`: the rows of lm_head. Throws InputError for a missing or misshapen tensor.
   Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint, Backend backend,
-          DType dtype);
+          DType dtype, const Range& vocab);
 
   ConstAnyView<2> embedding;   // [vocab, hidden]
   ConstAnyView<1> final_norm;  // [hidden]
-  ConstAnyView<2> lm_head;     // [vocab, hidden]; the embedding if tied
+  ConstAnyView<2> lm_head;     // [rows of vocab, hidden]; the embedding's if tied
   std::vector<LayerWeights> layers;
 
   /// Bytes of device or converted copies; what is read in place does not count.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,9 +28,8 @@ class Communicator : public RankGroup {
 
   /// Waits without using the CPU that slower ranks of the host may be computing on.
   virtual void barrier() = 0;
-  /// Sum over ranks in place, in rank order with double accumulators, so that a group of a given
-  /// size repeats bit for bit. All ranks must give the same number of values.
-  virtual void all_reduce_sum(std::span<float> values) = 0;
+  /// In rank order with double accumulators, so that a group of a given size repeats bit for bit.
+  void all_reduce_sum(std::span<float> values) override = 0;
   /// `root`'s bytes on every rank; other ranks' `bytes` are replaced and resized.
   virtual void broadcast(std::string& bytes, int root) = 0;
   /// Every rank's bytes on every rank, in rank order. Lengths may differ.
@@ -50,6 +50,15 @@ class Communicator : public RankGroup {
   /// Between busy(true) and busy(false) a rank may be silent for any time, as long as it lives: it
   /// loads weights or writes results.
   virtual void busy(bool is_busy) = 0;
+
+  /// Returns when `done` does. For what another library does among these ranks: the wait has their
+  /// deadline, and its message says `operation`, number `sequence`, with `peer` (-1: all of them).
+  /// It spins.
+  virtual void wait_for(Operation operation, std::int64_t sequence, int peer,
+                        const std::function<bool()>& done) = 0;
+  void wait(const std::function<bool()>& done) override {
+    wait_for(Operation::all_reduce_sum, 0, -1, done);
+  }
 
   /// Ends every rank of the group now, with this exit code. For errors that only some ranks saw:
   /// the others would wait for ever in their next collective.

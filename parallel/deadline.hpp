@@ -1,7 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+
 namespace chunkstate {
+
+/// What ranks wait in.
+enum class Operation : std::uint8_t {
+  none,
+  barrier,
+  all_reduce_sum,
+  broadcast,
+  all_gather,
+  receive,
+  flush,
+  send,
+  connect,
+};
+inline constexpr int operations = 9;
+const char* name_of(Operation operation);
 
 /// What a rank does when others do not come. A wait ends the process, with a message that names the
 /// operation, its number and the ranks that are missing, as soon as one of them is gone (its

@@ -31,6 +31,10 @@ class LocalCommunicator final : public Communicator {
   std::unique_ptr<Communicator> split(int) override { return make_local_communicator(); }
   void watch(const Deadline&) override {}
   void busy(bool) override {}
+  void wait_for(Operation, std::int64_t, int, const std::function<bool()>& done) override {
+    while (!done()) {
+    }
+  }
 
   std::span<std::byte> host_memory(std::size_t bytes) override {
     // 64-byte lines, as the vector kernels like their operands.

@@ -173,6 +173,13 @@ class MpiCommunicator final : public Communicator {
     if (session_->watch) session_->watch->busy(is_busy);
   }
 
+  void wait_for(Operation operation, std::int64_t sequence, int peer,
+                const std::function<bool()>& done) override {
+    if (!session_->watch) return RankGroup::wait(done);
+    const int in_job = peer < 0 ? -1 : ranks_in_job_[static_cast<std::size_t>(peer)];
+    session_->watch->wait({operation, level_, in_job, sequence, true}, done);
+  }
+
   std::unique_ptr<Communicator> split(int color) override {
     session_->color = color;
     return std::make_unique<MpiCommunicator>(session_, world_, color,

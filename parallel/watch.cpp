@@ -63,7 +63,9 @@ void begin_line(Line& line, int rank, const WatchRow& row) {
   line.text("chunkstate: rank ").number(rank).text(row.waiting ? ": " : ": after ");
   line.text(name_of(row.operation)).text(" ").number(row.sequence);
   if (row.peer >= 0) {
-    line.text(row.operation == Operation::flush ? " to rank " : " from rank ").number(row.peer);
+    const bool sends = row.operation == Operation::flush || row.operation == Operation::send ||
+                       row.operation == Operation::connect;
+    line.text(sends ? " to rank " : " from rank ").number(row.peer);
   } else {
     line.text(row.level == 0 ? " of all ranks" : " of its group");
   }
@@ -77,8 +79,9 @@ void name_rank(Line& line, int rank, const WatchRow& row, const std::string& hos
 }  // namespace
 
 const char* name_of(Operation operation) {
-  constexpr const char* names[] = {"start",      "barrier", "all_reduce_sum", "broadcast",
-                                   "all_gather", "receive", "flush"};
+  constexpr const char* names[] = {"start",     "barrier",    "all_reduce_sum",
+                                   "broadcast", "all_gather", "receive",
+                                   "flush",     "send",       "connect"};
   return names[static_cast<std::size_t>(operation)];
 }
 
@@ -135,7 +138,7 @@ void Watch::wait(const Wait& what, const std::function<bool()>& done) {
   for (int tries = 0; !done(); ++tries) {
     // MPI's own waits spin. Ranks that wait for the last one would take its memory bandwidth, and
     // its core where there are more ranks than cores.
-    if (tries > quick_tries) nanosleep(&pause, nullptr);
+    if (tries > quick_tries && !what.spins) nanosleep(&pause, nullptr);
     if (tries % 8 != 0 || watch_seconds() < next_check) continue;
     mark();
     check(begin);

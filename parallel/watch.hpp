@@ -13,17 +13,6 @@
 
 namespace chunkstate {
 
-enum class Operation : std::uint8_t {
-  none,
-  barrier,
-  all_reduce_sum,
-  broadcast,
-  all_gather,
-  receive,
-  flush,
-};
-const char* name_of(Operation operation);
-
 /// What a rank tells the others of itself. It lies in memory that the ranks of a host share; of
 /// ranks of other hosts a rank keeps a copy, which messages renew.
 struct alignas(64) WatchRow {
@@ -54,6 +43,7 @@ class Watch {
     std::uint8_t level;
     int peer;  // -1: all ranks of the level
     std::int64_t sequence;
+    bool spins = false;  // for a device, which uses none of what slower ranks compute with
   };
 
   /// `ranks` in the job's order, their rows filled in. `exchange` is called at every sign of life
@@ -108,7 +98,7 @@ class Watch {
     std::array<double, remembered> seconds{};
     std::size_t count = 0;
   };
-  std::array<Past, 7> past_;  // per operation
+  std::array<Past, operations> past_;  // per operation
 };
 
 double watch_seconds();

@@ -14,3 +14,10 @@ if(NOT CHUNKSTATE_KERNELS_ONLY)
     LINK chunkstate_core CUDA::cudart_static LABELS gpu)
   set_tests_properties(core_cuda_test PROPERTIES SKIP_RETURN_CODE 77)
 endif()
+
+# Splits over several GPUs: tests/multi_gpu.sh starts it, because it needs a GPU for each rank.
+if(CHUNKSTATE_WITH_NCCL)
+  add_executable(multi_gpu_test core/multi_gpu_test.cpp)
+  target_link_libraries(multi_gpu_test PRIVATE chunkstate_core)
+  target_compile_definitions(multi_gpu_test PRIVATE CHUNKSTATE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+endif()

@@ -40,6 +40,7 @@ void add_bench(CLI::App& app, VerbAction& action) {
   add_bench_products(*bench, action);
   add_bench_engine(*bench, action, false);
   add_bench_engine(*bench, action, true);
+  add_bench_comm(*bench, action);
 }
 
 }  // namespace chunkstate

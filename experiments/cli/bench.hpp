@@ -11,6 +11,7 @@ namespace chunkstate {
 
 // The subcommands of `bench`.
 void add_bench_ssd(CLI::App& bench, VerbAction& action);
+void add_bench_comm(CLI::App& bench, VerbAction& action);
 void add_bench_products(CLI::App& bench, VerbAction& action);
 void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode);
 

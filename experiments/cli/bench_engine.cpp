@@ -5,6 +5,7 @@
 #include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
+#include "experiments/cli/verb_group.hpp"
 #include "experiments/run/clock.hpp"
 
 namespace chunkstate {
@@ -36,8 +37,8 @@ std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab_size
   return ids;
 }
 
-EngineRow time_prefill(LoadedModel& loaded, const CostSizes& sizes, std::int64_t tokens,
-                       int repeats) {
+EngineRow time_prefill(LoadedModel& loaded, const VerbGroup& group, const CostSizes& sizes,
+                       std::int64_t tokens, int repeats) {
   EngineRow row;
   row.tokens = tokens;
   row.cost = forward_cost(loaded.model.config(), sizes, loaded.ssd, 0, tokens, 1);
@@ -46,9 +47,17 @@ EngineRow time_prefill(LoadedModel& loaded, const CostSizes& sizes, std::int64_t
   const LogitsSink ignore = [](std::int64_t, std::int64_t, View<const float, 2>) {};
   for (int repeat = -1; repeat < repeats; ++repeat) {  // -1: warm-up
     loaded.model.reset(state);
+    group.barrier();
     const double start = monotonic_seconds();
-    loaded.model.prefill(ids, state, 0, 0, LogitsRows::last, ignore);
-    if (repeat >= 0) row.timing.seconds.push_back(monotonic_seconds() - start);
+    if (RankGroup* const ranks = group.sequence()) {
+      SequenceSplit split(*ranks,
+                          split_ranges(loaded.model.config(), loaded.ssd, tokens, group.size()));
+      loaded.model.forward_split(ids, state, 0, split, LogitsRows::last, ignore);
+    } else {
+      loaded.model.prefill(ids, state, 0, 0, LogitsRows::last, ignore);
+    }
+    const double seconds = group.slowest(monotonic_seconds() - start);
+    if (repeat >= 0) row.timing.seconds.push_back(seconds);
   }
   return row;
 }
@@ -106,7 +115,7 @@ EngineRow time_decode(LoadedModel& loaded, const CostSizes& sizes, std::int64_t 
 }
 
 void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
-                  const MachinePeaks& peaks, bool decode) {
+                  const MachinePeaks& peaks, const VerbGroup& group, bool decode) {
   print_peaks(peaks);
   Table table({decode ? "context" : "tokens", "batch", "median", "fastest", "tokens/s", "GFLOP/s",
                "of peak", "GB/s", peaks.read_bytes > 0 ? "of read" : "of copy"});
@@ -121,12 +130,16 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                share_of_peak(row.cost.bytes / seconds,
                              peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes)});
   }
-  fmt::print("{} {}, {}, variant {}, mode {}, fusion {}\n{}", flags.model.model,
+  fmt::print("{} {}, {}, variant {}, mode {}, fusion {}{}\n{}", flags.model.model,
              decode ? "decode step" : "prefill", flags.model.dtype, flags.model.variant,
-             flags.model.mode, flags.model.fusion, table.text());
+             flags.model.mode, flags.model.fusion,
+             group.size() == 1 ? ""
+                               : fmt::format(", {} split over {} ranks (peaks and bytes: of one)",
+                                             flags.model.split, group.size()),
+             table.text());
 }
 
-int bench_engine_verb(EngineFlags flags, bool decode) {
+int bench_engine_verb(EngineFlags flags, const VerbGroup& group, bool decode) {
   if (flags.tokens.empty()) flags.tokens = {decode ? 256 : 1024};
   if (flags.repeats < 1) throw UsageError("bench: --repeats must be at least 1");
   for (const std::int64_t tokens : flags.tokens) {
@@ -135,7 +148,10 @@ int bench_engine_verb(EngineFlags flags, bool decode) {
   for (const std::int64_t batch : flags.batches) {
     if (batch < 1) throw UsageError("bench: --batch must be at least 1");
   }
-  LoadedModel loaded(flags.model);
+  if (decode && group.sequence() != nullptr) {
+    throw UsageError("bench decode: --split sequence: one rank decodes, expected tensor");
+  }
+  LoadedModel loaded(flags.model, group.tensor());
   const ModelOptions& options = loaded.model.options();
   const MachinePeaks peaks = measure_peaks({options.backend, options.threads}, options.dtype);
   CostSizes sizes;
@@ -145,15 +161,16 @@ int bench_engine_verb(EngineFlags flags, bool decode) {
   std::vector<EngineRow> rows;
   for (const std::int64_t tokens : flags.tokens) {
     if (!decode) {
-      rows.push_back(time_prefill(loaded, sizes, tokens, flags.repeats));
+      rows.push_back(time_prefill(loaded, group, sizes, tokens, flags.repeats));
       continue;
     }
     for (const std::int64_t batch : flags.batches) {
       rows.push_back(time_decode(loaded, sizes, tokens, batch, flags.repeats));
     }
   }
+  if (!group.first()) return exit_ok;
   if (!flags.json) {
-    print_engine(flags, rows, peaks, decode);
+    print_engine(flags, rows, peaks, group, decode);
     return exit_ok;
   }
   nlohmann::json list = nlohmann::json::array();
@@ -176,6 +193,7 @@ void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode) {
       decode ? bench.add_subcommand("decode", "One new token of each of a batch of sequences")
              : bench.add_subcommand("prefill", "A whole prompt to its last logits");
   flags->model.add_to(*verb);
+  flags->model.add_split_to(*verb);
   verb->add_option("--tokens", flags->tokens,
                    decode ? "tokens before the step; several make rows" : "prompt lengths")
       ->delimiter(',');
@@ -187,7 +205,10 @@ void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode) {
   verb->add_option("--repeats", flags->repeats)->capture_default_str();
   verb->add_flag("--json", flags->json);
   verb->callback([flags, decode, &action] {
-    action = [flags, decode] { return bench_engine_verb(*flags, decode); };
+    action = [flags, decode] {
+      return run_in_group(
+          flags->model, [&](VerbGroup& group) { return bench_engine_verb(*flags, group, decode); });
+    };
   });
 }
 

@@ -3,10 +3,11 @@
 #include <unistd.h>
 
 #include <numeric>
+#include <optional>
 
 #include "core/errors.hpp"
 #include "core/generate.hpp"
-#include "experiments/cli/verb.hpp"
+#include "experiments/cli/verb_group.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
 #include "experiments/record/temporary_file.hpp"
@@ -66,8 +67,8 @@ void write_tokens(const h5::Group& group, const std::vector<std::int32_t>& token
   group.write<std::int32_t>({"tokens", "1", "token ids"}, tokens, {"token"});
 }
 
-std::vector<float> logits_of(LoadedModel& loaded, const SequenceFlags& flags,
-                             const std::vector<std::int32_t>& tokens) {
+std::vector<float> logits_of(LoadedModel& loaded, const VerbGroup& group,
+                             const SequenceFlags& flags, const std::vector<std::int32_t>& tokens) {
   std::vector<float> all;
   SequenceState state =
       loaded.model.make_state(loaded.ssd, 1, static_cast<std::int64_t>(tokens.size()));
@@ -76,40 +77,56 @@ std::vector<float> logits_of(LoadedModel& loaded, const SequenceFlags& flags,
     throw UsageError("--decode: variant " + std::string(loaded.ssd.variant->name) +
                      " has no decode form");
   }
-  loaded.model.prefill(tokens, state, 0, piece, LogitsRows::all,
-                       [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
-                         all.insert(all.end(), rows.data,
-                                    rows.data + rows.extent[0] * rows.extent[1]);
-                       });
-  return all;
+  const LogitsSink take = [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
+    all.insert(all.end(), rows.data, rows.data + rows.extent[0] * rows.extent[1]);
+  };
+  RankGroup* const ranks = group.sequence();
+  if (ranks == nullptr) {
+    loaded.model.prefill(tokens, state, 0, piece, LogitsRows::all, take);
+    return all;
+  }
+  if (piece != 0)
+    throw UsageError("--split sequence: ranks share whole sequences, expected no " +
+                     std::string(flags.decode ? "--decode" : "--prefill-tokens"));
+  SequenceSplit split(*ranks,
+                      split_ranges(loaded.model.config(), loaded.ssd,
+                                   static_cast<std::int64_t>(tokens.size()), ranks->size()));
+  loaded.model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
+  return group.joined(std::move(all));
 }
 
-int logits_verb(const SequenceFlags& flags) {
-  LoadedModel loaded(flags.model);
+int logits_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
+  LoadedModel loaded(flags.model, ranks.tensor());
   const auto sequences = input_sequences(flags, loaded);
-  SequenceFile file(flags.out);
+  std::optional<SequenceFile> file;
+  if (ranks.first()) file.emplace(flags.out);
   for (const auto& tokens : sequences) {
     if (tokens.empty()) throw UsageError("a sequence has no tokens");
-    const h5::Group group = file.add();
+    const std::vector<float> logits = logits_of(loaded, ranks, flags, tokens);
+    if (!file) continue;
+    const h5::Group group = file->add();
     write_tokens(group, tokens);
     group.write_dimension({"vocab", "1", "token id"}, loaded.files.config.vocab_size);
-    group.write<float>({"logits", "1", "logits after each token"}, logits_of(loaded, flags, tokens),
-                       {"token", "vocab"});
+    group.write<float>({"logits", "1", "logits after each token"}, logits, {"token", "vocab"});
   }
-  file.finish();
+  if (!file) return exit_ok;
+  file->finish();
   fmt::print("{}: logits of {} sequences\n", flags.out, sequences.size());
   return exit_ok;
 }
 
-int score_verb(const SequenceFlags& flags) {
-  LoadedModel loaded(flags.model);
+int score_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
+  LoadedModel loaded(flags.model, ranks.tensor());
   const auto sequences = input_sequences(flags, loaded);
-  SequenceFile file(flags.out);
+  std::optional<SequenceFile> file;
+  if (ranks.first()) file.emplace(flags.out);
   double total = 0;
   std::size_t count = 0;
   for (const auto& tokens : sequences) {
-    const auto nll = score(loaded.model, loaded.ssd, tokens, flags.prefill_tokens);
-    const h5::Group group = file.add();
+    const auto nll =
+        score(loaded.model, loaded.ssd, tokens, flags.prefill_tokens, ranks.sequence());
+    if (!file) continue;
+    const h5::Group group = file->add();
     write_tokens(group, tokens);
     group.write_dimension({"prediction", "1", "predicts the token at this index + 1"},
                           static_cast<std::int64_t>(nll.size()));
@@ -118,7 +135,8 @@ int score_verb(const SequenceFlags& flags) {
     total += std::accumulate(nll.begin(), nll.end(), 0.0);
     count += nll.size();
   }
-  file.finish();
+  if (!file) return exit_ok;
+  file->finish();
   fmt::print("{}: {} sequences, {:.4f} nats per token over {} predictions\n", flags.out,
              sequences.size(), count == 0 ? 0.0 : total / static_cast<double>(count), count);
   return exit_ok;
@@ -126,6 +144,7 @@ int score_verb(const SequenceFlags& flags) {
 
 void add_common(CLI::App& verb, SequenceFlags& flags) {
   flags.model.add_to(verb);
+  flags.model.add_split_to(verb);
   verb.add_option("--tokens", flags.tokens, "JSON file: list of id lists");
   verb.add_option("--text", flags.text, "JSON file: list of strings (begin_of_text is added)");
   verb.add_option("-o,--out", flags.out, "HDF5 file to write")->required();
@@ -141,7 +160,12 @@ void add_logits(CLI::App& app, VerbAction& action) {
   CLI::App* verb = app.add_subcommand("logits", "Logits after every token, to an HDF5 file");
   add_common(*verb, *flags);
   verb->add_flag("--decode", flags->decode, "one token at a time through the cache");
-  verb->callback([flags, &action] { action = [flags] { return logits_verb(*flags); }; });
+  verb->callback([flags, &action] {
+    action = [flags] {
+      return run_in_group(flags->model,
+                          [&](VerbGroup& group) { return logits_verb(*flags, group); });
+    };
+  });
 }
 
 void add_score(CLI::App& app, VerbAction& action) {
@@ -149,7 +173,12 @@ void add_score(CLI::App& app, VerbAction& action) {
   CLI::App* verb =
       app.add_subcommand("score", "Negative log-likelihood of every token, to an HDF5 file");
   add_common(*verb, *flags);
-  verb->callback([flags, &action] { action = [flags] { return score_verb(*flags); }; });
+  verb->callback([flags, &action] {
+    action = [flags] {
+      return run_in_group(flags->model,
+                          [&](VerbGroup& group) { return score_verb(*flags, group); });
+    };
+  });
 }
 
 }  // namespace chunkstate

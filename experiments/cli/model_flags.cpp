@@ -11,8 +11,10 @@ namespace {
 // Id and text lists are test input and small corpora, not data sets.
 constexpr JsonLimits list_limits{std::size_t{1} << 28, std::size_t{1} << 26, 8};
 
-Model build_model(const OpenModel& files, const ModelFlags& flags) {
-  return {files.config, files.checkpoint, flags.options()};
+Model build_model(const OpenModel& files, const ModelFlags& flags, RankGroup* tensor_group) {
+  ModelOptions options = flags.options();
+  options.tensor_group = tensor_group;
+  return {files.config, files.checkpoint, options};
 }
 
 }  // namespace
@@ -41,6 +43,12 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--seed", seed, "of sampling and of synthetic weights")->capture_default_str();
 }
 
+void ModelFlags::add_split_to(CLI::App& verb) {
+  verb.add_option("--split", split,
+                  "under mpirun or srun: `sequence`: the ranks share each sequence; `tensor`: they "
+                  "share every layer");
+}
+
 ModelSource ModelFlags::source() const { return {model, false, seed, dtype_from_name(dtype)}; }
 
 ModelOptions ModelFlags::options() const {
@@ -55,9 +63,9 @@ ModelOptions ModelFlags::options() const {
   return result;
 }
 
-LoadedModel::LoadedModel(const ModelFlags& flags)
+LoadedModel::LoadedModel(const ModelFlags& flags, RankGroup* tensor_group)
     : files(open_model(flags.source())),
-      model(build_model(files, flags)),
+      model(build_model(files, flags, tensor_group)),
       ssd(ssd_settings(flags.variant, flags.chunk_size, flags.lookback, files.config)) {}
 
 std::vector<std::vector<std::int32_t>> read_id_lists(const std::string& path) {

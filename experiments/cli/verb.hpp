@@ -57,19 +57,21 @@ struct ModelFlags {
   std::string autotune = "off";
   std::string fusion = "auto";
   std::uint64_t seed = 42;
+  std::string split;  // of verbs that run in groups: sequence or tensor; empty: none
 
   void add_to(CLI::App& verb);
+  void add_split_to(CLI::App& verb);
   ModelSource source() const;
   ModelOptions options() const;
 };
 
-/// A model ready to run, with what its flags said.
+/// A model ready to run, with what its flags said. Given `tensor_group`, its ranks share the model.
 struct LoadedModel {
   OpenModel files;
   Model model;
   SsdSettings ssd;
 
-  explicit LoadedModel(const ModelFlags& flags);
+  explicit LoadedModel(const ModelFlags& flags, RankGroup* tensor_group = nullptr);
 };
 
 /// The ids of a JSON file that holds a list of lists of integers. Throws InputError.

@@ -56,6 +56,7 @@ Model& EnginePool::model(const PointSettings& settings) {
     options.dtype = dtype_from_name(settings.model_dtype);
     options.residual_dtype = options.dtype;
     options.layers = settings.model_layers;
+    options.tensor_group = tensor_groups_.of(options.backend);
     options.execution = execution_options(settings.mode, settings.autotune, settings.fusion,
                                           options.backend, options.dtype);
     const auto shared = shared_.find({std::get<0>(key), settings.model_dtype});

@@ -9,6 +9,7 @@
 
 #include "core/model.hpp"
 #include "core/open_model.hpp"
+#include "experiments/run/engine_groups.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "parallel/communicator.hpp"
 
@@ -29,6 +30,12 @@ class EnginePool {
   void share_weights(const PointSettings& settings, Communicator& world);
   /// Ready to run. Throws also std::bad_alloc.
   Model& model(const PointSettings& settings);
+  /// From now on models are made for these ranks together (ModelOptions::tensor_group); nullptr
+  /// members: by this rank alone. Built models are freed.
+  void set_tensor_groups(const EngineGroups& groups) {
+    release_models();
+    tensor_groups_ = groups;
+  }
   /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
   void release_models() { models_.clear(); }
   int threads() const { return threads_; }
@@ -41,6 +48,7 @@ class EnginePool {
   static FileKey file_key(const PointSettings& settings);
 
   int threads_;
+  EngineGroups tensor_groups_;
   std::map<FileKey, OpenModel> files_;
   std::map<WeightKey, std::shared_ptr<const Checkpoint>> shared_;
   std::map<ModelKey, std::unique_ptr<Model>> models_;

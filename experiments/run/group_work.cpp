@@ -18,7 +18,7 @@ GroupWork::GroupWork(const Job& job, RankGroups& groups, JournalWriter* journal,
       journal_(journal),
       progress_(progress),
       runner_(job.setup.spec, job.setup.prompts, job.engines, job.world.rank(), job.run_start,
-              &groups.group()) {}
+              groups.engine_groups()) {}
 
 int GroupWork::run(const std::vector<std::int64_t>& items, SharedCounter& counter) {
   const auto claim = [&] { return next_turn(items, counter); };

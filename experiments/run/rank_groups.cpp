@@ -8,7 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "core/engine_names.hpp"
+#include "core/errors.hpp"
 #include "experiments/run/exit_code.hpp"
+#include "parallel/device_group.hpp"
 
 namespace chunkstate {
 namespace {
@@ -58,6 +61,22 @@ RankGroups::RankGroups(Communicator& world, const ParallelSettings& settings) {
     deadline.adaptive = false;
   }
   world.watch(deadline);
+}
+
+void RankGroups::connect_devices(Communicator& world, const std::string& mode) {
+  const std::string mine = std::to_string(world.host()) + " " + gpu_bus_id();
+  const std::vector<std::string> all = group_->all_gather(mine);
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    const auto first =
+        static_cast<std::size_t>(std::find(all.begin(), all.end(), all[rank]) - all.begin());
+    if (first == rank) continue;
+    throw UsageError(
+        fmt::format("parallel.mode {}: ranks {} and {} of a group both have GPU {}, "
+                    "expected a GPU of its own for each",
+                    mode, first, rank, gpu_bus_id()));
+  }
+  devices_ =
+      make_device_group(*group_, mode == "tensor" ? DeviceTraffic::sums : DeviceTraffic::messages);
 }
 
 std::int64_t RankGroups::share(const std::function<std::int64_t()>& value) {

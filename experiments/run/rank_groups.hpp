@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
+#include "experiments/run/engine_groups.hpp"
 #include "experiments/spec/experiment_spec.hpp"
 #include "parallel/communicator.hpp"
 
@@ -23,6 +25,11 @@ class RankGroups {
   RankGroups(Communicator& world, const ParallelSettings& settings);
 
   Communicator& group() { return *group_; }
+  /// Connects the GPUs of the group's ranks, each with the one it computes on, for `mode`.
+  /// Collective over the job. Throws UsageError if two ranks have the same one.
+  void connect_devices(Communicator& world, const std::string& mode);
+  /// The group for engines on either kind of backend.
+  EngineGroups engine_groups() const { return {group_.get(), devices_.get()}; }
   bool speaks() const { return group_->rank() + 1 == group_->size(); }
 
   /// Of the hosts on which some group's last rank runs: their number, and the place of this
@@ -35,6 +42,7 @@ class RankGroups {
 
  private:
   std::unique_ptr<Communicator> group_;
+  std::unique_ptr<RankGroup> devices_;
   int claiming_hosts_ = 1;
   int claiming_host_ = 0;
 };

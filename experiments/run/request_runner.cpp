@@ -113,7 +113,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   options.use_cache = settings.use_cache;
   options.sampling = sampling_of(settings);
   options.prefill_tokens = settings.prefill_tokens;
-  options.group = group_;
+  if (spec_.parallel.mode == "sequence") options.group = groups_.of(model.options().backend);
   if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
 
   const TraceRegion region("generate");
@@ -185,7 +185,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
       return record;
     } catch (const std::bad_alloc&) {
       error = "out_of_memory: not enough memory, also after freeing caches";
-      if (group_ != nullptr) {  // the others cannot begin again
+      if (groups_.host != nullptr) {  // the others cannot begin again
         failed_alone_ = true;
         break;
       }
@@ -202,7 +202,7 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
       error = std::string("usage: ") + e.what();
     } catch (const std::exception& e) {
       error = std::string("error: ") + e.what();
-      failed_alone_ = group_ != nullptr;
+      failed_alone_ = groups_.host != nullptr;
     }
     break;
   }

@@ -22,15 +22,15 @@ Telemetry::Sources telemetry_sources(const ExperimentSpec& spec);
 class RequestRunner {
  public:
   /// Keeps references. `run_start`: monotonic_seconds() of the run's begin, the zero of t_start.
-  /// `group`: its ranks run every request together, and the last one's records count.
+  /// `groups`: their ranks run every request together, and the last one's records count.
   RequestRunner(const ExperimentSpec& spec, const PromptSet& prompts, EnginePool& engines, int rank,
-                double run_start, RankGroup* group = nullptr)
+                double run_start, const EngineGroups& groups = {})
       : spec_(spec),
         prompts_(prompts),
         engines_(engines),
         rank_(rank),
         run_start_(run_start),
-        group_(group),
+        groups_(groups),
         telemetry_(telemetry_sources(spec)) {}
 
   /// Prompt in, tokens out, everything measured. What goes wrong with the item (a prompt longer
@@ -58,7 +58,7 @@ class RequestRunner {
   EnginePool& engines_;
   int rank_;
   double run_start_;
-  RankGroup* group_;
+  EngineGroups groups_;
   Telemetry telemetry_;
   GpuMeter::Use used_;  // by the last request
   bool failed_alone_ = false;

@@ -12,6 +12,7 @@
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "core/tensor_share.hpp"
 #include "core/trace.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/record/directory_lock.hpp"
@@ -100,6 +101,7 @@ class Run {
   Job job() { return {world_, setup_, *engines_, options_, directory_, todo_, run_start_}; }
 
   void prepare();
+  void join_group();
   int probe();
   void open_directory();
   void show_ranks() const;
@@ -129,14 +131,15 @@ class Run {
 
 void Run::prepare() {
   const ExperimentSpec spec = read_experiment(world_, options_.file, options_.overrides);
+  const bool device = std::ranges::any_of(spec.points, [](const SweepPoint& point) {
+    return point.settings.backend == "auto" || point.settings.backend == "cuda";
+  });
+  if (device) take_gpu(world_.local_rank());
   if (spec.parallel.mode != "data" && options_.probe.empty()) {
     groups_.emplace(world_, spec.parallel);
     install_stop_signals();
   }
   if (spec.trace && options_.probe.empty()) {
-    const bool device = std::ranges::any_of(spec.points, [](const SweepPoint& point) {
-      return point.settings.backend == "auto" || point.settings.backend == "cuda";
-    });
     trace_ = std::make_unique<RunTrace>(world_, device);
   }
   const TraceRegion region("set up");
@@ -144,14 +147,7 @@ void Run::prepare() {
   engines_.emplace(threads_per_rank(world_, spec.parallel.threads));
   setup_ = set_up_experiment(world_, *engines_, spec);
   if (!options_.shard.whole()) shard_of_ = shard_of_items(setup_.plan, options_.shard.count);
-  agree(world_, [&] {
-    for (const SweepPoint& point : setup_.spec.points) {
-      if (groups_ && backend_from_name(point.settings.backend) == Backend::cuda) {
-        throw UsageError("parallel.mode: '" + setup_.spec.parallel.mode +
-                         "' needs execution.backend: cpu in this version");
-      }
-    }
-  });
+  if (groups_) join_group();
   directory_ = options_.out.empty() ? setup_.spec.output.dir : options_.out;
 
   provenance_ = collect_rank_provenance();
@@ -170,6 +166,23 @@ void Run::prepare() {
     provenance_.driver = gpu->driver();
   }
   world_.broadcast(run_provenance_.run_id, 0);
+}
+
+// Models are opened, every rank knows what it computes on.
+void Run::join_group() {
+  const std::string& mode = setup_.spec.parallel.mode;
+  const bool device = std::ranges::any_of(setup_.spec.points, [](const SweepPoint& point) {
+    return backend_from_name(point.settings.backend) == Backend::cuda;
+  });
+  agree(world_, [&] {
+    if (device) groups_->connect_devices(world_, mode);
+    if (mode != "tensor") return;
+    for (const SweepPoint& point : setup_.spec.points) {
+      tensor_share(engines_->files(point.settings).config, groups_->group().rank(),
+                   groups_->group().size());
+    }
+    engines_->set_tensor_groups(groups_->engine_groups());
+  });
 }
 
 // Not recorded: the parent wants to know whether this process survives it.
@@ -249,11 +262,12 @@ void Run::show_ranks() const {
              setup_.spec.points.size(), setup_.prompts.prompts.size(), setup_.spec.measure.repeats,
              todo_.size(), open,
              options_.shard.whole() ? "" : " in shard " + to_string(options_.shard));
-  Table table({"rank", "host", "pid", "CPUs", "threads", "backend"});
+  Table table({"rank", "host", "pid", "CPUs", "threads", "backend", "GPU"});
   for (const std::string& json : all) {
     const RankProvenance rank = rank_provenance_from_json(json);
     table.add({std::to_string(rank.rank), rank.host, std::to_string(rank.pid), rank.cpus,
-               std::to_string(rank.threads), rank.backend});
+               std::to_string(rank.threads), rank.backend,
+               rank.pci_bus_id.empty() ? "-" : rank.pci_bus_id});
   }
   fmt::print("{}\n", table.text());
   std::fflush(stdout);
@@ -298,6 +312,7 @@ int Run::work() {
 // Evaluations are work of a run like its items: claimed, journaled, resumed.
 int Run::evaluate() {
   const BusyRank evaluating(world_);  // the others wait, however long it takes
+  engines_->set_tensor_groups({});    // each rank takes outputs of its own
   const int code = evaluate_outputs(job(), my_items(), journal_.get());
   if (code != exit_ok) end_reason_ = code == exit_stopped_early ? "signal" : "";
   return code;

@@ -72,7 +72,7 @@ struct OutputSettings {
 };
 
 struct ParallelSettings {
-  std::string mode = "data";  // data | sequence; tensor is not in this version
+  std::string mode = "data";  // data | sequence | tensor
   std::int64_t ranks_per_group = 1;
   std::string deadline;      // of a rank that others wait for, as "60s"; empty: 60 s or more
   std::int64_t threads = 0;  // per rank; 0: cores of the host divided by its ranks

@@ -62,7 +62,7 @@ Names references() { return {"none", "exact_fp32"}; }
 Names switches() { return {"auto", "off", "on"}; }
 Names off() { return {"off"}; }
 Names orders() { return {"interleaved", "blocked"}; }
-Names modes() { return {"data", "sequence"}; }
+Names modes() { return {"data", "sequence", "tensor"}; }
 Names durabilities() { return {"item", "group", "none"}; }
 Names launchers() { return {"srun", "mpirun", "none"}; }
 
@@ -169,9 +169,9 @@ const std::vector<Key>& table() {
        "The same for informativeness."},
 
       {"parallel.mode", Scope::experiment, in<&Spec::parallel, &ParallelSettings::mode>,
-       choice(modes, {"tensor"}),
+       choice(modes),
        "`data`: each rank takes whole prompts; `sequence`: a group of ranks shares each prompt's "
-       "prefill."},
+       "prefill; `tensor`: a group shares every layer's heads and channels."},
       {"parallel.ranks_per_group", Scope::launcher,
        in<&Spec::parallel, &ParallelSettings::ranks_per_group>, integer(1, 4096),
        "Ranks that work on one prompt together."},

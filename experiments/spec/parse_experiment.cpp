@@ -200,7 +200,7 @@ class Reader {
              fmt::format("found {}, expected 1 with sampling: copies of a prompt would differ",
                          settings.batch));
     }
-    if (settings.batch > 1 && spec_.parallel.mode != "data") {
+    if (settings.batch > 1 && spec_.parallel.mode == "sequence") {
       refuse(point, "generation.batch",
              fmt::format("found {}, expected 1 in parallel.mode {}", settings.batch,
                          spec_.parallel.mode));

@@ -127,6 +127,15 @@ int device_count() {
   return 0;
 }
 
+void use_device(int index) {
+#if CHUNKSTATE_HAS_CUDA
+  check(cudaSetDevice(index), "cudaSetDevice");
+#else
+  static_cast<void>(index);
+  throw BackendError("use_device", Backend::cuda);
+#endif
+}
+
 void synchronize(const Executor& exec) {
   if (exec.backend != Backend::cuda) return;
 #if CHUNKSTATE_HAS_CUDA

@@ -25,6 +25,9 @@ void copy_rows(const Executor& exec, std::byte* target, std::size_t target_strid
 void fill_zero(const Executor& exec, std::byte* data, std::size_t bytes);
 /// GPUs that this process can use; 0 without the CUDA backend or a driver.
 int device_count();
+/// Makes GPU `index`, 0 .. device_count() - 1, this process's current one. Before anything else
+/// uses a GPU. Throws std::runtime_error.
+void use_device(int index);
 /// Returns when everything launched on the executor's stream is done.
 void synchronize(const Executor& exec);
 

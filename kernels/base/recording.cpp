@@ -59,6 +59,15 @@ void Marker::set(const Executor& exec) {
   check_cuda(cudaEventRecord(event_, exec.stream), "marker");
 }
 void Marker::wait() const { check_cuda(cudaEventSynchronize(event_), "marker"); }
+bool Marker::reached() const {
+  const cudaError_t state = cudaEventQuery(event_);
+  if (state == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());  // the checks of later launches would take it for theirs
+    return false;
+  }
+  check_cuda(state, "marker");
+  return true;
+}
 
 std::shared_ptr<std::byte> shared_with_device(std::size_t bytes) {
   void* data = nullptr;
@@ -92,6 +101,7 @@ Marker::Marker() = default;
 Marker::~Marker() = default;
 void Marker::set(const Executor&) {}
 void Marker::wait() const {}
+bool Marker::reached() const { return true; }
 std::shared_ptr<std::byte> shared_with_device(std::size_t) {
   throw BackendError("shared_with_device", Backend::cuda);
 }

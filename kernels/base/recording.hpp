@@ -57,6 +57,7 @@ class Marker {
   void set(const Executor& exec);
   /// Until everything launched before set() is done.
   void wait() const;
+  bool reached() const;
 
  private:
   CUevent_st* event_ = nullptr;

@@ -9,9 +9,9 @@
 namespace chunkstate::cpu {
 namespace {
 
+// y = x silu(z); the sum of its squares.
 CHUNKSTATE_MULTIVERSION
-void gate_and_normalise(const float* x, const float* z, const float* weight, std::int64_t channels,
-                        float epsilon, float* y) {
+float gate(const float* x, const float* z, std::int64_t channels, float* y) {
   float squares = 0.0F;
 #pragma omp simd reduction(+ : squares)
   for (std::int64_t c = 0; c < channels; ++c) {
@@ -19,7 +19,11 @@ void gate_and_normalise(const float* x, const float* z, const float* weight, std
     squares += v * v;
     y[c] = v;
   }
-  const float scale = 1.0F / std::sqrt(squares / static_cast<float>(channels) + epsilon);
+  return squares;
+}
+
+CHUNKSTATE_MULTIVERSION
+void scale_row(const float* weight, std::int64_t channels, float scale, float* y) {
 #pragma omp simd
   for (std::int64_t c = 0; c < channels; ++c) y[c] = weight[c] * (y[c] * scale);
 }
@@ -29,6 +33,7 @@ void gate_and_normalise(const float* x, const float* z, const float* weight, std
 void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t channels = args.x.extent[1];
+  const auto all = static_cast<float>(args.squares ? args.squares_channels : channels);
 #pragma omp parallel num_threads(exec.threads) if (tokens > 1)
   {
     thread_local Scratch scratch;
@@ -40,8 +45,27 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
       const float* x = load_row(args.x.at(t, 0), args.x.dtype, channels, memory + row);
       const float* z = load_row(args.z.at(t, 0), args.z.dtype, channels, memory + 2 * row);
       float* y = output_row(args.y.at(t, 0), args.y.dtype, memory + 3 * row);
-      gate_and_normalise(x, z, weight, channels, args.epsilon, y);
+      const float own = gate(x, z, channels, y);
+      const float squares = args.squares ? args.squares(t) : own;
+      scale_row(weight, channels, 1.0F / std::sqrt(squares / all + args.epsilon), y);
       store_row(y, channels, args.y.at(t, 0), args.y.dtype);
+    }
+  }
+}
+
+void gated_squares(const Executor& exec, const GatedRmsNormArgs& args) {
+  const std::int64_t tokens = args.x.extent[0];
+  const std::int64_t channels = args.x.extent[1];
+#pragma omp parallel num_threads(exec.threads) if (tokens > 1)
+  {
+    thread_local Scratch scratch;
+    const std::int64_t row = padded(channels);
+    float* memory = scratch.floats(3 * row);
+#pragma omp for
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const float* x = load_row(args.x.at(t, 0), args.x.dtype, channels, memory);
+      const float* z = load_row(args.z.at(t, 0), args.z.dtype, channels, memory + row);
+      args.squares(t) = gate(x, z, channels, memory + 2 * row);
     }
   }
 }

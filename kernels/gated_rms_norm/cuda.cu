@@ -44,7 +44,12 @@ __global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs ar
     }
   }
   sum_of_squares = block_sum(sum_of_squares);
-  const float scale = 1.0F / sqrtf(sum_of_squares / static_cast<float>(channels) + args.epsilon);
+  auto all_channels = static_cast<float>(channels);
+  if (args.squares.data != nullptr) {
+    sum_of_squares = args.squares(token);
+    all_channels = static_cast<float>(args.squares_channels);
+  }
+  const float scale = 1.0F / sqrtf(sum_of_squares / all_channels + args.epsilon);
 
   const auto store = [&](std::int64_t c, float(&value)[N]) {
     float weight[N];
@@ -66,7 +71,39 @@ __global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs ar
   }
 }
 
+// One block per token.
+template <int N, Storage storage>
+__global__ void __launch_bounds__(512) gated_squares_kernel(GatedRmsNormArgs args) {
+  overlap_kernels();
+  const std::int64_t token = blockIdx.x;
+  const std::int64_t channels = args.x.extent[1];
+  float sum_of_squares = 0.0F;
+  for (std::int64_t c = threadIdx.x * N; c < channels; c += blockDim.x * N) {
+    float x[N], z[N];
+    load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), x);
+    load_elements(args.z.at(token, c), type_of<storage>(args.z.dtype), z);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      x[k] *= silu(z[k]);
+      sum_of_squares += x[k] * x[k];
+    }
+  }
+  sum_of_squares = block_sum(sum_of_squares);
+  if (threadIdx.x == 0) args.squares(token) = sum_of_squares;
+}
+
 }  // namespace
+
+void gated_squares(const GatedRmsNormArgs& args, CUstream_st* stream) {
+  const auto [tokens, channels] = args.x.extent;
+  if (tokens == 0) return;
+  const bool vectors = allows_vectors<8>(args.x) && allows_vectors<8>(args.z);
+  with_storage<8>(vectors, storage_of(args.x, args.z), [&]<int N, Storage storage>() {
+    launch_overlapping("gated_squares launch", gated_squares_kernel<N, storage>,
+                       static_cast<unsigned>(args.x.extent[0]),
+                       threads_per_row(args.x.extent[1], N), stream, args);
+  });
+}
 
 void gated_rms_norm(const GatedRmsNormArgs& args, CUstream_st* stream) {
   const auto [tokens, channels] = args.x.extent;

@@ -12,6 +12,13 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   check_shape("gated_rms_norm", "z", args.z, {tokens, channels}, "tokens x channels");
   check_shape("gated_rms_norm", "weight", args.weight, {channels}, "channels");
   check_shape("gated_rms_norm", "y", args.y, {tokens, channels}, "tokens x channels");
+  if (args.squares) {
+    check_shape("gated_rms_norm", "squares", args.squares, {tokens}, "tokens");
+    if (args.squares_channels < channels) {
+      throw ShapeError("gated_rms_norm: squares of " + std::to_string(args.squares_channels) +
+                       " channels, here are " + std::to_string(channels));
+    }
+  }
   switch (exec.backend) {
     case Backend::reference:
       return reference::gated_rms_norm(args);
@@ -21,6 +28,23 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
       if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::gated_rms_norm(args, exec.stream);
   }
   throw BackendError("gated_rms_norm", exec.backend);
+}
+
+void gated_squares(const Executor& exec, const GatedRmsNormArgs& args) {
+  const std::int64_t tokens = args.x.extent[0];
+  const std::int64_t channels = args.x.extent[1];
+  check_shape("gated_squares", "x", args.x, {tokens, channels}, "tokens x channels");
+  check_shape("gated_squares", "z", args.z, {tokens, channels}, "tokens x channels");
+  check_shape("gated_squares", "squares", args.squares, {tokens}, "tokens");
+  switch (exec.backend) {
+    case Backend::reference:
+      return reference::gated_squares(args);
+    case Backend::cpu:
+      return cpu::gated_squares(exec, args);
+    case Backend::cuda:
+      if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::gated_squares(args, exec.stream);
+  }
+  throw BackendError("gated_squares", exec.backend);
 }
 
 }  // namespace chunkstate

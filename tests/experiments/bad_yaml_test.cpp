@@ -194,7 +194,6 @@ const std::vector<Row>& rows() {
        "expected 'and', 'or' or the end"},
       // What the contract names and this version does not have.
       {4, head + "profile: {trace: 1}\n", "profile.trace: found '1'"},
-      {4, head + "parallel: {mode: tensor}\n", "parallel.mode: 'tensor' is not in this version"},
       {5, head + "measure: {repeats: 3}\n", "duplicate key 'measure'"},
       {4, repeated("schema: 1\n", 1) + "measure: {until: {ci_rel: 1%}}\n",
        "'measure.until' is not in this version"},

@@ -58,6 +58,34 @@ TEST_CASE("gated_rms_norm on the device matches the reference") {
   }
 }
 
+TEST_CASE("gated_squares and the norm with given squares on the device match the reference") {
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    DeviceCase c(seed);
+    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 2048});
+    auto x = c.array<2>({tokens, channels}), z = c.array<2>({tokens, channels});
+    auto y = c.array<2>({tokens, channels});
+    auto weight = c.array<1>({channels});
+    c.fill(x, 1.0F), c.fill(z, 4.0F), c.fill(weight, 1.0F);
+    auto squares = c.array<1>({tokens}, DType::fp32, 0);
+    const auto args = [&](auto side) {
+      return GatedRmsNormArgs{side(x),     side(z), side(weight),
+                              1e-5F,       side(y), AnyView<1>(side(squares)).as<float>(),
+                              3 * channels};
+    };
+    CAPTURE(seed, tokens, channels);
+    c.check(
+        [&] {
+          gated_squares(device(), args(on_device));
+          gated_rms_norm(device(), args(on_device));
+        },
+        [&] {
+          gated_squares(reference(), args(on_host));
+          gated_rms_norm(reference(), args(on_host));
+        },
+        y);
+  }
+}
+
 TEST_CASE("silu_mul on the device matches the reference") {
   for (unsigned seed = 0; seed < 24; ++seed) {
     DeviceCase c(seed);

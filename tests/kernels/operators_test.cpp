@@ -173,6 +173,46 @@ TEST_CASE("The norms on the CPU equal the reference, in place as well") {
   CHECK((in_place.x.bytes() == apart.y.bytes()));
 }
 
+TEST_CASE("gated_rms_norm of parts that know all squares is that of the whole") {
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.between(1, 5);
+    const std::int64_t channels = dice.between(3, 700);
+    const std::int64_t cut = dice.between(1, channels - 1);
+    Numbers x = Numbers::random(dice.rng, DType::fp32, {tokens, channels});
+    Numbers z = Numbers::random(dice.rng, dice.dtype(), {tokens, channels});
+    Numbers weight = Numbers::random(dice.rng, DType::fp32, {channels});
+    Numbers whole(DType::fp32, {tokens, channels}), parts = whole;
+    for (const Executor& exec : {reference_executor(), cpu_executor(2)}) {
+      CAPTURE(seed, tokens, channels, cut, name_of(exec.backend));
+      gated_rms_norm(exec, {x.view<2>(), z.view<2>(), weight.view<1>(), 1e-5F, whole.view<2>()});
+      std::vector<float> squares(static_cast<std::size_t>(tokens));
+      std::vector<float> part(squares.size());
+      const auto args = [&](std::int64_t begin, std::int64_t end, std::vector<float>& sums) {
+        return GatedRmsNormArgs{x.view<2>().slice(1, begin, end),
+                                z.view<2>().slice(1, begin, end),
+                                weight.view<1>().slice(0, begin, end),
+                                1e-5F,
+                                parts.view<2>().slice(1, begin, end),
+                                View<float, 1>(sums.data(), {tokens}),
+                                channels};
+      };
+      gated_squares(exec, args(0, cut, squares));
+      gated_squares(exec, args(cut, channels, part));
+      for (std::size_t t = 0; t < squares.size(); ++t) squares[t] += part[t];
+      gated_rms_norm(exec, args(0, cut, squares));
+      gated_rms_norm(exec, args(cut, channels, squares));
+      const auto found = parts.values(), expected = whole.values();
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        CHECK(found[i] == Approx(expected[i]).epsilon(1e-5).margin(1e-7));
+      }
+      auto too_few = args(0, cut, squares);
+      too_few.squares_channels = cut - 1;
+      CHECK_THROWS_AS(gated_rms_norm(exec, too_few), ShapeError);
+    }
+  }
+}
+
 TEST_CASE("silu_mul on the CPU equals the reference, and the reference its formula") {
   SiluMulCase by_hand{.gate = Numbers::of({1, 2}, {0, 50}),
                       .up = Numbers::of({1, 2}, {7, 2}),
