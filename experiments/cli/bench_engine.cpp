@@ -121,9 +121,9 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                share_of_peak(row.cost.bytes / seconds,
                              peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes)});
   }
-  fmt::print("{} {}, {}, variant {}, mode {}, fusion {}\n{}", flags.model.model,
+  fmt::print("{} {}, {}, variant {}, mode {}, autotune {}, fusion {}\n{}", flags.model.model,
              decode ? "decode step" : "prefill", flags.model.dtype, flags.model.variant,
-             flags.model.mode, flags.model.fusion, table.text());
+             flags.model.mode, flags.model.autotune, flags.model.fusion, table.text());
 }
 
 int bench_engine_verb(EngineFlags flags, bool decode) {

@@ -20,6 +20,7 @@ struct ProductFlags {
   std::string backend = "auto";
   std::string dtype = "fp32";
   int threads = 0;
+  bool autotune = false;
   int repeats = 7;
   bool json = false;
 
@@ -96,7 +97,11 @@ int bench_products_verb(const ProductFlags& flags, bool is_linear) {
                                    : static_cast<double>(a.heads) * static_cast<double>(a.head_dim);
     check_elements(verb, static_cast<double>(tokens) * width);
   }
-  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads)};
+  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads), nullptr,
+                      flags.autotune};
+  if (exec.autotune && exec.backend != Backend::cuda) {
+    throw UsageError("bench linear: --autotune needs --backend cuda");
+  }
   const DType dtype = dtype_from_name(flags.dtype);
   const MachinePeaks peaks = measure_peaks(exec, dtype);
   std::vector<ProductBenchResult> results;
@@ -161,6 +166,7 @@ void add_bench_products(CLI::App& bench, VerbAction& action) {
       ->capture_default_str();
   verb->add_option("--out", linear->linear.out_features, "outputs")->capture_default_str();
   verb->add_option("--in", linear->linear.in_features, "inputs")->capture_default_str();
+  verb->add_flag("--autotune", linear->autotune, "search the library's algorithms");
   linear->add_to(*verb);
   verb->callback(
       [linear, &action] { action = [linear] { return bench_products_verb(*linear, true); }; });
