@@ -180,6 +180,12 @@ struct StoredElements {
     }
   }
 
+  /// From element `index` on of a row without gaps.
+  __device__ __forceinline__ void load(const std::byte* row, int index, DType dtype) {
+    const DType type = type_of<storage>(dtype);
+    load(row + static_cast<std::int64_t>(index) * (type == DType::fp32 ? 4 : 2), type);
+  }
+
   __device__ __forceinline__ void unpack(float (&value)[N]) const {
 #pragma unroll
     for (int k = 0; k < words; ++k) {

@@ -24,21 +24,24 @@ template <int N, Storage storage, class Input, class Args>
 __device__ __forceinline__ void normalize(const Args& args, std::int64_t token,
                                           const Input& input) {
   using Stored = typename Input::Stored;
-  const std::int64_t channels = args.x.extent[1];
-  const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
-  Stored stored[kept] = {};
+  const int channels = static_cast<int>(args.x.extent[1]);
+  const int first = static_cast<int>(threadIdx.x) * N, step = static_cast<int>(blockDim.x) * N;
+  // Every load is made, beyond the row its last vector again: one behind a condition would be made
+  // where it is used.
+  const auto channel = [&](int i) { return min(first + i * step, channels - N); };
+  Stored stored[kept];
   float value[kept][N], sum_of_squares = 0.0F;
 #pragma unroll
-  for (int i = 0; i < kept; ++i) {
-    if (first + i * step < channels) input.load(first + i * step, stored[i]);
-  }
+  for (int i = 0; i < kept; ++i) input.load(channel(i), stored[i]);
 #pragma unroll
   for (int i = 0; i < kept; ++i) {
     Input::value(stored[i], value[i]);
+    float sum = 0.0F;
 #pragma unroll
-    for (int k = 0; k < N; ++k) sum_of_squares += value[i][k] * value[i][k];
+    for (int k = 0; k < N; ++k) sum += value[i][k] * value[i][k];
+    if (first + i * step < channels) sum_of_squares += sum;
   }
-  for (std::int64_t c = first + kept * step; c < channels; c += step) {
+  for (int c = first + kept * step; c < channels; c += step) {
     Stored more;
     float v[N];
     input.load(c, more);
@@ -47,16 +50,13 @@ __device__ __forceinline__ void normalize(const Args& args, std::int64_t token,
     for (int k = 0; k < N; ++k) sum_of_squares += v[k] * v[k];
   }
 
-  StoredElements<N, storage> weight[kept] = {};  // asked for before the threads meet
+  StoredElements<N, storage> weight[kept];  // asked for before the threads meet
 #pragma unroll
-  for (int i = 0; i < kept; ++i) {
-    const std::int64_t c = first + i * step;
-    if (c < channels) weight[i].load(args.weight.at(c), args.weight.dtype);
-  }
+  for (int i = 0; i < kept; ++i) weight[i].load(args.weight.data, channel(i), args.weight.dtype);
   sum_of_squares = block_sum(sum_of_squares);
   const float scale = 1.0F / sqrtf(sum_of_squares / static_cast<float>(channels) + args.epsilon);
 
-  const auto store = [&](std::int64_t c, const StoredElements<N, storage>& factors, float(&v)[N]) {
+  const auto store = [&](int c, const StoredElements<N, storage>& factors, float(&v)[N]) {
     float factor[N];
     factors.unpack(factor);
 #pragma unroll
@@ -67,12 +67,12 @@ __device__ __forceinline__ void normalize(const Args& args, std::int64_t token,
   for (int i = 0; i < kept; ++i) {
     if (first + i * step < channels) store(first + i * step, weight[i], value[i]);
   }
-  for (std::int64_t c = first + kept * step; c < channels; c += step) {
+  for (int c = first + kept * step; c < channels; c += step) {
     Stored more;
     float v[N];
     input.load(c, more);
     Input::value(more, v);
-    weight[0].load(args.weight.at(c), args.weight.dtype);
+    weight[0].load(args.weight.data, c, args.weight.dtype);
     store(c, weight[0], v);
   }
 }

@@ -26,12 +26,12 @@ __device__ __forceinline__ void load_input(const Conv1dArgs& args, std::int64_t 
   }
 }
 
-template <int N>
+template <int N, Storage storage = Storage::mixed>
 __device__ __forceinline__ void load_bias(const ConstAnyView<1>& bias, std::int64_t c,
                                           float (&value)[N]) {
 #pragma unroll
   for (int k = 0; k < N; ++k) value[k] = 0.0F;
-  if (bias.data != nullptr) load_elements(bias.at(c), bias.dtype, value);
+  if (bias.data != nullptr) load_elements(bias.at(c), type_of<storage>(bias.dtype), value);
 }
 
 // The window's new entries: the last inputs. Run by the one thread that has read these channels'
@@ -92,26 +92,27 @@ __global__ void __launch_bounds__(threads) conv1d_kernel(Conv1dArgs args) {
       static_cast<std::int64_t>(blockIdx.x / blocks_per_row) * tokens_per_thread;
   if (c >= channels) return;
 
-  StoredElements<N, storage> stored[tokens_per_thread];
-  float input[common_taps][N];  // the window: input t of the thread lies at t % common_taps
+  // begin is a multiple of tokens_per_thread, so that inputs before it exist unless it is 0.
+  StoredElements<N, storage> before[past], stored[tokens_per_thread];
+#pragma unroll
+  for (int t = 0; t < past; ++t) {
+    before[t].load(args.x.at(max(begin + t - past, std::int64_t{0}), c), args.x.dtype);
+  }
 #pragma unroll
   for (int t = 0; t < tokens_per_thread; ++t) {
     stored[t].load(args.x.at(min(begin + t, tokens - 1), c), args.x.dtype);
   }
-#pragma unroll
-  for (int t = 0; t < past; ++t) {
-    if (begin > 0) {  // a multiple of tokens_per_thread, so that all of them exist
-      StoredElements<N, storage> before;
-      before.load(args.x.at(begin + t - past, c), args.x.dtype);
-      before.unpack(input[t]);
-    } else {
-      load_input(args, t - past, c, input[t]);
-    }
-  }
-  if (begin == 0 && args.window.data != nullptr) update_window<N>(args, c);
   float weight[N][common_taps], bias[N];
   load_weights<N, storage>(args.weight, c, weight);
-  load_bias(args.bias, c, bias);
+  load_bias<N, storage>(args.bias, c, bias);
+  float input[common_taps][N];  // the window: input t of the thread lies at t % common_taps
+#pragma unroll
+  for (int t = 0; t < past; ++t) before[t].unpack(input[t]);
+  if (begin == 0) {
+#pragma unroll
+    for (int t = 0; t < past; ++t) load_input(args, t - past, c, input[t]);
+    if (args.window.data != nullptr) update_window<N>(args, c);
+  }
 
 #pragma unroll
   for (int t = 0; t < tokens_per_thread; ++t) {
@@ -184,7 +185,7 @@ void conv1d(const Conv1dArgs& args, CUstream_st* stream) {
                          allows_vectors<8>(args.y) && allows_vectors<8>(args.bias) &&
                          allows_vectors<8>(args.window);
     with_storage<8>(
-        vectors, storage_of(args.x, args.weight, args.y), [&]<int N, Storage storage>() {
+        vectors, storage_of(args.x, args.weight, args.y, args.bias), [&]<int N, Storage storage>() {
           const std::int64_t runs = ceil_div(args.x.extent[0], tokens_per_thread);
           const std::int64_t per_row = ceil_div(args.x.extent[1], threads * N);
           launch_overlapping("conv1d launch", conv1d_kernel<N, storage>,

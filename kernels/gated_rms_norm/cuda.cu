@@ -12,12 +12,12 @@ struct GatedInput {
     StoredElements<N, storage> x, z;
   };
 
-  const GatedRmsNormArgs& args;
-  std::int64_t token;
+  const std::byte *x, *z;
+  DType x_dtype, z_dtype;
 
-  __device__ __forceinline__ void load(std::int64_t channel, Stored& stored) const {
-    stored.x.load(args.x.at(token, channel), args.x.dtype);
-    stored.z.load(args.z.at(token, channel), args.z.dtype);
+  __device__ __forceinline__ void load(int channel, Stored& stored) const {
+    stored.x.load(x, channel, x_dtype);
+    stored.z.load(z, channel, z_dtype);
   }
   // x silu(z)
   __device__ __forceinline__ static void value(const Stored& stored, float (&x)[N]) {
@@ -34,7 +34,10 @@ template <int N, Storage storage>
 __global__ void __launch_bounds__(row_norm::max_threads)
     gated_rms_norm_kernel(GatedRmsNormArgs args) {
   overlap_kernels();
-  row_norm::normalize<N, storage>(args, blockIdx.x, GatedInput<N, storage>{args, blockIdx.x});
+  const std::int64_t token = blockIdx.x;
+  row_norm::normalize<N, storage>(
+      args, token,
+      GatedInput<N, storage>{args.x.at(token, 0), args.z.at(token, 0), args.x.dtype, args.z.dtype});
 }
 
 }  // namespace

@@ -10,11 +10,11 @@ template <int N, Storage storage>
 struct RmsNormInput {
   using Stored = StoredElements<N, storage>;
 
-  const RmsNormArgs& args;
-  std::int64_t token;
+  const std::byte* x;
+  DType dtype;
 
-  __device__ __forceinline__ void load(std::int64_t channel, Stored& stored) const {
-    stored.load(args.x.at(token, channel), args.x.dtype);
+  __device__ __forceinline__ void load(int channel, Stored& stored) const {
+    stored.load(x, channel, dtype);
   }
   __device__ __forceinline__ static void value(const Stored& stored, float (&x)[N]) {
     stored.unpack(x);
@@ -25,7 +25,9 @@ struct RmsNormInput {
 template <int N, Storage storage>
 __global__ void __launch_bounds__(row_norm::max_threads) rms_norm_kernel(RmsNormArgs args) {
   overlap_kernels();
-  row_norm::normalize<N, storage>(args, blockIdx.x, RmsNormInput<N, storage>{args, blockIdx.x});
+  const std::int64_t token = blockIdx.x;
+  row_norm::normalize<N, storage>(args, token,
+                                  RmsNormInput<N, storage>{args.x.at(token, 0), args.x.dtype});
 }
 
 }  // namespace
