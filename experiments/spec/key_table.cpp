@@ -137,7 +137,8 @@ const std::vector<Key>& table() {
       {"execution.fusion", Scope::point, point<&Point::fusion>, choice(switches),
        "Decode through fused kernels; GPU with bf16 or fp16 only, which `auto` goes by."},
       {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
-       "Longest piece of a prompt per forward pass; 0: whole prompts."},
+       "Longest piece of a prompt per forward pass; 0: whole prompts, on a GPU up to 32,768 "
+       "tokens."},
 
       {"measure.warmup", Scope::experiment, in<&Spec::measure, &MeasureSettings::warmup>,
        integer(0, 1000),
