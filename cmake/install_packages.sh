@@ -22,6 +22,20 @@ case ${1:-build} in
   mpich) wanted+=(libmpich-dev mpich) ;;
 esac
 
+# cuDNN's frontend, headers alone, into the project's venv: attention on a GPU. Without it our own kernel
+# serves, so that nothing stops here.
+install_cudnn_frontend() {
+  local venv
+  venv=$(cd "$(dirname "$0")/.." && pwd)/build/venv
+  command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || return 0
+  compgen -G "$venv/lib/python*/site-packages/include/cudnn_frontend.h" >/dev/null && return 0
+  { [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || { rm -rf "$venv"; false; }; } >/dev/null 2>&1 &&
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps \
+      'nvidia-cudnn-frontend>=1.14' 2>/dev/null ||
+    echo "install_packages.sh: no nvidia-cudnn-frontend: attention will not go through cuDNN" >&2
+}
+trap install_cudnn_frontend EXIT
+
 if ! command -v dpkg-query >/dev/null; then
   echo "install_packages.sh: not a Debian or Ubuntu system; install by hand: ${wanted[*]}" >&2
   exit 0
@@ -45,7 +59,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"; install_cudnn_frontend' EXIT
 if ! { "${as_root[@]}" apt-get update -q &&
        "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2

@@ -130,10 +130,18 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
   const std::int64_t tokens = context.packed.tokens;
   const std::int64_t channels = context.config.intermediate_size;
   const std::size_t mark = context.arena.mark();
-  const auto gate = context.arena.take<2>(context.dtype, {tokens, channels});
-  const auto up = context.arena.take<2>(context.dtype, {tokens, channels});
-  linear(context.exec, {x, weights.gate, {}, gate});
-  linear(context.exec, {x, weights.up, {}, up});
+  AnyView<2> gate, up;
+  if (weights.gate_up) {
+    const auto both = context.arena.take<2>(context.dtype, {tokens, 2 * channels});
+    linear(context.exec, {x, weights.gate_up, {}, both});
+    gate = both.slice(1, 0, channels);
+    up = both.slice(1, channels, 2 * channels);
+  } else {
+    gate = context.arena.take<2>(context.dtype, {tokens, channels});
+    up = context.arena.take<2>(context.dtype, {tokens, channels});
+    linear(context.exec, {x, weights.gate, {}, gate});
+    linear(context.exec, {x, weights.up, {}, up});
+  }
   silu_mul(context.exec, {gate, up, gate});
   add_to_residual(context, gate, weights.down, {}, residual);
   context.arena.release(mark);

@@ -77,19 +77,36 @@ class Generation {
       }
       return;
     }
-    if (options_.prefill_tokens == 0) {
-      std::vector<std::span<const std::int32_t>> batch(sequences_.size());
-      for (std::size_t s = 0; s < sequences_.size(); ++s) {
-        if (active(results_[s])) batch[s] = sequences_[s];
-      }
-      model_.forward(batch, state_, LogitsRows::last, take);
-      return;
-    }
+    if (options_.prefill_tokens == 0) return prefill_whole(take);
     for (std::size_t s = 0; s < sequences_.size(); ++s) {
       if (!active(results_[s])) continue;
       model_.prefill(sequences_[s], state_, static_cast<std::int64_t>(s), options_.prefill_tokens,
                      LogitsRows::last, take);
     }
+  }
+
+  // As many sequences in one pass as the backend likes.
+  void prefill_whole(const LogitsSink& take) {
+    std::vector<std::span<const std::int32_t>> batch(sequences_.size());
+    std::int64_t together = 0;
+    const auto run = [&] {
+      if (together > 0) model_.forward(batch, state_, LogitsRows::last, take);
+      std::fill(batch.begin(), batch.end(), std::span<const std::int32_t>());
+      together = 0;
+    };
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      if (!active(results_[s])) continue;
+      const auto tokens = static_cast<std::int64_t>(sequences_[s].size());
+      if (together > model_.longest_pass() - tokens) run();
+      if (tokens > model_.longest_pass()) {
+        model_.prefill(sequences_[s], state_, static_cast<std::int64_t>(s), 0, LogitsRows::last,
+                       take);
+        continue;
+      }
+      batch[s] = sequences_[s];
+      together += tokens;
+    }
+    run();
   }
 
   void prefill_together(std::size_t s, const LogitsSink& take) {

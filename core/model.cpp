@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/errors.hpp"
 #include "core/trace.hpp"
@@ -20,6 +21,8 @@ constexpr std::int64_t logits_block_elements = std::int64_t{1} << 25;
 
 // States are made for a multiple of so many tokens, so that prompts of nearly one length share one.
 constexpr std::int64_t capacity_granularity = 256;
+// 2.7 GB of activations for Bamba-9B in bf16; its products' results have less than 2^31 elements.
+constexpr std::int64_t gpu_pass_tokens = 32768;
 // Recorded steps that a model keeps: one per scan of a sweep, tens of MB each.
 constexpr std::size_t max_decoders = 16;
 
@@ -90,15 +93,22 @@ std::int64_t Model::state_capacity(std::int64_t tokens) const {
   return (tokens + capacity_granularity - 1) / capacity_granularity * capacity_granularity;
 }
 
-std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t piece,
-                                 std::int64_t total_tokens) const {
+std::int64_t Model::longest_pass() const {
+  return options_.backend == Backend::cuda ? gpu_pass_tokens
+                                           : std::numeric_limits<std::int64_t>::max();
+}
+
+std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
+                                 std::int64_t piece_tokens, std::int64_t total_tokens) const {
   const std::int64_t capacity = state_capacity(total_tokens);
   const SequenceStateBytes state =
       sequence_state_bytes(layer_config(), options_.dtype, options_.state_dtype, ssd);
-  std::size_t bytes =
-      static_cast<std::size_t>(state.fixed + state.per_token * capacity) + arena_bytes(piece, 1);
+  const std::int64_t pass = piece_tokens > 0 ? std::min(piece_tokens, prefilled)
+                                             : std::min(batch * prefilled, longest_pass());
+  std::size_t bytes = static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) +
+                      arena_bytes(pass, std::min(batch, pass));
   if (options_.backend == Backend::cuda)
-    bytes += decoder_bytes(layer_config(), options_, 1, capacity);
+    bytes += decoder_bytes(layer_config(), options_, batch, capacity);
   return bytes;
 }
 
@@ -370,7 +380,8 @@ void Model::prefill(std::span<const std::int32_t> tokens, SequenceState& state,
                     std::int64_t sequence, std::int64_t piece_tokens, LogitsRows rows,
                     const LogitsSink& sink) {
   const auto total = static_cast<std::int64_t>(tokens.size());
-  std::int64_t piece = piece_tokens > 0 ? piece_tokens : std::max<std::int64_t>(total, 1);
+  std::int64_t piece =
+      piece_tokens > 0 ? piece_tokens : std::clamp<std::int64_t>(total, 1, longest_pass());
   const SsdSettings& ssd = state.ssd();
   if (!ssd.variant->causal()) {  // a chunk must be seen whole
     piece = (piece + ssd.chunk_size - 1) / ssd.chunk_size * ssd.chunk_size;

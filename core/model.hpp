@@ -86,21 +86,25 @@ class Model {
                      std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
                      const LogitsSink& sink = {});
 
-  /// forward() of one sequence in pieces of at most `piece_tokens` (0: whole), cut at chunk borders
-  /// where the variant needs it, so that activation memory does not grow with the prompt.
+  /// forward() of one sequence in pieces of at most `piece_tokens` (0: longest_pass()), cut at chunk
+  /// borders where the variant needs it, so that activation memory does not grow with the prompt.
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
                std::int64_t piece_tokens, LogitsRows rows, const LogitsSink& sink = {});
+
+  /// Tokens that a prefill runs at once where nothing else is asked for: all of them on a host, up
+  /// to 32,768 on a GPU, where longer passes are no faster.
+  std::int64_t longest_pass() const;
 
   /// On a GPU, for variants with a decode form: steps of all sequences of `state`. Kept, with what
   /// it recorded, for later calls with the same state and scan; valid until the next call.
   Decoder& decoder(SequenceState& state);
   bool has_decoder(const SequenceState& state) const;
 
-  /// Bytes of one sequence's requests on this backend, beside the weights: state, activations and
-  /// decoder, for up to `total_tokens` in pieces
-  /// of up to `piece`.
-  std::size_t request_bytes(const SsdSettings& ssd, std::int64_t piece,
-                            std::int64_t total_tokens) const;
+  /// Bytes of requests on this backend, beside the weights: state, activations and decoder of
+  /// `batch` sequences of up to `total_tokens`, of which `prefilled` are prefilled in pieces of
+  /// `piece_tokens` (as prefill()).
+  std::size_t request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
+                            std::int64_t piece_tokens, std::int64_t total_tokens) const;
 
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }

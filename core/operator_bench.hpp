@@ -56,6 +56,8 @@ struct ProductBenchResult {
   double flops = 0;
   double bytes = 0;           // least that must move
   double relative_error = 0;  // of a few rows, as in SsdBenchResult
+  double first_seconds = 0;   // of the first call, with what is made on first use
+  std::string provider;       // attention: who computed it
 };
 
 /// y [tokens, out_features] = x weight^T.

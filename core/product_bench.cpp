@@ -103,7 +103,7 @@ ProductBenchResult bench_linear(const Executor& exec, const LinearBenchCase& c, 
   };
   const std::vector<std::uint8_t> poison(y.bytes(), 0xFF);  // NaN in every storage type
   copy_to_backend(exec, y.data(), poison.data(), poison.size());
-  run(weights[0]);
+  result.first_seconds = time_once(exec, [&] { run(weights[0]); });
   result.relative_error = linear_error(exec, c, dtype, seed, y);
   for (int repeat = 0; repeat < repeats; ++repeat) {
     const Tensor& weight = weights[static_cast<std::size_t>(repeat + 1) % weights.size()];
@@ -127,12 +127,12 @@ ProductBenchResult bench_attention(const Executor& exec, const AttentionBenchCas
   const Tensor v = random_tensor(exec, dtype, {c.tokens, c.kv_heads, c.head_dim}, random, -1, 1);
   Tensor y(exec.backend, dtype, {c.tokens, c.heads, c.head_dim});
   const float scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
-  const auto run = [&] {
-    attention(exec, {q.view<3>(), k.view<3>(), v.view<3>(), scale, y.view<3>()});
-  };
+  const AttentionArgs args{q.view<3>(), k.view<3>(), v.view<3>(), scale, y.view<3>()};
+  const auto run = [&] { attention(exec, args); };
   const std::vector<std::uint8_t> poison(y.bytes(), 0xFF);
   copy_to_backend(exec, y.data(), poison.data(), poison.size());
-  run();
+  result.first_seconds = time_once(exec, run);
+  result.provider = attention_provider(exec, args);
   result.relative_error = attention_error(exec, c, dtype, seed, scale, y);
   for (int repeat = 0; repeat < repeats; ++repeat) {
     result.timing.seconds.push_back(time_once(exec, run));

@@ -24,6 +24,19 @@ FamilyNames family_names(const std::string& family) {
 // transformers does when it loads a checkpoint in that type.
 DType storage_type(DType file, DType compute) { return compute == DType::fp32 ? file : compute; }
 
+// What kernels may rely on where a matrix starts: that of an allocation.
+constexpr std::size_t device_alignment = 256;
+
+/// On the host.
+Tensor convert(const CheckpointTensor& tensor, DType target) {
+  const std::int64_t elements = element_count(tensor.extents);
+  Tensor converted(Backend::cpu, target, {elements});
+  const ConstAnyView<1> from{tensor.data, tensor.dtype, {elements}};
+  const AnyView<1> to = converted.view<1>();
+  for (std::int64_t i = 0; i < elements; ++i) to.store(from.load(i), i);
+  return converted;
+}
+
 }  // namespace
 
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
@@ -43,12 +56,7 @@ Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> ch
       layer.attention = attention(config, prefix + "self_attn.");
     }
     layer.mlp_norm = vector(prefix + names.mlp_norm + ".weight", config.hidden_size);
-    const std::string mlp = prefix + names.mlp;
-    layer.mlp.gate =
-        matrix(mlp + ".gate_proj.weight", config.intermediate_size, config.hidden_size);
-    layer.mlp.up = matrix(mlp + ".up_proj.weight", config.intermediate_size, config.hidden_size);
-    layer.mlp.down =
-        matrix(mlp + ".down_proj.weight", config.hidden_size, config.intermediate_size);
+    layer.mlp = mlp(config, prefix + names.mlp + ".");
     layers.push_back(layer);
   }
   final_norm = vector(std::string(names.final_norm) + ".weight", config.hidden_size);
@@ -89,6 +97,29 @@ AttentionWeights Weights::attention(const ModelConfig& config, const std::string
   return w;
 }
 
+// On a GPU gate and up lie in one block, so that one product makes both.
+MlpWeights Weights::mlp(const ModelConfig& config, const std::string& prefix) {
+  const std::int64_t channels = config.intermediate_size, hidden = config.hidden_size;
+  const std::string gate = prefix + "gate_proj.weight", up = prefix + "up_proj.weight";
+  MlpWeights w;
+  w.down = matrix(prefix + "down_proj.weight", hidden, channels);
+  const DType target = storage_type(checkpoint_->dtype(gate), dtype_);
+  const std::size_t half = static_cast<std::size_t>(channels * hidden) * bytes_of(target);
+  if (backend_ != Backend::cuda || storage_type(checkpoint_->dtype(up), dtype_) != target ||
+      half % device_alignment != 0) {
+    w.gate = matrix(gate, channels, hidden);
+    w.up = matrix(up, channels, hidden);
+    return w;
+  }
+  std::byte* const both = own(target, {2 * channels, hidden});
+  put_on_device(gate, {channels, hidden}, target, both);
+  put_on_device(up, {channels, hidden}, target, both + half);
+  w.gate_up = {both, target, {2 * channels, hidden}};
+  w.gate = w.gate_up.slice(0, 0, channels);
+  w.up = w.gate_up.slice(0, channels, 2 * channels);
+  return w;
+}
+
 ConstAnyView<1> Weights::vector(const std::string& name, std::int64_t size) {
   const CheckpointTensor tensor = checkpoint_->tensor(name, {size});
   const DType target = storage_type(tensor.dtype, dtype_);
@@ -96,18 +127,13 @@ ConstAnyView<1> Weights::vector(const std::string& name, std::int64_t size) {
 }
 
 ConstAnyView<2> Weights::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-  const DType stored = checkpoint_->dtype(name);
-  const DType target = storage_type(stored, dtype_);
-  if (backend_ == Backend::cuda && stored == target) {
-    Tensor device(backend_, target, {rows, columns});
-    if (checkpoint_->make_on_device(name, {rows, columns}, Executor{backend_}, device.data())) {
-      streamed_bytes_ += static_cast<double>(device.bytes());
-      owned_bytes_ += device.bytes();
-      owned_.push_back(std::move(device));
-      return {owned_.back().data(), target, {rows, columns}};
-    }
+  const DType target = storage_type(checkpoint_->dtype(name), dtype_);
+  if (backend_ != Backend::cuda) {
+    return {place(checkpoint_->tensor(name, {rows, columns}), target), target, {rows, columns}};
   }
-  return {place(checkpoint_->tensor(name, {rows, columns}), target), target, {rows, columns}};
+  std::byte* const device = own(target, {rows, columns});
+  put_on_device(name, {rows, columns}, target, device);
+  return {device, target, {rows, columns}};
 }
 
 ConstAnyView<2> Weights::conv_matrix(const std::string& name, std::int64_t channels,
@@ -129,36 +155,45 @@ View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t s
                      [&](auto tag) { return to_float(from_float<decltype(tag)>(value)); });
     values[static_cast<std::size_t>(i)] = negate_exp ? -std::exp(value) : value;
   }
-  owned_.emplace_back(backend_, DType::fp32, std::vector<std::int64_t>{size});
-  Tensor& target = owned_.back();
-  owned_bytes_ += target.bytes();
-  copy_to_backend(Executor{backend_}, target.data(), values.data(), target.bytes());
+  std::byte* const target = own(DType::fp32, {size});
+  copy_to_backend(Executor{backend_}, target, values.data(), values.size() * sizeof(float));
   synchronize(Executor{backend_});
-  return {reinterpret_cast<const float*>(target.data()), {size}};
+  return {reinterpret_cast<const float*>(target), {size}};
+}
+
+std::byte* Weights::own(DType dtype, const std::vector<std::int64_t>& extents) {
+  owned_.emplace_back(backend_, dtype, extents);
+  owned_bytes_ += owned_.back().bytes();
+  return owned_.back().data();
+}
+
+void Weights::put_on_device(const std::string& name, const std::vector<std::int64_t>& extents,
+                            DType target, std::byte* device) {
+  const Executor exec{backend_};
+  const std::int64_t elements = element_count(extents);
+  const auto bytes = static_cast<std::size_t>(elements) * bytes_of(target);
+  streamed_bytes_ += static_cast<double>(bytes);
+  if (checkpoint_->dtype(name) == target &&
+      checkpoint_->make_on_device(name, extents, exec, device)) {
+    return;
+  }
+  const CheckpointTensor tensor = checkpoint_->tensor(name, extents);
+  const Tensor converted = tensor.dtype == target ? Tensor() : convert(tensor, target);
+  copy_to_backend(exec, device, converted ? converted.data() : tensor.data, bytes);
+  synchronize(exec);
 }
 
 const std::byte* Weights::place(const CheckpointTensor& tensor, DType target) {
+  if (backend_ == Backend::cuda) {
+    std::byte* const device = own(target, tensor.extents);
+    put_on_device(tensor.name, tensor.extents, target, device);
+    return device;
+  }
   const std::int64_t elements = element_count(tensor.extents);
   streamed_bytes_ += static_cast<double>(elements) * static_cast<double>(bytes_of(target));
-  if (backend_ != Backend::cuda && tensor.dtype == target) return tensor.data;
-
-  const std::byte* source = tensor.data;
-  Tensor converted;
-  if (tensor.dtype != target) {
-    converted = Tensor(Backend::cpu, target, {elements});
-    const ConstAnyView<1> from{tensor.data, tensor.dtype, {elements}};
-    const AnyView<1> to = converted.view<1>();
-    for (std::int64_t i = 0; i < elements; ++i) to.store(from.load(i), i);
-    source = converted.data();
-  }
-  if (backend_ == Backend::cuda) {
-    Tensor device(Backend::cuda, target, {elements});
-    copy_to_backend(Executor{Backend::cuda}, device.data(), source, device.bytes());
-    synchronize(Executor{Backend::cuda});
-    converted = std::move(device);
-  }
-  owned_bytes_ += converted.bytes();
-  owned_.push_back(std::move(converted));
+  if (tensor.dtype == target) return tensor.data;
+  owned_.push_back(convert(tensor, target));
+  owned_bytes_ += owned_.back().bytes();
   return owned_.back().data();
 }
 

@@ -34,9 +34,10 @@ struct AttentionWeights {
 };
 
 struct MlpWeights {
-  ConstAnyView<2> gate;  // [intermediate, hidden]
-  ConstAnyView<2> up;    // [intermediate, hidden]
-  ConstAnyView<2> down;  // [hidden, intermediate]
+  ConstAnyView<2> gate;     // [intermediate, hidden]
+  ConstAnyView<2> up;       // [intermediate, hidden]
+  ConstAnyView<2> gate_up;  // [2 intermediate, hidden]  both, where they lie one behind the other
+  ConstAnyView<2> down;     // [hidden, intermediate]
 };
 
 struct LayerWeights {
@@ -75,6 +76,10 @@ class Weights {
   View<const float, 1> small_fp32(const std::string& name, std::int64_t size, bool negate_exp);
   MambaWeights mamba(const ModelConfig& config, const std::string& prefix);
   AttentionWeights attention(const ModelConfig& config, const std::string& prefix);
+  MlpWeights mlp(const ModelConfig& config, const std::string& prefix);
+  std::byte* own(DType dtype, const std::vector<std::int64_t>& extents);
+  void put_on_device(const std::string& name, const std::vector<std::int64_t>& extents,
+                     DType target, std::byte* device);
   const std::byte* place(const CheckpointTensor& tensor, DType target);
 
   std::shared_ptr<const Checkpoint> checkpoint_;

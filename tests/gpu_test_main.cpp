@@ -3,8 +3,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "tests/catch.hpp"
+#include "tests/temporary_folder.hpp"
 
 // The main of tests that need a GPU. Without one they are skipped, which CTest counts as such.
 int main(int argc, char** argv) {
@@ -15,5 +17,7 @@ int main(int argc, char** argv) {
     std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(error));
     return skipped;
   }
+  const chunkstate::TemporaryFolder cache;  // not the user's
+  ::setenv("XDG_CACHE_HOME", cache.path().c_str(), 1);
   return Catch::Session().run(argc, argv);
 }

@@ -130,9 +130,9 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                share_of_peak(row.cost.bytes / seconds,
                              peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes)});
   }
-  fmt::print("{} {}, {}, variant {}, mode {}, fusion {}{}\n{}", flags.model.model,
+  fmt::print("{} {}, {}, variant {}, mode {}, autotune {}, fusion {}{}\n{}", flags.model.model,
              decode ? "decode step" : "prefill", flags.model.dtype, flags.model.variant,
-             flags.model.mode, flags.model.fusion,
+             flags.model.mode, flags.model.autotune, flags.model.fusion,
              group.size() == 1 ? ""
                                : fmt::format(", {} split over {} ranks (peaks and bytes: of one)",
                                              flags.model.split, group.size()),

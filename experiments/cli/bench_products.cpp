@@ -20,6 +20,7 @@ struct ProductFlags {
   std::string backend = "auto";
   std::string dtype = "fp32";
   int threads = 0;
+  bool autotune = false;
   int repeats = 7;
   bool json = false;
 
@@ -50,14 +51,24 @@ void print_products(const std::string& title, const std::vector<ProductBenchResu
                     const MachinePeaks& peaks) {
   fmt::print("{}\n", title);
   print_peaks(peaks);
-  Table table({"shape", "median", "fastest", "GFLOP/s", "of peak", "GB/s", "of copy", "error"});
+  std::vector<std::string> names = {"shape",   "median", "fastest", "first call", "GFLOP/s",
+                                    "of peak", "GB/s",   "of copy", "error"};
+  const bool has_provider = !results.empty() && !results[0].provider.empty();
+  if (has_provider) names.emplace_back("by");
+  Table table(names);
   for (const ProductBenchResult& r : results) {
     const double seconds = r.timing.median();
-    table.add(
-        {r.shape, format_seconds(seconds), format_seconds(r.timing.fastest()),
-         format_number(r.flops / seconds / 1e9), share_of_peak(r.flops / seconds, peaks.gemm_flops),
-         format_number(r.bytes / seconds / 1e9), share_of_peak(r.bytes / seconds, peaks.copy_bytes),
-         format_number(r.relative_error)});
+    std::vector<std::string> row = {r.shape,
+                                    format_seconds(seconds),
+                                    format_seconds(r.timing.fastest()),
+                                    format_seconds(r.first_seconds),
+                                    format_number(r.flops / seconds / 1e9),
+                                    share_of_peak(r.flops / seconds, peaks.gemm_flops),
+                                    format_number(r.bytes / seconds / 1e9),
+                                    share_of_peak(r.bytes / seconds, peaks.copy_bytes),
+                                    format_number(r.relative_error)};
+    if (has_provider) row.push_back(r.provider);
+    table.add(row);
   }
   fmt::print("{}", table.text());
 }
@@ -71,6 +82,8 @@ void print_json(const std::vector<ProductBenchResult>& results, const MachinePea
                     {"bytes", r.bytes},
                     {"flops_per_second", r.flops / r.timing.median()},
                     {"bytes_per_second", r.bytes / r.timing.median()},
+                    {"first_seconds", r.first_seconds},
+                    {"provider", r.provider},
                     {"relative_error", r.relative_error}});
   }
   fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"rows", rows}}.dump(2));
@@ -96,7 +109,11 @@ int bench_products_verb(const ProductFlags& flags, bool is_linear) {
                                    : static_cast<double>(a.heads) * static_cast<double>(a.head_dim);
     check_elements(verb, static_cast<double>(tokens) * width);
   }
-  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads)};
+  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads), nullptr,
+                      flags.autotune};
+  if (exec.autotune && exec.backend != Backend::cuda) {
+    throw UsageError("bench linear: --autotune needs --backend cuda");
+  }
   const DType dtype = dtype_from_name(flags.dtype);
   const MachinePeaks peaks = measure_peaks(exec, dtype);
   std::vector<ProductBenchResult> results;
@@ -161,6 +178,7 @@ void add_bench_products(CLI::App& bench, VerbAction& action) {
       ->capture_default_str();
   verb->add_option("--out", linear->linear.out_features, "outputs")->capture_default_str();
   verb->add_option("--in", linear->linear.in_features, "inputs")->capture_default_str();
+  verb->add_flag("--autotune", linear->autotune, "search the library's algorithms");
   linear->add_to(*verb);
   verb->callback(
       [linear, &action] { action = [linear] { return bench_products_verb(*linear, true); }; });

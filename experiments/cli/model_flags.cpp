@@ -38,6 +38,8 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--threads", threads, "CPU threads; 0: all this process may use")
       ->capture_default_str();
   verb.add_option("--mode", mode, "decode steps: auto, eager or graph")->capture_default_str();
+  verb.add_option("--autotune", autotune, "search matrix products' algorithms: off or on")
+      ->capture_default_str();
   verb.add_option("--fusion", fusion, "fused decode kernels: auto, off or on")
       ->capture_default_str();
   verb.add_option("--seed", seed, "of sampling and of synthetic weights")->capture_default_str();

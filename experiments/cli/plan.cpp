@@ -63,10 +63,10 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
       longest = std::max(longest, tokens);
     }
     const std::int64_t total = longest + point.settings.max_new_tokens;
-    const std::int64_t piece = point.settings.use_cache ? longest : total;
-    const double rank_bytes =
-        static_cast<double>(model.weights().owned_bytes() +
-                            point.settings.batch * model.request_bytes(ssd, piece, total));
+    const std::int64_t prefilled = point.settings.use_cache ? longest : total;
+    const double rank_bytes = static_cast<double>(
+        model.weights().owned_bytes() + model.request_bytes(ssd, point.settings.batch, prefilled,
+                                                            point.settings.prefill_tokens, total));
     memory.on_device = memory.on_device || model.options().backend == Backend::cuda;
     memory.per_rank = std::max(memory.per_rank, rank_bytes);
     memory.shared = std::max(memory.shared, static_cast<double>(files.checkpoint->bytes()));

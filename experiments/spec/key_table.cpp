@@ -60,7 +60,7 @@ Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names execution_modes() { return {"auto", "eager", "graph"}; }
 Names references() { return {"none", "exact_fp32"}; }
 Names switches() { return {"auto", "off", "on"}; }
-Names off() { return {"off"}; }
+Names off_on() { return {"off", "on"}; }
 Names orders() { return {"interleaved", "blocked"}; }
 Names modes() { return {"data", "sequence", "tensor"}; }
 Names durabilities() { return {"item", "group", "none"}; }
@@ -131,13 +131,14 @@ const std::vector<Key>& table() {
        "How decode steps reach a GPU: launch after launch, or recorded once and replayed; `auto` "
        "is "
        "`graph` on a GPU, `eager` elsewhere."},
-      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(off, {"on"}),
-       "Time the library's matrix products for each shape and keep the fastest; not in this "
-       "version."},
+      {"execution.autotune", Scope::point, point<&Point::autotune>, choice(off_on),
+       "Time the library's algorithms for each shape of matrix product and keep the fastest, for "
+       "later runs too; GPU only."},
       {"execution.fusion", Scope::point, point<&Point::fusion>, choice(switches),
        "Decode through fused kernels; GPU with bf16 or fp16 only, which `auto` goes by."},
       {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
-       "Longest piece of a prompt per forward pass; 0: whole prompts."},
+       "Longest piece of a prompt per forward pass; 0: whole prompts, on a GPU up to 32,768 "
+       "tokens."},
 
       {"measure.warmup", Scope::experiment, in<&Spec::measure, &MeasureSettings::warmup>,
        integer(0, 1000),

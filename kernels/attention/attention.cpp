@@ -40,6 +40,13 @@ void attention(const Executor& exec, const AttentionArgs& args) {
   throw BackendError("attention", exec.backend);
 }
 
+std::string attention_provider(const Executor& exec, const AttentionArgs& args) {
+  if constexpr (CHUNKSTATE_HAS_CUDA) {
+    if (exec.backend == Backend::cuda) return cuda::attention_provider(args);
+  }
+  return std::string(name_of(exec.backend));
+}
+
 void attention_step(const Executor& exec, const AttentionStepArgs& args) {
   const auto [batch, heads, head_dim] = args.q.extent;
   const std::int64_t capacity = args.k.extent[1];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/base/executor.hpp"
 #include "kernels/base/view.hpp"
@@ -21,6 +22,10 @@ struct AttentionArgs {
 /// y_t = softmax(scale q_t k^T) v over keys [0, keys - tokens + t]. fp32 inside (reference:
 /// double). Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
 void attention(const Executor& exec, const AttentionArgs& args);
+
+/// Who computed the last attention() with these shapes and types: on Backend::cuda "cuDNN 9.14.0",
+/// or "own kernel (why not cuDNN)"; elsewhere the backend's name.
+std::string attention_provider(const Executor& exec, const AttentionArgs& args);
 
 /// One token of each of `batch` sequences.
 struct AttentionStepArgs {
@@ -60,6 +65,7 @@ void attention_step(const Executor& exec, const AttentionStepArgs& args);
 }  // namespace cpu
 namespace cuda {
 void attention(const AttentionArgs& args, CUstream_st* stream);
+std::string attention_provider(const AttentionArgs& args);
 void attention_step(const AttentionStepArgs& args, CUstream_st* stream);
 void attention_append_step(const AttentionAppendStepArgs& args, CUstream_st* stream);
 }  // namespace cuda

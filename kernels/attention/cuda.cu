@@ -2,6 +2,7 @@
 #include <string>
 
 #include "kernels/attention/attention.hpp"
+#include "kernels/attention/attention_library.hpp"
 #include "kernels/attention/flash.cuh"
 #include "kernels/base/check.hpp"
 #include "kernels/base/cuda_check.cuh"
@@ -132,10 +133,15 @@ void attention(const AttentionArgs& args, CUstream_st* stream) {
     throw ShapeError("attention: head_dim is " + std::to_string(head_dim) +
                      ", the cuda backend takes at most " + std::to_string(max_head_dim));
   }
-  if (flash_attention(args, stream)) return;
+  if (attention_by_library(args, stream) || flash_attention(args, stream)) return;
   if (head_dim <= 64) return launch<2>(args, stream);
   if (head_dim <= 128) return launch<4>(args, stream);
   launch<8>(args, stream);
+}
+
+std::string attention_provider(const AttentionArgs& args) {
+  const AttentionLibrary library = attention_library(args);
+  return library.used ? library.text : "own kernel (" + library.text + ")";
 }
 
 }  // namespace chunkstate::cuda

@@ -173,6 +173,48 @@ __device__ __forceinline__ DType type_of(DType found) {
   return found;
 }
 
+/// N elements as they lie in memory, so that many loads can be on their way in few registers; as
+/// fp32 where the storage type is not a constant of 16 bits. Alignment as for load_elements.
+template <int N, Storage storage>
+struct StoredElements {
+  static constexpr bool packed = N > 1 && (storage == Storage::bf16 || storage == Storage::fp16);
+  static constexpr int words = packed ? N / 2 : N;
+  std::uint32_t word[words];
+
+  __device__ __forceinline__ void load(const std::byte* address, DType dtype) {
+    if constexpr (packed) {
+      const auto loaded = *reinterpret_cast<const detail::Words<words>*>(address);
+#pragma unroll
+      for (int k = 0; k < words; ++k) word[k] = loaded.word[k];
+    } else {
+      float value[N];
+      load_elements(address, type_of<storage>(dtype), value);
+#pragma unroll
+      for (int k = 0; k < N; ++k) word[k] = __float_as_uint(value[k]);
+    }
+  }
+
+  /// From element `index` on of a row without gaps.
+  __device__ __forceinline__ void load(const std::byte* row, int index, DType dtype) {
+    const DType type = type_of<storage>(dtype);
+    load(row + static_cast<std::int64_t>(index) * (type == DType::fp32 ? 4 : 2), type);
+  }
+
+  __device__ __forceinline__ void unpack(float (&value)[N]) const {
+#pragma unroll
+    for (int k = 0; k < words; ++k) {
+      if constexpr (packed) {
+        constexpr DType dtype = storage == Storage::bf16 ? DType::bf16 : DType::fp16;
+        const float2 pair = detail::unpack<dtype>(word[k]);
+        value[2 * k] = pair.x;
+        value[2 * k + 1] = pair.y;
+      } else {
+        value[k] = __uint_as_float(word[k]);
+      }
+    }
+  }
+};
+
 template <class First, class... Views>
 Storage storage_of(const First& first, const Views&... views) {
   const bool one = ((!views || views.dtype == first.dtype) && ...);
@@ -240,7 +282,11 @@ inline unsigned threads_per_row(std::int64_t channels, int n) {
   return static_cast<unsigned>((warps < 16 ? warps : 16) * warp_size);
 }
 
-__device__ __forceinline__ float silu(float value) { return value / (1.0F + expf(-value)); }
+/// To 1e-6: the exact division alone would take longer than the memory that elementwise kernels
+/// wait for.
+__device__ __forceinline__ float silu(float value) {
+  return __fdividef(value, 1.0F + __expf(-value));
+}
 
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll

@@ -1,74 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/elements.cuh"
 #include "kernels/base/launch.cuh"
+#include "kernels/base/row_norm.cuh"
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 
 namespace chunkstate::cuda {
 namespace {
 
-constexpr int kept = 2;  // vectors a thread keeps between the passes: rows of up to 8192 channels
+template <int N, Storage storage>
+struct GatedInput {
+  struct Stored {
+    StoredElements<N, storage> x, z;
+  };
+
+  const std::byte *x, *z;
+  DType x_dtype, z_dtype;
+
+  __device__ __forceinline__ void load(int channel, Stored& stored) const {
+    stored.x.load(x, channel, x_dtype);
+    stored.z.load(z, channel, z_dtype);
+  }
+  // x silu(z)
+  __device__ __forceinline__ static void value(const Stored& stored, float (&x)[N]) {
+    float z[N];
+    stored.x.unpack(x);
+    stored.z.unpack(z);
+#pragma unroll
+    for (int k = 0; k < N; ++k) x[k] *= silu(z[k]);
+  }
+};
 
 // One block per token.
 template <int N, Storage storage>
-__global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs args) {
+__global__ void __launch_bounds__(row_norm::max_threads)
+    gated_rms_norm_kernel(GatedRmsNormArgs args) {
   overlap_kernels();
   const std::int64_t token = blockIdx.x;
-  const std::int64_t channels = args.x.extent[1];
-  const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
-  const auto load = [&](std::int64_t c, float(&x)[N], float(&z)[N]) {
-    load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), x);
-    load_elements(args.z.at(token, c), type_of<storage>(args.z.dtype), z);
-  };
-
-  float x[kept][N] = {}, z[kept][N] = {};  // x becomes x silu(z)
-  float sum_of_squares = 0.0F;
-#pragma unroll
-  for (int i = 0; i < kept; ++i) {
-    if (first + i * step < channels) load(first + i * step, x[i], z[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < kept; ++i) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      x[i][k] *= silu(z[i][k]);
-      sum_of_squares += x[i][k] * x[i][k];
-    }
-  }
-  for (std::int64_t c = first + kept * step; c < channels; c += step) {
-    float more[N], gate[N];
-    load(c, more, gate);
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      more[k] *= silu(gate[k]);
-      sum_of_squares += more[k] * more[k];
-    }
-  }
-  sum_of_squares = block_sum(sum_of_squares);
-  auto all_channels = static_cast<float>(channels);
-  if (args.squares.data != nullptr) {
-    sum_of_squares = args.squares(token);
-    all_channels = static_cast<float>(args.squares_channels);
-  }
-  const float scale = 1.0F / sqrtf(sum_of_squares / all_channels + args.epsilon);
-
-  const auto store = [&](std::int64_t c, float(&value)[N]) {
-    float weight[N];
-    load_elements(args.weight.at(c), type_of<storage>(args.weight.dtype), weight);
-#pragma unroll
-    for (int k = 0; k < N; ++k) value[k] *= scale * weight[k];
-    store_elements(args.y.at(token, c), type_of<storage>(args.y.dtype), value);
-  };
-#pragma unroll
-  for (int i = 0; i < kept; ++i) {
-    if (first + i * step < channels) store(first + i * step, x[i]);
-  }
-  for (std::int64_t c = first + kept * step; c < channels; c += step) {
-    float more[N], gate[N];
-    load(c, more, gate);
-#pragma unroll
-    for (int k = 0; k < N; ++k) more[k] *= silu(gate[k]);
-    store(c, more);
-  }
+  row_norm::normalize<N, storage>(
+      args, token,
+      GatedInput<N, storage>{args.x.at(token, 0), args.z.at(token, 0), args.x.dtype, args.z.dtype},
+      args.squares.data, args.squares_channels);
 }
 
 // One block per token.
@@ -114,7 +84,7 @@ void gated_rms_norm(const GatedRmsNormArgs& args, CUstream_st* stream) {
                   [&]<int N, Storage storage>() {
                     launch_overlapping("gated_rms_norm launch", gated_rms_norm_kernel<N, storage>,
                                        static_cast<unsigned>(args.x.extent[0]),
-                                       threads_per_row(args.x.extent[1], N), stream, args);
+                                       row_norm::threads(args.x.extent[1], N), stream, args);
                   });
 }
 

@@ -3,7 +3,7 @@
 #include "kernels/base/elements.cuh"
 #include "kernels/base/tile_product.cuh"
 #include "kernels/linear/linear.hpp"
-#include "kernels/linear/matmul_library.cuh"
+#include "kernels/linear/matmul_library.hpp"
 #include "kernels/linear/matrix_vector.cuh"
 
 namespace chunkstate::cuda {
@@ -48,11 +48,11 @@ __global__ void __launch_bounds__(tile_product::threads) linear_kernel(LinearArg
 
 }  // namespace
 
-void linear(const LinearArgs& args, CUstream_st* stream) {
+void linear(const LinearArgs& args, CUstream_st* stream, bool autotune) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t out_features = args.weight.extent[0];
   if (tokens == 0 || out_features == 0) return;
-  if (matrix_vector(args, stream) || linear_by_library(args, stream)) return;
+  if (matrix_vector(args, stream) || linear_by_library(args, stream, autotune)) return;
 
   const auto blocks = static_cast<unsigned>(ceil_div(tokens, tile) * ceil_div(out_features, tile));
   if (allows_vectors<4>(args.x) && allows_vectors<4>(args.weight)) {

@@ -19,7 +19,7 @@ void linear(const Executor& exec, const LinearArgs& args) {
     case Backend::cpu:
       return cpu::linear(exec, args);
     case Backend::cuda:
-      if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::linear(args, exec.stream);
+      if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::linear(args, exec.stream, exec.autotune);
   }
   throw BackendError("linear", exec.backend);
 }

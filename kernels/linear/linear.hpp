@@ -28,7 +28,7 @@ namespace cpu {
 void linear(const Executor& exec, const LinearArgs& args);
 }
 namespace cuda {
-void linear(const LinearArgs& args, CUstream_st* stream);
+void linear(const LinearArgs& args, CUstream_st* stream, bool autotune);
 }
 
 }  // namespace chunkstate

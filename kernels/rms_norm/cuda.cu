@@ -1,60 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/base/elements.cuh"
 #include "kernels/base/launch.cuh"
+#include "kernels/base/row_norm.cuh"
 #include "kernels/rms_norm/rms_norm.hpp"
 
 namespace chunkstate::cuda {
 namespace {
 
-constexpr int kept = 2;  // vectors a thread keeps between the passes: rows of up to 8192 channels
+template <int N, Storage storage>
+struct RmsNormInput {
+  using Stored = StoredElements<N, storage>;
+
+  const std::byte* x;
+  DType dtype;
+
+  __device__ __forceinline__ void load(int channel, Stored& stored) const {
+    stored.load(x, channel, dtype);
+  }
+  __device__ __forceinline__ static void value(const Stored& stored, float (&x)[N]) {
+    stored.unpack(x);
+  }
+};
 
 // One block per token.
 template <int N, Storage storage>
-__global__ void __launch_bounds__(512) rms_norm_kernel(RmsNormArgs args) {
+__global__ void __launch_bounds__(row_norm::max_threads) rms_norm_kernel(RmsNormArgs args) {
   overlap_kernels();
   const std::int64_t token = blockIdx.x;
-  const std::int64_t channels = args.x.extent[1];
-  const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
-  const auto load = [&](std::int64_t c, float(&x)[N]) {
-    load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), x);
-  };
-
-  float x[kept][N] = {};
-  float sum_of_squares = 0.0F;
-#pragma unroll
-  for (int i = 0; i < kept; ++i) {
-    if (first + i * step < channels) load(first + i * step, x[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < kept; ++i) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) sum_of_squares += x[i][k] * x[i][k];
-  }
-  for (std::int64_t c = first + kept * step; c < channels; c += step) {
-    float more[N];
-    load(c, more);
-#pragma unroll
-    for (int k = 0; k < N; ++k) sum_of_squares += more[k] * more[k];
-  }
-  sum_of_squares = block_sum(sum_of_squares);
-  const float scale = 1.0F / sqrtf(sum_of_squares / static_cast<float>(channels) + args.epsilon);
-
-  const auto store = [&](std::int64_t c, float(&value)[N]) {
-    float weight[N];
-    load_elements(args.weight.at(c), type_of<storage>(args.weight.dtype), weight);
-#pragma unroll
-    for (int k = 0; k < N; ++k) value[k] *= scale * weight[k];
-    store_elements(args.y.at(token, c), type_of<storage>(args.y.dtype), value);
-  };
-#pragma unroll
-  for (int i = 0; i < kept; ++i) {
-    if (first + i * step < channels) store(first + i * step, x[i]);
-  }
-  for (std::int64_t c = first + kept * step; c < channels; c += step) {
-    float more[N];
-    load(c, more);
-    store(c, more);
-  }
+  row_norm::normalize<N, storage>(args, token,
+                                  RmsNormInput<N, storage>{args.x.at(token, 0), args.x.dtype});
 }
 
 }  // namespace
@@ -67,7 +40,7 @@ void rms_norm(const RmsNormArgs& args, CUstream_st* stream) {
   with_storage<8>(vectors, storage_of(args.x, args.weight, args.y), [&]<int N, Storage storage>() {
     launch_overlapping("rms_norm launch", rms_norm_kernel<N, storage>,
                        static_cast<unsigned>(args.x.extent[0]),
-                       threads_per_row(args.x.extent[1], N), stream, args);
+                       row_norm::threads(args.x.extent[1], N), stream, args);
   });
 }
 

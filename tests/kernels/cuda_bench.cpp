@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "kernels/attention/attention.hpp"
+#include "kernels/attention/flash.cuh"
 #include "kernels/conv1d/conv1d.hpp"
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 #include "kernels/linear/linear.hpp"
@@ -234,40 +236,60 @@ void bench_ssd(Bench& bench, const SsdVariant& variant, std::int64_t tokens) {
             static_cast<int>(sets.size()), call);
 }
 
-void bench_linear(Bench& bench, std::int64_t tokens, std::int64_t out, std::int64_t in) {
-  if (!bench.wants("linear")) return;
-  const double bytes = 2.0 * (out * in + tokens * (in + out));
+// With `tuned`, by the algorithm that a search takes; products with 4096 outputs add to the
+// residual.
+void bench_linear(Bench& bench, std::int64_t tokens, std::int64_t out, std::int64_t in,
+                  bool tuned) {
+  const std::string name = std::string(tuned ? "tuned linear " : "linear ") + std::to_string(out) +
+                           "x" + std::to_string(in);
+  if (!bench.wants(name)) return;
+  const bool accumulate = out == 4096;
+  const double bytes = 2.0 * (out * in + tokens * (in + out * (accumulate ? 2 : 1)));
   std::vector<std::unique_ptr<Buffer>> weights;
   for (int i = 0; i < sets_for(bytes); ++i) weights.push_back(bench.random.make(out * in * 2));
   const auto x = bench.random.make(tokens * in * 2);
-  const Buffer y(tokens * out * 2);
-  bench.row("linear " + std::to_string(out) + "x" + std::to_string(in),
-            std::to_string(tokens) + " tokens", bytes, 2.0 * tokens * in * out,
+  const auto y = bench.random.make(tokens * out * 2);
+  bench.row(name, std::to_string(tokens) + " tokens", bytes, 2.0 * tokens * in * out,
             static_cast<int>(weights.size()), [&](int set, const Executor& exec) {
-              linear(exec,
+              Executor searching = exec;
+              searching.autotune = tuned;
+              linear(searching,
                      {{x->data(), DType::bf16, {tokens, in}},
                       {weights[static_cast<std::size_t>(set)]->data(), DType::bf16, {out, in}},
                       {},
-                      {y.data(), DType::bf16, {tokens, out}}});
+                      {y->data(), DType::bf16, {tokens, out}},
+                      accumulate});
             });
 }
 
-void bench_attention(Bench& bench, std::int64_t tokens) {
+// The last `tokens` of `keys`, by whoever attention() takes and by our own kernel.
+void bench_attention(Bench& bench, std::int64_t tokens, std::int64_t keys) {
   if (!bench.wants("attention")) return;
   constexpr std::int64_t q_heads = 32, kv_heads = 8, width = 128;
   const auto q = bench.random.make(tokens * q_heads * width * 2);
-  const auto k = bench.random.make(tokens * kv_heads * width * 2);
-  const auto v = bench.random.make(tokens * kv_heads * width * 2);
+  const auto k = bench.random.make(keys * kv_heads * width * 2);
+  const auto v = bench.random.make(keys * kv_heads * width * 2);
   const Buffer y(tokens * q_heads * width * 2);
-  bench.row("attention", std::to_string(tokens) + " tokens",
-            4.0 * tokens * (q_heads + kv_heads) * width,
-            2.0 * tokens * (tokens + 1) * q_heads * width, 1, [&](int, const Executor& exec) {
-              attention(exec, {{q->data(), DType::bf16, {tokens, q_heads, width}},
-                               {k->data(), DType::bf16, {tokens, kv_heads, width}},
-                               {v->data(), DType::bf16, {tokens, kv_heads, width}},
-                               0.08838834764831845F,
-                               {y.data(), DType::bf16, {tokens, q_heads, width}}});
-            });
+  const AttentionArgs args{{q->data(), DType::bf16, {tokens, q_heads, width}},
+                           {k->data(), DType::bf16, {keys, kv_heads, width}},
+                           {v->data(), DType::bf16, {keys, kv_heads, width}},
+                           0.08838834764831845F,
+                           {y.data(), DType::bf16, {tokens, q_heads, width}}};
+  const std::string shape = std::to_string(tokens) + " of " + std::to_string(keys);
+  const double bytes = 4.0 * (tokens * q_heads + keys * kv_heads) * width;
+  const double flops = 2.0 * tokens * (2 * keys - tokens + 1) * q_heads * width;
+  const Executor exec{Backend::cuda, 1, nullptr};
+  const auto begin = std::chrono::steady_clock::now();
+  attention(exec, args);
+  require(cudaDeviceSynchronize());
+  const double first =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::printf("attention of %s tokens by %s, first call %.1f ms\n", shape.c_str(),
+              attention_provider(exec, args).c_str(), first * 1e3);
+  bench.row("attention", shape, bytes, flops, 1,
+            [&](int, const Executor& on) { attention(on, args); });
+  bench.row("attention, own kernel", shape, bytes, flops, 1,
+            [&](int, const Executor& on) { cuda::flash_attention(args, on.stream); });
 }
 
 void bench_rows(Bench& bench, std::int64_t tokens) {
@@ -309,12 +331,14 @@ void bench_rows(Bench& bench, std::int64_t tokens) {
         });
   }
   if (bench.wants("conv1d")) {
+    const Buffer window(3 * conv_channels * 2);
+    require(cudaMemset(window.data(), 0, static_cast<std::size_t>(window.bytes())));
     bench.row("conv1d 8448", shape, 4.0 * tokens * conv_channels, 0, sets,
               [&](int set, const Executor& exec) {
                 conv1d(exec, {matrix(at(in, set), conv_channels),
                               {weight->data(), DType::bf16, {conv_channels, 4}},
                               per_channel.slice(0, 0, conv_channels),
-                              {},
+                              {window.data(), DType::bf16, {3, conv_channels}},
                               matrix(out, conv_channels)});
               });
   }
@@ -338,10 +362,15 @@ int run(int argc, char** argv) {
   constexpr std::int64_t shapes[][2] = {
       {16768, 4096}, {4096, 8192}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
   for (const auto& shape : shapes) {
-    for (const std::int64_t tokens : {1, 8}) bench_linear(bench, tokens, shape[0], shape[1]);
+    for (const std::int64_t tokens : {1, 8}) bench_linear(bench, tokens, shape[0], shape[1], false);
   }
-  for (int i = 0; i < 4; ++i) bench_linear(bench, 4096, shapes[i][0], shapes[i][1]);
-  for (const std::int64_t tokens : {1024, 4096, 16384}) bench_attention(bench, tokens);
+  for (int i = 0; i < 4; ++i) {
+    for (const bool tuned : {false, true}) {
+      bench_linear(bench, 4096, shapes[i][0], shapes[i][1], tuned);
+    }
+  }
+  for (const std::int64_t tokens : {1024, 4096, 16384}) bench_attention(bench, tokens, tokens);
+  bench_attention(bench, 4096, 16384);
   bench_rows(bench, 4096);
   return 0;
 }

@@ -22,7 +22,7 @@ namespace {
 TEST_CASE("rms_norm on the device matches the reference") {
   for (unsigned seed = 0; seed < 24; ++seed) {
     DeviceCase c(seed);
-    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 4096});
+    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 4096, 20000});
     auto x = c.array<2>({tokens, channels}), y = c.array<2>({tokens, channels});
     auto weight = c.array<1>({channels});
     c.fill(x, 3.0F), c.fill(weight, 1.0F);
@@ -41,7 +41,7 @@ TEST_CASE("rms_norm on the device matches the reference") {
 TEST_CASE("gated_rms_norm on the device matches the reference") {
   for (unsigned seed = 0; seed < 24; ++seed) {
     DeviceCase c(seed);
-    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 8192});
+    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 8192, 20000});
     auto x = c.array<2>({tokens, channels}), z = c.array<2>({tokens, channels});
     auto y = c.array<2>({tokens, channels});
     auto weight = c.array<1>({channels});
