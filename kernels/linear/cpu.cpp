@@ -2,9 +2,11 @@
 #include <algorithm>
 
 #include "kernels/base/dot.hpp"
+#include "kernels/base/instruction_level.hpp"
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/tile_linear.hpp"
 
 namespace chunkstate::cpu {
 namespace {
@@ -154,7 +156,9 @@ void many_tokens(const Executor& exec, const LinearArgs& args, std::int64_t firs
 void linear(const Executor& exec, const LinearArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
   if (tokens == 0 || args.weight.extent[0] == 0) return;
+  instruction_level();  // throws for a wrong CHUNKSTATE_ISA here, not inside a parallel region
   if (tokens <= few_tokens_limit || args.x.extent[1] == 0) return few_tokens(exec, args);
+  if (tile_linear_applies(args)) return tile_linear(exec, args);
   for (std::int64_t first = 0; first < tokens; first += most_tokens) {
     many_tokens(exec, args, first, std::min(most_tokens, tokens - first));
   }

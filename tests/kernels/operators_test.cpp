@@ -3,6 +3,7 @@
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/tile_linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rope/rope.hpp"
 #include "kernels/silu_mul/silu_mul.hpp"
@@ -104,6 +105,48 @@ TEST_CASE("linear on the CPU equals the reference for every storage type and num
         .y = Numbers::random(dice.rng, dtypes[3], {tokens, out_features}, 10, 0, dice.gap()),
         .with_bias = dice.coin(),
         .accumulate = dice.coin()});
+  }
+}
+
+TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
+  if (!cpu::tile_linear_applies({.x = Numbers(DType::bf16, {1, 1}).view<2>(),
+                                 .weight = Numbers(DType::bf16, {1, 1}).view<2>()})) {
+    return;  // no bf16 products on this machine, or masked
+  }
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 70) : dice.between(90, 300);
+    const std::int64_t in_features = dice.coin() ? dice.between(1, 100) : dice.between(300, 900);
+    const std::int64_t out_features = dice.coin() ? dice.between(1, 100) : dice.between(150, 400);
+    const DType y_dtype = dice.coin() ? DType::fp32 : DType::bf16;
+    const DType bias_dtype = dice.coin() ? DType::fp32 : DType::bf16;
+    CAPTURE(seed, tokens, in_features, out_features, name_of(y_dtype));
+    LinearCase c{
+        .x = Numbers::random(dice.rng, DType::bf16, {tokens, in_features}, 1, 0, dice.gap()),
+        .weight =
+            Numbers::random(dice.rng, DType::bf16, {out_features, in_features}, 1, 0, dice.gap()),
+        .bias = Numbers::random(dice.rng, bias_dtype, {out_features}, 10),
+        .y = Numbers::random(dice.rng, y_dtype, {tokens, out_features}, 10, 0, dice.gap()),
+        .with_bias = dice.coin(),
+        .accumulate = dice.coin()};
+    const auto run = [](LinearCase& copy, int threads, const cpu::TileBlocking& blocking) {
+      cpu::tile_linear(cpu_executor(threads),
+                       {.x = copy.x.view<2>(),
+                        .weight = copy.weight.view<2>(),
+                        .bias = copy.with_bias ? copy.bias.view<1>() : AnyView<1>(),
+                        .y = copy.y.view<2>(),
+                        .accumulate = copy.accumulate},
+                       blocking);
+    };
+    LinearCase expected = c, whole = c, cut = c;
+    expected.run(reference_executor());
+    run(whole, 1, {});
+    CHECK(relative_error(expected.y, whole.y) <= 1e-5 + storage_step(y_dtype));
+    const cpu::TileBlocking blocking{32 * dice.between(1, 4), 32 * dice.between(1, 4),
+                                     32 * dice.between(1, 4)};
+    CAPTURE(blocking.tokens, blocking.outputs, blocking.depth);
+    run(cut, static_cast<int>(dice.between(1, 3)), blocking);
+    CHECK((whole.y.bytes() == cut.y.bytes()));
   }
 }
 
