@@ -43,7 +43,9 @@ void few_tokens(const Executor& exec, const LinearArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t in_features = args.x.extent[1];
   const std::int64_t out_features = args.weight.extent[0];
-  const bool direct = args.x.dtype == DType::fp32;
+  const bool dots = args.x.dtype == DType::bf16 && args.weight.dtype == DType::bf16 &&
+                    has_bf16_dot();  // as x is stored
+  const bool direct = dots || args.x.dtype == DType::fp32;
   thread_local Scratch shared;
   const std::int64_t x_row = direct ? args.x.stride[0] : padded(in_features);
   float* const copy = shared.floats(direct ? 1 : tokens * x_row);
@@ -60,7 +62,12 @@ void few_tokens(const Executor& exec, const LinearArgs& args) {
     float old[dot_block];
     for (std::int64_t first = 0; first < tokens; first += most_dot_tokens) {
       const std::int64_t group = std::min(most_dot_tokens, tokens - first);
-      dot_rows(args.weight, begin, count, x + first * x_row, x_row, group, sums, dot_block);
+      if (dots) {
+        dot_rows(args.weight, begin, count, reinterpret_cast<const bf16*>(args.x.at(first, 0)),
+                 x_row, group, sums, dot_block);
+      } else {
+        dot_rows(args.weight, begin, count, x + first * x_row, x_row, group, sums, dot_block);
+      }
       for (std::int64_t t = 0; t < group; ++t) {
         finish_row(args, first + t, begin, count, sums + t * dot_block, old);
       }
