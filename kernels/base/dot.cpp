@@ -96,6 +96,8 @@ CHUNKSTATE_ALWAYS_INLINE void dot(const Rows& rows, std::int64_t first) {
     for (int r = 0; r < Count; ++r) {
       Vector w;
       load<Level>(weight + r * rows.weight_row + k, w);
+      // The same place of the rows after these: their first lines would otherwise be waited for.
+      __builtin_prefetch(weight + (r + Count) * rows.weight_row + k, 0, 2);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) sum[r][t] += w * x[t];
     }
@@ -179,8 +181,7 @@ CHUNKSTATE_AVX512BF16 inline void dot_bf16(const Bf16Rows& rows, std::int64_t fi
 #pragma GCC unroll 8
     for (int r = 0; r < Count; ++r) {
       const bf16* const w = weight + r * rows.weight_row + k;
-      // The same place of the rows after these: their first lines would otherwise be waited for.
-      __builtin_prefetch(w + Count * rows.weight_row, 0, 2);
+      __builtin_prefetch(w + Count * rows.weight_row, 0, 2);  // as above
       const auto line = (__m512bh)_mm512_maskz_loadu_epi16(mask, w);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], line, x[t]);

@@ -156,6 +156,17 @@ class OutputBlock {
   std::int64_t sums_row_;
 };
 
+void pack_tokens(const ConstAnyView<2>& stored, const PackedTokens& x, std::int64_t panel,
+                 std::int64_t block_depth) {
+  const std::int64_t in_features = stored.extent[1];
+  for (std::int64_t k = 0; k < in_features; k += block_depth) {
+    const std::int64_t depth = std::min(block_depth, in_features - k);
+    const std::byte* const from = stored.at(x.first + panel * panel_width, k);
+    pack_rows(reinterpret_cast<const bf16*>(from), stored.stride[0], x.panel_tokens(panel), depth,
+              x.at(k, depth, panel));
+  }
+}
+
 /// Outputs of a unit of work: so many that every thread gets several units.
 std::int64_t unit_outputs(std::int64_t outputs, std::int64_t passes, std::int64_t most,
                           int threads) {
@@ -173,13 +184,16 @@ bool tile_linear_applies(const LinearArgs& args) {
          (!args.bias || fits(args.bias.dtype)) && args.x.extent[1] > 0 && has_bf16_tiles();
 }
 
-void tile_linear(const Executor& exec, const LinearArgs& args, const TileBlocking& blocking) {
+void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
+                 const TileBlocking& blocking) {
   // Bounds the packed copy of x.
   constexpr std::int64_t most_tokens = 4096;
-  const std::int64_t all = args.x.extent[0];
-  const std::int64_t in_features = args.x.extent[1];
-  const std::int64_t outputs = args.weight.extent[0];
+  const ConstAnyView<2>& stored = products[0].x;
+  const std::int64_t all = stored.extent[0];
+  const std::int64_t in_features = stored.extent[1];
   const std::int64_t padded_depth = parts(in_features, tile_depth) * tile_depth;
+  std::int64_t outputs = 0;
+  for (const LinearArgs& args : products) outputs += args.weight.extent[0];
   thread_local Scratch shared;
   for (std::int64_t begin = 0; begin < all; begin += most_tokens) {
     const std::int64_t tokens = std::min(most_tokens, all - begin);
@@ -195,7 +209,8 @@ void tile_linear(const Executor& exec, const LinearArgs& args, const TileBlockin
       return x;
     };
     const std::int64_t unit = unit_outputs(outputs, passes, blocking.outputs, exec.threads);
-    const std::int64_t units = parts(outputs, unit);
+    std::int64_t units = 0;
+    for (const LinearArgs& args : products) units += parts(args.weight.extent[0], unit);
     const std::int64_t panels = pass_tokens / panel_width;
 #pragma omp parallel num_threads(exec.threads)
     {
@@ -205,21 +220,21 @@ void tile_linear(const Executor& exec, const LinearArgs& args, const TileBlockin
       for (std::int64_t p = 0; p < passes; ++p) {
         for (std::int64_t panel = 0; panel < panels; ++panel) {
           const PackedTokens x = pass(p);
-          if (panel >= x.panels()) continue;
-          for (std::int64_t k = 0; k < in_features; k += blocking.depth) {
-            const std::int64_t depth = std::min(blocking.depth, in_features - k);
-            const auto* from = args.x.at(x.first + panel * panel_width, k);
-            pack_rows(reinterpret_cast<const bf16*>(from), args.x.stride[0], x.panel_tokens(panel),
-                      depth, x.at(k, depth, panel));
-          }
+          if (panel < x.panels()) pack_tokens(stored, x, panel, blocking.depth);
         }
       }
 #pragma omp for collapse(2) schedule(dynamic)
       for (std::int64_t p = 0; p < passes; ++p) {
         for (std::int64_t u = 0; u < units; ++u) {
+          std::int64_t in_product = u;
+          const LinearArgs* args = products.data();
+          while (in_product >= parts(args->weight.extent[0], unit)) {
+            in_product -= parts(args->weight.extent[0], unit);
+            ++args;
+          }
           const PackedTokens x = pass(p);
-          OutputBlock(args, blocking, x, u * unit, std::min((u + 1) * unit, outputs), scratch)
-              .run();
+          const std::int64_t last = std::min((in_product + 1) * unit, args->weight.extent[0]);
+          OutputBlock(*args, blocking, x, in_product * unit, last, scratch).run();
         }
       }
     }

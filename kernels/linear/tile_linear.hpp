@@ -15,8 +15,9 @@ struct TileBlocking {
 /// Whether tile_linear can take these: bf16 x and weights, an instruction level with bf16 products.
 bool tile_linear_applies(const LinearArgs& args);
 
-/// linear() by panels of bf16. Weights are packed panel by panel into the second cache, once for
-/// every `tokens` tokens, so they need no memory of their own.
-void tile_linear(const Executor& exec, const LinearArgs& args, const TileBlocking& blocking = {});
+/// linear_group() by panels of bf16. Weights are packed panel by panel into the second cache, once
+/// for every `tokens` tokens, so they need no memory of their own.
+void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
+                 const TileBlocking& blocking = {});
 
 }  // namespace chunkstate::cpu

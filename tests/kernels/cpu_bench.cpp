@@ -151,8 +151,10 @@ int main(int argc, char** argv) {
           cpu::TileBlocking{512, 512, 512}, cpu::TileBlocking{1024, 256, 256},
           cpu::TileBlocking{1024, 256, 384}, cpu::TileBlocking{256, 512, 512},
           cpu::TileBlocking{512, 256, 512}, cpu::TileBlocking{512, 256, 640}}) {
-      const double seconds =
-          fastest(0.2, [&] { cpu::tile_linear(exec, args(1024, DType::bf16), blocking); });
+      const double seconds = fastest(0.2, [&] {
+        const LinearArgs one = args(1024, DType::bf16);
+        cpu::tile_linear(exec, {&one, 1}, blocking);
+      });
       std::printf("  1024 tokens in blocks of %4ld x %4ld outputs x %4ld inputs: %.0f\n",
                   static_cast<long>(blocking.tokens), static_cast<long>(blocking.outputs),
                   static_cast<long>(blocking.depth), work * 1024 / seconds / 1e9);

@@ -130,13 +130,12 @@ TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
         .with_bias = dice.coin(),
         .accumulate = dice.coin()};
     const auto run = [](LinearCase& copy, int threads, const cpu::TileBlocking& blocking) {
-      cpu::tile_linear(cpu_executor(threads),
-                       {.x = copy.x.view<2>(),
-                        .weight = copy.weight.view<2>(),
-                        .bias = copy.with_bias ? copy.bias.view<1>() : AnyView<1>(),
-                        .y = copy.y.view<2>(),
-                        .accumulate = copy.accumulate},
-                       blocking);
+      const LinearArgs args{.x = copy.x.view<2>(),
+                            .weight = copy.weight.view<2>(),
+                            .bias = copy.with_bias ? copy.bias.view<1>() : AnyView<1>(),
+                            .y = copy.y.view<2>(),
+                            .accumulate = copy.accumulate};
+      cpu::tile_linear(cpu_executor(threads), {&args, 1}, blocking);
     };
     LinearCase expected = c, whole = c, cut = c;
     expected.run(reference_executor());
@@ -159,6 +158,35 @@ TEST_CASE("linear takes more tokens than it packs at once, and none") {
                   .weight = Numbers::random(dice.rng, DType::bf16, {5, 9}),
                   .y = Numbers(DType::fp32, {0, 5})};
   CHECK_NOTHROW(none.run(cpu_executor(2)));
+}
+
+TEST_CASE("linear_group gives each of its products what linear gives") {
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 20) : dice.between(17, 70);
+    const std::int64_t in_features = dice.between(1, 200);
+    Numbers x = Numbers::random(dice.rng, dice.coin() ? DType::bf16 : dice.dtype(),
+                                {tokens, in_features}, 1, 0, dice.gap());
+    CAPTURE(seed, tokens, in_features, name_of(x.dtype()));
+    std::vector<Numbers> weights, together, apart;
+    const auto count = static_cast<std::size_t>(dice.between(1, 3));
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::int64_t out_features = dice.between(1, 150);
+      weights.push_back(Numbers::random(dice.rng, dice.coin() ? DType::bf16 : dice.dtype(),
+                                        {out_features, in_features}));
+      together.push_back(Numbers(dice.dtype(), {tokens, out_features}, dice.gap()));
+    }
+    apart = together;
+    std::vector<LinearArgs> group;
+    for (std::size_t i = 0; i < count; ++i) {
+      group.push_back(
+          {.x = x.view<2>(), .weight = weights[i].view<2>(), .y = together[i].view<2>()});
+      linear(cpu_executor(1),
+             {.x = x.view<2>(), .weight = weights[i].view<2>(), .y = apart[i].view<2>()});
+    }
+    linear_group(cpu_executor(2), group);
+    for (std::size_t i = 0; i < count; ++i) CHECK((apart[i].bytes() == together[i].bytes()));
+  }
 }
 
 TEST_CASE("linear rejects a weight of another width") {
