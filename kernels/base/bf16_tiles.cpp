@@ -11,6 +11,7 @@
 #include <immintrin.h>
 // GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 namespace chunkstate {
@@ -82,20 +83,20 @@ CHUNKSTATE_AVX512BF16 void pack_rows_avx512(const bf16* from, std::int64_t row, 
 CHUNKSTATE_AVX512BF16 void pack_columns_avx512(const bf16* from, std::int64_t row,
                                                std::int64_t count, std::int64_t depth,
                                                bf16* panel) {
-  alignas(64) bf16 ragged[tile_elements];
+  // Rows of 2^n bytes share one set of the first cache, which forgets a line between its quarters:
+  // each is read once, whole (12 -> 33 GB/s).
+  alignas(64) bf16 lines[tile_elements];
   for (std::int64_t k = 0; k < depth; k += tile_depth) {
-    for (std::int64_t half = 0; half < 2; ++half, panel += tile_elements) {
-      const std::int64_t first = half * 16;
-      if (first + 16 <= count && k + tile_depth <= depth) {
-        turn_tile(from + first * row + k, row, panel);
-        continue;
+    for (std::int64_t first = 0; first < panel_width; first += 16, panel += tile_elements) {
+      const std::int64_t rows = std::clamp<std::int64_t>(count - first, 0, 16);
+      const bf16* const at = from + first * row;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        _mm512_store_si512(lines + r * line_elements, load_line(at + r * row, k, depth));
       }
-      for (std::int64_t r = 0; r < 16; ++r) {
-        const __m512i line = first + r < count ? load_line(from + (first + r) * row, k, depth)
-                                               : _mm512_setzero_si512();
-        _mm512_store_si512(ragged + r * line_elements, line);
+      for (std::int64_t r = rows; r < 16; ++r) {
+        _mm512_store_si512(lines + r * line_elements, _mm512_setzero_si512());
       }
-      turn_tile(ragged, line_elements, panel);
+      turn_tile(lines, line_elements, panel);
     }
   }
 }
@@ -104,9 +105,9 @@ CHUNKSTATE_ALWAYS_INLINE void prefetch_ahead(const PanelProduct& p, std::int64_t
   for (std::int64_t r = 0; r < p.ahead_count; ++r) {
     __builtin_prefetch(p.ahead + r * p.ahead_row + tile * line_elements, 0, 2);
   }
-  const bf16* const a = p.ahead_a + tile * p.ahead_a_lines * line_elements;
-  for (std::int64_t i = 0; i < p.ahead_a_lines; ++i) {
-    __builtin_prefetch(a + i * line_elements, 0, 2);
+  const bf16* const lines = p.ahead_lines + tile * p.ahead_lines_count * line_elements;
+  for (std::int64_t i = 0; i < p.ahead_lines_count; ++i) {
+    __builtin_prefetch(lines + i * line_elements, 0, 2);
   }
 }
 
@@ -154,9 +155,10 @@ CHUNKSTATE_AVX512BF16 void multiply_avx512bf16(const PanelProduct& p) {
 
 // The intrinsics of GCC 12 do not say which memory they touch, so the instructions are written out.
 // Tile registers need no clobber: nothing else in the program uses them.
-#define TILE_LOAD(tile, from, stride)                                                              \
-  asm volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"(std::int64_t{stride}) : "memor" \
-                                                                                           "y")
+#define TILE_LOAD(tile, from, stride)                                                    \
+  asm volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"(std::int64_t{stride}) \
+               : "memor"                                                                 \
+                 "y")
 // Without displacing what the first cache holds: b stays there while a streams by.
 #define TILE_STREAM(tile, from, stride)                                                    \
   asm volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile ::"r"(from), "r"(std::int64_t{stride}) \
@@ -180,6 +182,20 @@ constexpr TileConfiguration tile_configuration;
 
 constexpr std::int64_t tile_floats = 256;
 
+#define TILE_LOAD_A(tile, from, stride) \
+  if constexpr (b_streams) {            \
+    TILE_LOAD(tile, from, stride);      \
+  } else {                              \
+    TILE_STREAM(tile, from, stride);    \
+  }
+#define TILE_LOAD_B(tile, from, stride) \
+  if constexpr (b_streams) {            \
+    TILE_STREAM(tile, from, stride);    \
+  } else {                              \
+    TILE_LOAD(tile, from, stride);      \
+  }
+
+template <bool b_streams>
 void multiply_amx_half(const PanelProduct& p) {
   const bf16* a = p.a;
   const bf16* b = p.b;
@@ -191,10 +207,10 @@ void multiply_amx_half(const PanelProduct& p) {
     TILE_ZERO(1);
   }
   for (std::int64_t t = 0; t < p.depth_tiles; ++t) {
-    TILE_LOAD(6, b, 64);
-    TILE_STREAM(4, a, 64);
+    TILE_LOAD_B(6, b, 64);
+    TILE_LOAD_A(4, a, 64);
     TILE_MULTIPLY(0, 4, 6);
-    TILE_LOAD(7, b + tile_elements, 64);
+    TILE_LOAD_B(7, b + tile_elements, 64);
     TILE_MULTIPLY(1, 4, 7);
     prefetch_ahead(p, t);
     a += 2 * tile_elements;
@@ -204,8 +220,9 @@ void multiply_amx_half(const PanelProduct& p) {
   TILE_STORE(1, p.sums + tile_floats, 64);
 }
 
+template <bool b_streams>
 void multiply_amx(const PanelProduct& p) {
-  if (p.rows <= 16) return multiply_amx_half(p);
+  if (p.rows <= 16) return multiply_amx_half<b_streams>(p);
   const bf16* a = p.a;
   const bf16* b = p.b;
   if (p.accumulate) {
@@ -220,12 +237,12 @@ void multiply_amx(const PanelProduct& p) {
     TILE_ZERO(3);
   }
   for (std::int64_t t = 0; t < p.depth_tiles; ++t) {
-    TILE_LOAD(6, b, 64);
-    TILE_STREAM(4, a, 64);
+    TILE_LOAD_B(6, b, 64);
+    TILE_LOAD_A(4, a, 64);
     TILE_MULTIPLY(0, 4, 6);
-    TILE_STREAM(5, a + tile_elements, 64);
+    TILE_LOAD_A(5, a + tile_elements, 64);
     TILE_MULTIPLY(2, 5, 6);
-    TILE_LOAD(7, b + tile_elements, 64);
+    TILE_LOAD_B(7, b + tile_elements, 64);
     TILE_MULTIPLY(1, 4, 7);
     TILE_MULTIPLY(3, 5, 7);
     prefetch_ahead(p, t);
@@ -236,6 +253,10 @@ void multiply_amx(const PanelProduct& p) {
   TILE_STORE(1, p.sums + tile_floats, 64);
   TILE_STORE(2, p.sums + 2 * tile_floats, 64);
   TILE_STORE(3, p.sums + 3 * tile_floats, 64);
+}
+
+CHUNKSTATE_AVX512BF16 void turn_sums_avx512(const float* from, float* to) {
+  turn_tile(reinterpret_cast<const bf16*>(from), line_elements, reinterpret_cast<bf16*>(to));
 }
 
 }  // namespace
@@ -261,9 +282,11 @@ void pack_columns(const bf16* from, std::int64_t row, std::int64_t count, std::i
 }
 
 void multiply_panels(const PanelProduct& product) {
-  if (instruction_level() >= InstructionLevel::amx) return multiply_amx(product);
-  multiply_avx512bf16(product);
+  if (instruction_level() < InstructionLevel::amx) return multiply_avx512bf16(product);
+  product.b_streams ? multiply_amx<true>(product) : multiply_amx<false>(product);
 }
+
+void turn_sums(const float* from, float* to) { turn_sums_avx512(from, to); }
 
 #else
 
@@ -272,6 +295,7 @@ TileScope::~TileScope() = default;
 void pack_rows(const bf16*, std::int64_t, std::int64_t, std::int64_t, bf16*) {}
 void pack_columns(const bf16*, std::int64_t, std::int64_t, std::int64_t, bf16*) {}
 void multiply_panels(const PanelProduct&) {}
+void turn_sums(const float*, float*) {}
 
 #endif
 

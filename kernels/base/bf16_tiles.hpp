@@ -33,6 +33,9 @@ void pack_rows(const bf16* from, std::int64_t row, std::int64_t count, std::int6
 void pack_columns(const bf16* from, std::int64_t row, std::int64_t count, std::int64_t depth,
                   bf16* panel);
 
+/// to[c][r] = from[r][c], both [16][16].
+void turn_sums(const float* from, float* to);
+
 struct PanelProduct {
   const bf16* a = nullptr;
   const bf16* b = nullptr;
@@ -42,14 +45,15 @@ struct PanelProduct {
   // second half of the rows as it is.
   float* sums = nullptr;
   bool accumulate = false;  // sums += instead of sums =
+  bool b_streams = false;   // a is used again and should stay in the first cache, not b
 
   // What the caches should hold next: `ahead_count` rows of depth_tiles cache lines.
   const bf16* ahead = nullptr;
   std::int64_t ahead_row = 0;
   std::int64_t ahead_count = 0;
   // And depth_tiles times so many lines.
-  const bf16* ahead_a = nullptr;
-  std::int64_t ahead_a_lines = 0;
+  const bf16* ahead_lines = nullptr;
+  std::int64_t ahead_lines_count = 0;
 };
 
 /// While it lives, this thread may call multiply_panels. (AMX: the tiles are configured.)

@@ -11,6 +11,7 @@
 #include <immintrin.h>
 // GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 namespace chunkstate::cpu {
@@ -25,6 +26,7 @@ struct PackedTokens {
   std::int64_t first = 0;
   std::int64_t tokens = 0;
   bf16* data = nullptr;
+  bool turned = false;  // as panels b, not a
 
   std::int64_t panels() const { return parts(tokens, panel_width); }
   std::int64_t panel_tokens(std::int64_t panel) const {
@@ -64,13 +66,20 @@ void finish_line(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, co
 #endif
 
 void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t tokens,
-                  std::int64_t first_output, const float* sums) {
+                  std::int64_t first_output, bool turned, const float* sums) {
   const std::int64_t outputs = std::min(panel_width, args.weight.extent[0] - first_output);
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    const float* const line = sums + t / 16 * 512 + t % 16 * 16;
-    finish_line(args, first_token + t, first_output, std::min<std::int64_t>(outputs, 16), line);
-    if (outputs > 16) {
-      finish_line(args, first_token + t, first_output + 16, outputs - 16, line + 256);
+  alignas(64) float tile[256];
+  for (std::int64_t t = 0; t < tokens; t += 16) {
+    for (std::int64_t o = 0; o < outputs; o += 16) {
+      const float* lines = sums + (turned ? o / 16 * 2 + t / 16 : t / 16 * 2 + o / 16) * 256;
+      if (turned) {
+        turn_sums(lines, tile);
+        lines = tile;
+      }
+      const std::int64_t count = std::min<std::int64_t>(outputs - o, 16);
+      for (std::int64_t i = 0; i < std::min<std::int64_t>(tokens - t, 16); ++i) {
+        finish_line(args, first_token + t + i, first_output + o, count, lines + i * 16);
+      }
     }
   }
 }
@@ -110,10 +119,11 @@ class OutputBlock {
     const std::int64_t in_features = args_.x.extent[1];
     const std::int64_t panels = x_.panels();
     const bool last = k + depth == in_features;
-    pack_columns(weights_at(args_, output, k), args_.weight.stride[0],
-                 std::min(panel_width, end_ - output), depth, weights_);
+    const std::int64_t outputs = std::min(panel_width, end_ - output);
+    (x_.turned ? pack_rows : pack_columns)(weights_at(args_, output, k), args_.weight.stride[0],
+                                           outputs, depth, weights_);
     PanelProduct product;
-    product.b = weights_;
+    product.b_streams = x_.turned;
     product.depth_tiles = parts(depth, tile_depth);
     product.accumulate = k > 0;
     // The weights of the next panel, and x of the next inputs, come while this one is used.
@@ -135,14 +145,18 @@ class OutputBlock {
       const std::int64_t line = (column * panels + panel) * a_lines * product.depth_tiles;
       const bool inside = line + a_lines * product.depth_tiles <=
                           panels * panel_width * (in_features - k - depth) / tile_depth;
-      product.ahead_a = inside ? x_.at(k + depth, 0, 0) + line * tile_depth : nullptr;
-      product.ahead_a_lines = inside ? a_lines : 0;
-      product.a = x_.at(k, depth, panel);
-      product.rows = x_.panel_tokens(panel);
+      product.ahead_lines = inside ? x_.at(k + depth, 0, 0) + line * tile_depth : nullptr;
+      product.ahead_lines_count = inside ? a_lines : 0;
+      const bf16* const x = x_.at(k, depth, panel);
+      const std::int64_t tokens = x_.panel_tokens(panel);
+      product.a = x_.turned ? weights_ : x;
+      product.b = x_.turned ? x : weights_;
+      product.rows = x_.turned ? outputs : tokens;
       product.sums = sums_ + (column * panels + panel) * sums_row_;
       multiply_panels(product);
       if (last) {
-        finish_block(args_, x_.first + panel * panel_width, product.rows, output, product.sums);
+        finish_block(args_, x_.first + panel * panel_width, tokens, output, x_.turned,
+                     product.sums);
       }
     }
   }
@@ -156,14 +170,21 @@ class OutputBlock {
   std::int64_t sums_row_;
 };
 
+/// Pairing the elements of a tile costs about three times as much as copying it, for every weight
+/// and pass, or else for every element of x; turning the sums costs as much again.
+bool turning_pays(std::int64_t pass_tokens, std::int64_t in_features, std::int64_t outputs) {
+  return 1.0 / static_cast<double>(pass_tokens) >
+         3.0 / static_cast<double>(in_features) + 1.0 / static_cast<double>(outputs);
+}
+
 void pack_tokens(const ConstAnyView<2>& stored, const PackedTokens& x, std::int64_t panel,
                  std::int64_t block_depth) {
   const std::int64_t in_features = stored.extent[1];
   for (std::int64_t k = 0; k < in_features; k += block_depth) {
     const std::int64_t depth = std::min(block_depth, in_features - k);
     const std::byte* const from = stored.at(x.first + panel * panel_width, k);
-    pack_rows(reinterpret_cast<const bf16*>(from), stored.stride[0], x.panel_tokens(panel), depth,
-              x.at(k, depth, panel));
+    (x.turned ? pack_columns : pack_rows)(reinterpret_cast<const bf16*>(from), stored.stride[0],
+                                          x.panel_tokens(panel), depth, x.at(k, depth, panel));
   }
 }
 
@@ -199,6 +220,7 @@ void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
     const std::int64_t tokens = std::min(most_tokens, all - begin);
     const std::int64_t passes = parts(tokens, blocking.tokens);
     const std::int64_t pass_tokens = parts(parts(tokens, passes), panel_width) * panel_width;
+    const bool turned = blocking.turned.value_or(turning_pays(pass_tokens, in_features, outputs));
     bf16* const packed =
         reinterpret_cast<bf16*>(shared.floats((tokens + panel_width) * padded_depth / 2));
     const auto pass = [&](std::int64_t index) {
@@ -206,6 +228,7 @@ void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
       x.first = begin + index * pass_tokens;
       x.tokens = std::min(pass_tokens, begin + tokens - x.first);
       x.data = packed + index * pass_tokens * padded_depth;
+      x.turned = turned;
       return x;
     };
     const std::int64_t unit = unit_outputs(outputs, passes, blocking.outputs, exec.threads);

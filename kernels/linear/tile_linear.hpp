@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+
 #include "kernels/linear/linear.hpp"
 
 namespace chunkstate::cpu {
@@ -10,6 +12,8 @@ struct TileBlocking {
   std::int64_t tokens = 512;   // that share one packing of a weight panel, multiple of 32
   std::int64_t outputs = 512;  // of a unit of work at most, multiple of 32
   std::int64_t depth = 384;    // inputs at a time, multiple of 32: a panel of 24 KiB of weights
+  std::optional<bool> turned;  // weights are panel a and the sums must be turned; not given: if
+                               // that costs less than pairing the weights' elements
 };
 
 /// Whether tile_linear can take these: bf16 x and weights, an instruction level with bf16 products.

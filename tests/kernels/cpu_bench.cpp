@@ -146,18 +146,21 @@ int main(int argc, char** argv) {
     }
     std::printf("\n");
     if (!full || !has_bf16_tiles()) continue;
-    for (const cpu::TileBlocking blocking :
-         {cpu::TileBlocking{512, 512, 384}, cpu::TileBlocking{512, 512, 256},
-          cpu::TileBlocking{512, 512, 512}, cpu::TileBlocking{1024, 256, 256},
-          cpu::TileBlocking{1024, 256, 384}, cpu::TileBlocking{256, 512, 512},
-          cpu::TileBlocking{512, 256, 512}, cpu::TileBlocking{512, 256, 640}}) {
-      const double seconds = fastest(0.2, [&] {
-        const LinearArgs one = args(1024, DType::bf16);
-        cpu::tile_linear(exec, {&one, 1}, blocking);
-      });
-      std::printf("  1024 tokens in blocks of %4ld x %4ld outputs x %4ld inputs: %.0f\n",
-                  static_cast<long>(blocking.tokens), static_cast<long>(blocking.outputs),
-                  static_cast<long>(blocking.depth), work * 1024 / seconds / 1e9);
+    constexpr std::int64_t cuts[][3] = {{512, 512, 384},  {512, 512, 512},  {512, 256, 640},
+                                        {1024, 256, 256}, {1024, 256, 384}, {1024, 128, 384}};
+    for (const auto& cut : cuts) {
+      std::printf("  cut into %4ld tokens x %4ld outputs x %4ld inputs:", long{cut[0]},
+                  long{cut[1]}, long{cut[2]});
+      for (const std::int64_t tokens : {256, 1024}) {
+        for (const bool turned : {false, true}) {
+          const cpu::TileBlocking blocking{cut[0], cut[1], cut[2], turned};
+          const LinearArgs one = args(tokens, DType::bf16);
+          const double seconds = fastest(0.1, [&] { cpu::tile_linear(exec, {&one, 1}, blocking); });
+          std::printf("  %ld%s: %.0f", long{tokens}, turned ? " turned" : "",
+                      work * static_cast<double>(tokens) / seconds / 1e9);
+        }
+      }
+      std::printf("\n");
       std::fflush(stdout);
     }
   }

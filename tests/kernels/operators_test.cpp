@@ -139,11 +139,13 @@ TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
     };
     LinearCase expected = c, whole = c, cut = c;
     expected.run(reference_executor());
-    run(whole, 1, {});
+    cpu::TileBlocking plain;
+    plain.turned = dice.coin();
+    run(whole, 1, plain);
     CHECK(relative_error(expected.y, whole.y) <= 1e-5 + storage_step(y_dtype));
     const cpu::TileBlocking blocking{32 * dice.between(1, 4), 32 * dice.between(1, 4),
-                                     32 * dice.between(1, 4)};
-    CAPTURE(blocking.tokens, blocking.outputs, blocking.depth);
+                                     32 * dice.between(1, 4), dice.coin()};
+    CAPTURE(blocking.tokens, blocking.outputs, blocking.depth, *plain.turned, *blocking.turned);
     run(cut, static_cast<int>(dice.between(1, 3)), blocking);
     CHECK((whole.y.bytes() == cut.y.bytes()));
   }
