@@ -70,9 +70,9 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   const auto v = context.arena.take<2>(context.dtype, {packed.tokens, kv_size});
   const auto y = context.arena.take<2>(context.dtype, {packed.tokens, heads * head_dim});
 
-  linear(context.exec, {x, weights.q, {}, q});
-  linear(context.exec, {x, weights.k, {}, k});
-  linear(context.exec, {x, weights.v, {}, v});
+  const LinearArgs projections[] = {
+      {x, weights.q, {}, q}, {x, weights.k, {}, k}, {x, weights.v, {}, v}};
+  linear_group(context.exec, projections);
   if (context.exec.backend == Backend::cuda && !packed.step_runs.empty()) {
     step_on_device(context, layer, q, k, v, y);
     add_to_residual(context, y, weights.o, {}, residual);
@@ -139,8 +139,8 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
   } else {
     gate = context.arena.take<2>(context.dtype, {tokens, channels});
     up = context.arena.take<2>(context.dtype, {tokens, channels});
-    linear(context.exec, {x, weights.gate, {}, gate});
-    linear(context.exec, {x, weights.up, {}, up});
+    const LinearArgs projections[] = {{x, weights.gate, {}, gate}, {x, weights.up, {}, up}};
+    linear_group(context.exec, projections);
   }
   silu_mul(context.exec, {gate, up, gate});
   add_to_residual(context, gate, weights.down, {}, residual);

@@ -3,6 +3,12 @@
 
 #include "kernels/base/simd.hpp"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+// GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 namespace chunkstate {
 namespace {
 
@@ -15,6 +21,16 @@ struct Rows {
   std::int64_t weight_row;
   std::int64_t depth;
   const float* x;
+  std::int64_t x_row;
+  float* sums;
+  std::int64_t sums_row;
+};
+
+struct Bf16Rows {
+  const bf16* weight;
+  std::int64_t weight_row;
+  std::int64_t depth;
+  const bf16* x;
   std::int64_t x_row;
   float* sums;
   std::int64_t sums_row;
@@ -54,6 +70,18 @@ CHUNKSTATE_ALWAYS_INLINE void load(const fp16* at, typename Level::Vector& vecto
       reinterpret_cast<Vector>(reinterpret_cast<Bits>(finite) | special | ((bits & 0x8000U) << 16));
 }
 
+template <class Level>
+CHUNKSTATE_ALWAYS_INLINE float sum_lanes(typename Level::Vector& vector) {
+  for (int half = Level::lanes / 2; half > 0; half /= 2) {
+    typename Level::Bits other;
+    for (int lane = 0; lane < Level::lanes; ++lane) {
+      other[lane] = static_cast<std::uint32_t>(lane ^ half);
+    }
+    vector += __builtin_shuffle(vector, other);
+  }
+  return vector[0];
+}
+
 template <class Level, class T, int Tokens, int Count>
 CHUNKSTATE_ALWAYS_INLINE void dot(const Rows& rows, std::int64_t first) {
   using Vector = typename Level::Vector;
@@ -68,14 +96,15 @@ CHUNKSTATE_ALWAYS_INLINE void dot(const Rows& rows, std::int64_t first) {
     for (int r = 0; r < Count; ++r) {
       Vector w;
       load<Level>(weight + r * rows.weight_row + k, w);
+      // The same place of the rows after these: their first lines would otherwise be waited for.
+      __builtin_prefetch(weight + (r + Count) * rows.weight_row + k, 0, 2);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) sum[r][t] += w * x[t];
     }
   }
   for (int r = 0; r < Count; ++r) {
     for (int t = 0; t < Tokens; ++t) {
-      float total = 0.0F;
-      for (int lane = 0; lane < Level::lanes; ++lane) total += sum[r][t][lane];
+      float total = sum_lanes<Level>(sum[r][t]);
       for (std::int64_t rest = k; rest < rows.depth; ++rest) {
         total += to_float(weight[r * rows.weight_row + rest]) * rows.x[t * rows.x_row + rest];
       }
@@ -130,7 +159,85 @@ void dot_baseline(DType dtype, const Rows& rows, std::int64_t count, std::int64_
   dot_level<Baseline>(dtype, rows, count, tokens);
 }
 
+#if defined(__x86_64__)
+/// `Count` rows and `Tokens` tokens, 32 products at a time.
+template <int Tokens, int Count>
+CHUNKSTATE_AVX512BF16 inline void dot_bf16(const Bf16Rows& rows, std::int64_t first) {
+  const bf16* const weight = rows.weight + first * rows.weight_row;
+  __m512 sum[Count][Tokens];
+#pragma GCC unroll 8
+  for (int r = 0; r < Count; ++r) {
+#pragma GCC unroll 4
+    for (int t = 0; t < Tokens; ++t) sum[r][t] = _mm512_setzero_ps();
+  }
+  for (std::int64_t k = 0; k < rows.depth; k += 32) {
+    const std::int64_t left = rows.depth - k;
+    const __mmask32 mask = left >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((1U << left) - 1);
+    __m512bh x[Tokens];
+#pragma GCC unroll 4
+    for (int t = 0; t < Tokens; ++t) {
+      x[t] = (__m512bh)_mm512_maskz_loadu_epi16(mask, rows.x + t * rows.x_row + k);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < Count; ++r) {
+      const bf16* const w = weight + r * rows.weight_row + k;
+      __builtin_prefetch(w + Count * rows.weight_row, 0, 2);  // as above
+      const auto line = (__m512bh)_mm512_maskz_loadu_epi16(mask, w);
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], line, x[t]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Count; ++r) {
+#pragma GCC unroll 4
+    for (int t = 0; t < Tokens; ++t) {
+      auto vector = (Avx512::Vector)sum[r][t];
+      rows.sums[t * rows.sums_row + first + r] = sum_lanes<Avx512>(vector);
+    }
+  }
+}
+
+template <int Tokens>
+CHUNKSTATE_AVX512BF16 inline void dot_bf16_tokens(const Bf16Rows& rows, std::int64_t count) {
+  // As many sums as hide the latency of a dot product.
+  constexpr int at_once = Tokens <= 2 ? 8 : 4;
+  std::int64_t r = 0;
+  for (; r + at_once <= count; r += at_once) dot_bf16<Tokens, at_once>(rows, r);
+  for (; r < count; ++r) dot_bf16<Tokens, 1>(rows, r);
+}
+
+CHUNKSTATE_AVX512BF16 void dot_bf16_count(const Bf16Rows& rows, std::int64_t count,
+                                          std::int64_t tokens) {
+  switch (tokens) {
+    case 1:
+      return dot_bf16_tokens<1>(rows, count);
+    case 2:
+      return dot_bf16_tokens<2>(rows, count);
+    case 3:
+      return dot_bf16_tokens<3>(rows, count);
+    default:
+      return dot_bf16_tokens<4>(rows, count);
+  }
+}
+#else
+void dot_bf16_count(const Bf16Rows&, std::int64_t, std::int64_t) {}
+#endif
+
 }  // namespace
+
+bool has_bf16_dot() { return instruction_level() >= InstructionLevel::avx512bf16; }
+
+void dot_rows(const ConstAnyView<2>& weight, std::int64_t begin, std::int64_t count, const bf16* x,
+              std::int64_t x_row, std::int64_t tokens, float* sums, std::int64_t sums_row) {
+  dot_bf16_count({.weight = reinterpret_cast<const bf16*>(weight.at(begin, 0)),
+                  .weight_row = weight.stride[0],
+                  .depth = weight.extent[1],
+                  .x = x,
+                  .x_row = x_row,
+                  .sums = sums,
+                  .sums_row = sums_row},
+                 count, tokens);
+}
 
 void dot_rows(const ConstAnyView<2>& weight, std::int64_t begin, std::int64_t count, const float* x,
               std::int64_t x_row, std::int64_t tokens, float* sums, std::int64_t sums_row) {

@@ -13,17 +13,29 @@ namespace {
 // Large enough for the hardware prefetchers, small enough to share evenly among threads.
 constexpr std::size_t block_bytes = std::size_t{1} << 20;
 
-// Eight independent sums keep enough loads in flight; the compiler makes vectors of them.
+// Eight streams side by side, each asked for in time by the loop before: one stream alone waits for
+// the hardware's prefetcher at every page (18 against 27 GB/s on one core of a Zen 4).
+constexpr std::size_t stream_words = 1024;
+constexpr std::size_t streams = 8;
+
 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) std::uint64_t
 sum_words(const std::uint64_t* words, std::size_t count) {
-  std::uint64_t sums[64] = {};
+  std::uint64_t sums[streams][8] = {};
   std::size_t i = 0;
-  for (; i + 64 <= count; i += 64) {
-    for (std::size_t j = 0; j < 64; ++j) sums[j] += words[i + j];
+  for (; i + streams * stream_words <= count; i += streams * stream_words) {
+    for (std::size_t line = i; line < i + stream_words; line += 8) {
+      for (std::size_t s = 0; s < streams; ++s) {
+        const std::uint64_t* const from = words + line + s * stream_words;
+        __builtin_prefetch(from + streams * stream_words, 0, 2);
+        for (std::size_t j = 0; j < 8; ++j) sums[s][j] += from[j];
+      }
+    }
   }
   std::uint64_t total = 0;
   for (; i < count; ++i) total += words[i];
-  for (const std::uint64_t sum : sums) total += sum;
+  for (const auto& stream : sums) {
+    for (const std::uint64_t sum : stream) total += sum;
+  }
   return total;
 }
 

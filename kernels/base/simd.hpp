@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/base/instruction_level.hpp"
+
 // One binary serves machines with AVX-512, with AVX2 and with neither: nothing is compiled with
 // -march=native, and the hot functions exist once per instruction set.
 
@@ -21,6 +23,7 @@
 /// levels below, forced inline into one function per level, between which `select_level` chooses.
 #if defined(__x86_64__)
 #define CHUNKSTATE_AVX512 __attribute__((target("arch=x86-64-v4")))
+#define CHUNKSTATE_AVX512BF16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
 #define CHUNKSTATE_AVX2 __attribute__((target("arch=x86-64-v3")))
 #else
 #define CHUNKSTATE_AVX512
@@ -57,8 +60,9 @@ struct Baseline : VectorTypes<4> {
 template <class Function>
 Function* select_level(Function* avx512, Function* avx2, Function* baseline) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v4")) return avx512;
-  if (__builtin_cpu_supports("x86-64-v3")) return avx2;
+  const InstructionLevel level = instruction_level();
+  if (level >= InstructionLevel::avx512) return avx512;
+  if (level >= InstructionLevel::avx2) return avx2;
 #else
   static_cast<void>(avx512);
   static_cast<void>(avx2);

@@ -2,9 +2,11 @@
 #include <algorithm>
 
 #include "kernels/base/dot.hpp"
+#include "kernels/base/instruction_level.hpp"
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/tile_linear.hpp"
 
 namespace chunkstate::cpu {
 namespace {
@@ -36,33 +38,57 @@ void finish_row(const LinearArgs& args, std::int64_t t, std::int64_t begin, std:
   store_row(values, count, row, args.y.dtype);
 }
 
-/// Decode: bound by reading the weights, which happens once.
-void few_tokens(const Executor& exec, const LinearArgs& args) {
+/// Rows [begin, begin + count) of one product's weight, for all tokens. `x`: fp32 rows, used unless
+/// `dots` (both stored as bf16).
+void dot_outputs(const LinearArgs& args, std::int64_t begin, std::int64_t count, bool dots,
+                 const float* x, std::int64_t x_row) {
   const std::int64_t tokens = args.x.extent[0];
-  const std::int64_t in_features = args.x.extent[1];
-  const std::int64_t out_features = args.weight.extent[0];
-  const bool direct = args.x.dtype == DType::fp32;
+  float sums[most_dot_tokens * dot_block];
+  float old[dot_block];
+  for (std::int64_t first = 0; first < tokens; first += most_dot_tokens) {
+    const std::int64_t group = std::min(most_dot_tokens, tokens - first);
+    if (dots) {
+      dot_rows(args.weight, begin, count, reinterpret_cast<const bf16*>(args.x.at(first, 0)),
+               args.x.stride[0], group, sums, dot_block);
+    } else {
+      dot_rows(args.weight, begin, count, x + first * x_row, x_row, group, sums, dot_block);
+    }
+    for (std::int64_t t = 0; t < group; ++t) {
+      finish_row(args, first + t, begin, count, sums + t * dot_block, old);
+    }
+  }
+}
+
+/// Decode: bound by reading the weights, which happens once.
+void few_tokens(const Executor& exec, std::span<const LinearArgs> products) {
+  const ConstAnyView<2>& stored = products[0].x;
+  const std::int64_t tokens = stored.extent[0];
+  const std::int64_t in_features = stored.extent[1];
+  const auto dots = [&](const LinearArgs& args) {
+    return stored.dtype == DType::bf16 && args.weight.dtype == DType::bf16 && has_bf16_dot();
+  };
+  const bool direct =
+      stored.dtype == DType::fp32 || std::all_of(products.begin(), products.end(), dots);
   thread_local Scratch shared;
-  const std::int64_t x_row = direct ? args.x.stride[0] : padded(in_features);
+  const std::int64_t x_row = direct ? stored.stride[0] : padded(in_features);
   float* const copy = shared.floats(direct ? 1 : tokens * x_row);
   for (std::int64_t t = 0; t < tokens && !direct; ++t) {
-    copy_row(args.x.at(t, 0), args.x.dtype, in_features, copy + t * x_row);
+    copy_row(stored.at(t, 0), stored.dtype, in_features, copy + t * x_row);
   }
-  const float* const x = direct ? reinterpret_cast<const float*>(args.x.data) : copy;
-  const std::int64_t blocks = blocks_of(out_features, dot_block);
+  const float* const x = direct ? reinterpret_cast<const float*>(stored.data) : copy;
+  std::int64_t blocks = 0;
+  for (const LinearArgs& args : products) blocks += blocks_of(args.weight.extent[0], dot_block);
 #pragma omp parallel for num_threads(exec.threads) if (blocks > 1)
   for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t begin = block * dot_block;
-    const std::int64_t count = std::min(dot_block, out_features - begin);
-    float sums[most_dot_tokens * dot_block];
-    float old[dot_block];
-    for (std::int64_t first = 0; first < tokens; first += most_dot_tokens) {
-      const std::int64_t group = std::min(most_dot_tokens, tokens - first);
-      dot_rows(args.weight, begin, count, x + first * x_row, x_row, group, sums, dot_block);
-      for (std::int64_t t = 0; t < group; ++t) {
-        finish_row(args, first + t, begin, count, sums + t * dot_block, old);
-      }
+    std::int64_t in_product = block;
+    const LinearArgs* args = products.data();
+    while (in_product >= blocks_of(args->weight.extent[0], dot_block)) {
+      in_product -= blocks_of(args->weight.extent[0], dot_block);
+      ++args;
     }
+    const std::int64_t begin = in_product * dot_block;
+    dot_outputs(*args, begin, std::min(dot_block, args->weight.extent[0] - begin), dots(*args), x,
+                x_row);
   }
 }
 
@@ -151,12 +177,24 @@ void many_tokens(const Executor& exec, const LinearArgs& args, std::int64_t firs
 
 }  // namespace
 
-void linear(const Executor& exec, const LinearArgs& args) {
-  const std::int64_t tokens = args.x.extent[0];
-  if (tokens == 0 || args.weight.extent[0] == 0) return;
-  if (tokens <= few_tokens_limit || args.x.extent[1] == 0) return few_tokens(exec, args);
-  for (std::int64_t first = 0; first < tokens; first += most_tokens) {
-    many_tokens(exec, args, first, std::min(most_tokens, tokens - first));
+void linear(const Executor& exec, std::span<const LinearArgs> products) {
+  if (products.empty() || products[0].x.extent[0] == 0) return;
+  const std::int64_t tokens = products[0].x.extent[0];
+  instruction_level();  // throws for a wrong CHUNKSTATE_ISA here, not inside a parallel region
+  if (tokens <= few_tokens_limit || products[0].x.extent[1] == 0) {
+    return few_tokens(exec, products);
+  }
+  if (std::all_of(products.begin(), products.end(), tile_linear_applies)) {
+    return tile_linear(exec, products);
+  }
+  for (const LinearArgs& args : products) {
+    if (tile_linear_applies(args)) {
+      tile_linear(exec, {&args, 1});
+      continue;
+    }
+    for (std::int64_t first = 0; first < tokens; first += most_tokens) {
+      many_tokens(exec, args, first, std::min(most_tokens, tokens - first));
+    }
   }
 }
 

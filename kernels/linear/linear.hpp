@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
+
 #include "kernels/base/executor.hpp"
 #include "kernels/base/view.hpp"
 
@@ -21,11 +23,15 @@ struct LinearArgs {
 /// Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
 void linear(const Executor& exec, const LinearArgs& args);
 
+/// linear() of each, all of the same x and none of another's y: on a CPU the threads meet once and
+/// x is prepared once. The results are those of linear().
+void linear_group(const Executor& exec, std::span<const LinearArgs> products);
+
 namespace reference {
 void linear(const LinearArgs& args);
 }
 namespace cpu {
-void linear(const Executor& exec, const LinearArgs& args);
+void linear(const Executor& exec, std::span<const LinearArgs> products);
 }
 namespace cuda {
 void linear(const LinearArgs& args, CUstream_st* stream, bool autotune);

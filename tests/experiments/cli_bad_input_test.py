@@ -74,7 +74,7 @@ yaml_row(0, "empty sweep axis", "exp.yaml:5", GOOD + "sweep: {matrix: {ssm.varia
 yaml_row(0, "everything excluded", "exp.yaml",
          GOOD + "sweep: {matrix: {ssm.chunk_size: [64]}, exclude: [\"ssm.chunk_size == 64\"]}\n")
 yaml_row(0, "no decode form", "own_end_state", GOOD + "ssm: {variant: own_end_state}\n")
-yaml_row(0, "not in this version", "version", GOOD + "execution: {autotune: on}\n")
+yaml_row(0, "not in this version", "version", GOOD + "measure: {until: {metric: tpot_p50}}\n")
 
 
 @row(26, "a directory as experiment", 64, "exp.yaml")

@@ -3,6 +3,7 @@
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/tile_linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rope/rope.hpp"
 #include "kernels/silu_mul/silu_mul.hpp"
@@ -107,6 +108,49 @@ TEST_CASE("linear on the CPU equals the reference for every storage type and num
   }
 }
 
+TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
+  if (!cpu::tile_linear_applies({.x = Numbers(DType::bf16, {1, 1}).view<2>(),
+                                 .weight = Numbers(DType::bf16, {1, 1}).view<2>()})) {
+    return;  // no bf16 products on this machine, or masked
+  }
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 70) : dice.between(90, 300);
+    const std::int64_t in_features = dice.coin() ? dice.between(1, 100) : dice.between(300, 900);
+    const std::int64_t out_features = dice.coin() ? dice.between(1, 100) : dice.between(150, 400);
+    const DType y_dtype = dice.coin() ? DType::fp32 : DType::bf16;
+    const DType bias_dtype = dice.coin() ? DType::fp32 : DType::bf16;
+    CAPTURE(seed, tokens, in_features, out_features, name_of(y_dtype));
+    LinearCase c{
+        .x = Numbers::random(dice.rng, DType::bf16, {tokens, in_features}, 1, 0, dice.gap()),
+        .weight =
+            Numbers::random(dice.rng, DType::bf16, {out_features, in_features}, 1, 0, dice.gap()),
+        .bias = Numbers::random(dice.rng, bias_dtype, {out_features}, 10),
+        .y = Numbers::random(dice.rng, y_dtype, {tokens, out_features}, 10, 0, dice.gap()),
+        .with_bias = dice.coin(),
+        .accumulate = dice.coin()};
+    const auto run = [](LinearCase& copy, int threads, const cpu::TileBlocking& blocking) {
+      const LinearArgs args{.x = copy.x.view<2>(),
+                            .weight = copy.weight.view<2>(),
+                            .bias = copy.with_bias ? copy.bias.view<1>() : AnyView<1>(),
+                            .y = copy.y.view<2>(),
+                            .accumulate = copy.accumulate};
+      cpu::tile_linear(cpu_executor(threads), {&args, 1}, blocking);
+    };
+    LinearCase expected = c, whole = c, cut = c;
+    expected.run(reference_executor());
+    cpu::TileBlocking plain;
+    plain.turned = dice.coin();
+    run(whole, 1, plain);
+    CHECK(relative_error(expected.y, whole.y) <= 1e-5 + storage_step(y_dtype));
+    const cpu::TileBlocking blocking{32 * dice.between(1, 4), 32 * dice.between(1, 4),
+                                     32 * dice.between(1, 4), dice.coin()};
+    CAPTURE(blocking.tokens, blocking.outputs, blocking.depth, *plain.turned, *blocking.turned);
+    run(cut, static_cast<int>(dice.between(1, 3)), blocking);
+    CHECK((whole.y.bytes() == cut.y.bytes()));
+  }
+}
+
 TEST_CASE("linear takes more tokens than it packs at once, and none") {
   Dice dice(1);
   compare_backends(LinearCase{.x = Numbers::random(dice.rng, DType::fp32, {1100, 9}),
@@ -116,6 +160,35 @@ TEST_CASE("linear takes more tokens than it packs at once, and none") {
                   .weight = Numbers::random(dice.rng, DType::bf16, {5, 9}),
                   .y = Numbers(DType::fp32, {0, 5})};
   CHECK_NOTHROW(none.run(cpu_executor(2)));
+}
+
+TEST_CASE("linear_group gives each of its products what linear gives") {
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 20) : dice.between(17, 70);
+    const std::int64_t in_features = dice.between(1, 200);
+    Numbers x = Numbers::random(dice.rng, dice.coin() ? DType::bf16 : dice.dtype(),
+                                {tokens, in_features}, 1, 0, dice.gap());
+    CAPTURE(seed, tokens, in_features, name_of(x.dtype()));
+    std::vector<Numbers> weights, together, apart;
+    const auto count = static_cast<std::size_t>(dice.between(1, 3));
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::int64_t out_features = dice.between(1, 150);
+      weights.push_back(Numbers::random(dice.rng, dice.coin() ? DType::bf16 : dice.dtype(),
+                                        {out_features, in_features}));
+      together.push_back(Numbers(dice.dtype(), {tokens, out_features}, dice.gap()));
+    }
+    apart = together;
+    std::vector<LinearArgs> group;
+    for (std::size_t i = 0; i < count; ++i) {
+      group.push_back(
+          {.x = x.view<2>(), .weight = weights[i].view<2>(), .y = together[i].view<2>()});
+      linear(cpu_executor(1),
+             {.x = x.view<2>(), .weight = weights[i].view<2>(), .y = apart[i].view<2>()});
+    }
+    linear_group(cpu_executor(2), group);
+    for (std::size_t i = 0; i < count; ++i) CHECK((apart[i].bytes() == together[i].bytes()));
+  }
 }
 
 TEST_CASE("linear rejects a weight of another width") {

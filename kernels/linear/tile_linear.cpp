@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/linear/tile_linear.hpp"
+
+#include <algorithm>
+
+#include "kernels/base/bf16_tiles.hpp"
+#include "kernels/base/rows.hpp"
+#include "kernels/base/simd.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+// GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+namespace chunkstate::cpu {
+namespace {
+
+constexpr std::int64_t parts(std::int64_t count, std::int64_t part) {
+  return (count + part - 1) / part;
+}
+
+/// The tokens [first, first + tokens) of a pass, packed: [depth block][panel][panel_elements].
+struct PackedTokens {
+  std::int64_t first = 0;
+  std::int64_t tokens = 0;
+  bf16* data = nullptr;
+  bool turned = false;  // as panels b, not a
+
+  std::int64_t panels() const { return parts(tokens, panel_width); }
+  std::int64_t panel_tokens(std::int64_t panel) const {
+    return std::min(panel_width, tokens - panel * panel_width);
+  }
+  /// Panel `panel` of inputs [k, k + depth); k is a multiple of tile_depth.
+  bf16* at(std::int64_t k, std::int64_t depth, std::int64_t panel) const {
+    return data + k * panels() * panel_width + panel * panel_elements(depth);
+  }
+};
+
+#if defined(__x86_64__)
+CHUNKSTATE_AVX512BF16 inline __m512 load_masked(const std::byte* from, DType dtype,
+                                                __mmask16 mask) {
+  if (dtype == DType::fp32) return _mm512_maskz_loadu_ps(mask, from);
+  const __m256i bits = _mm256_maskz_loadu_epi16(mask, from);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+/// 16 results of one token: sums + bias (+ y), rounded once.
+CHUNKSTATE_AVX512BF16 void finish_line(const LinearArgs& args, std::int64_t t, std::int64_t output,
+                                       std::int64_t count, const float* sums) {
+  const auto mask = static_cast<__mmask16>((1U << count) - 1);
+  __m512 value = _mm512_load_ps(sums);
+  if (args.bias)
+    value = _mm512_add_ps(value, load_masked(args.bias.at(output), args.bias.dtype, mask));
+  std::byte* const y = args.y.at(t, output);
+  if (args.accumulate) value = _mm512_add_ps(value, load_masked(y, args.y.dtype, mask));
+  if (args.y.dtype == DType::fp32) {
+    _mm512_mask_storeu_ps(y, mask, value);
+  } else {
+    _mm256_mask_storeu_epi16(y, mask, (__m256i)_mm512_cvtneps_pbh(value));
+  }
+}
+#else
+void finish_line(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, const float*) {}
+#endif
+
+void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t tokens,
+                  std::int64_t first_output, bool turned, const float* sums) {
+  const std::int64_t outputs = std::min(panel_width, args.weight.extent[0] - first_output);
+  alignas(64) float tile[256];
+  for (std::int64_t t = 0; t < tokens; t += 16) {
+    for (std::int64_t o = 0; o < outputs; o += 16) {
+      const float* lines = sums + (turned ? o / 16 * 2 + t / 16 : t / 16 * 2 + o / 16) * 256;
+      if (turned) {
+        turn_sums(lines, tile);
+        lines = tile;
+      }
+      const std::int64_t count = std::min<std::int64_t>(outputs - o, 16);
+      for (std::int64_t i = 0; i < std::min<std::int64_t>(tokens - t, 16); ++i) {
+        finish_line(args, first_token + t + i, first_output + o, count, lines + i * 16);
+      }
+    }
+  }
+}
+
+const bf16* weights_at(const LinearArgs& args, std::int64_t output, std::int64_t k) {
+  return reinterpret_cast<const bf16*>(args.weight.at(output, k));
+}
+
+/// One thread's part of the products: outputs [begin, end) of a pass's tokens.
+class OutputBlock {
+ public:
+  OutputBlock(const LinearArgs& args, const TileBlocking& blocking, const PackedTokens& x,
+              std::int64_t begin, std::int64_t end, Scratch& scratch)
+      : args_(args), blocking_(blocking), x_(x), begin_(begin), end_(end) {
+    const std::int64_t in_features = args.x.extent[1];
+    const std::int64_t columns = in_features > blocking.depth ? parts(end - begin, panel_width) : 1;
+    const std::int64_t rows = in_features > blocking.depth ? x.panels() : 1;
+    const std::int64_t weights = panel_elements(blocking.depth) / 2;  // as floats
+    float* const memory = scratch.floats(weights + rows * columns * panel_sums);
+    weights_ = reinterpret_cast<bf16*>(memory);
+    sums_ = memory + weights;
+    sums_row_ = rows > 1 || columns > 1 ? panel_sums : 0;
+  }
+
+  void run() {
+    const std::int64_t in_features = args_.x.extent[1];
+    for (std::int64_t k = 0; k < in_features; k += blocking_.depth) {
+      const std::int64_t depth = std::min(blocking_.depth, in_features - k);
+      for (std::int64_t output = begin_; output < end_; output += panel_width) {
+        multiply_column_panel(k, depth, output);
+      }
+    }
+  }
+
+ private:
+  void multiply_column_panel(std::int64_t k, std::int64_t depth, std::int64_t output) {
+    const std::int64_t in_features = args_.x.extent[1];
+    const std::int64_t panels = x_.panels();
+    const bool last = k + depth == in_features;
+    const std::int64_t outputs = std::min(panel_width, end_ - output);
+    (x_.turned ? pack_rows : pack_columns)(weights_at(args_, output, k), args_.weight.stride[0],
+                                           outputs, depth, weights_);
+    PanelProduct product;
+    product.b_streams = x_.turned;
+    product.depth_tiles = parts(depth, tile_depth);
+    product.accumulate = k > 0;
+    // The weights of the next panel, and x of the next inputs, come while this one is used.
+    const bool turns = output + panel_width >= end_;
+    const std::int64_t next = turns ? begin_ : output + panel_width;
+    const std::int64_t next_k = turns ? k + depth : k;
+    const bool has_next = next_k < in_features;
+    const std::int64_t next_rows = has_next ? std::min(panel_width, end_ - next) : 0;
+    const std::int64_t ahead = parts(next_rows, panels);
+    const std::int64_t column = (output - begin_) / panel_width;
+    const std::int64_t columns = parts(end_ - begin_, panel_width);
+    const std::int64_t a_lines = !last && panels > 1 ? parts(panel_width, columns) : 0;
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      const std::int64_t first = panel * ahead;
+      product.ahead_count = std::clamp<std::int64_t>(next_rows - first, 0, ahead);
+      product.ahead =
+          has_next ? weights_at(args_, next, next_k) + first * args_.weight.stride[0] : nullptr;
+      product.ahead_row = args_.weight.stride[0];
+      const std::int64_t line = (column * panels + panel) * a_lines * product.depth_tiles;
+      const bool inside = line + a_lines * product.depth_tiles <=
+                          panels * panel_width * (in_features - k - depth) / tile_depth;
+      product.ahead_lines = inside ? x_.at(k + depth, 0, 0) + line * tile_depth : nullptr;
+      product.ahead_lines_count = inside ? a_lines : 0;
+      const bf16* const x = x_.at(k, depth, panel);
+      const std::int64_t tokens = x_.panel_tokens(panel);
+      product.a = x_.turned ? weights_ : x;
+      product.b = x_.turned ? x : weights_;
+      product.rows = x_.turned ? outputs : tokens;
+      product.sums = sums_ + (column * panels + panel) * sums_row_;
+      multiply_panels(product);
+      if (last) {
+        finish_block(args_, x_.first + panel * panel_width, tokens, output, x_.turned,
+                     product.sums);
+      }
+    }
+  }
+
+  const LinearArgs& args_;
+  const TileBlocking& blocking_;
+  const PackedTokens& x_;
+  const std::int64_t begin_, end_;
+  bf16* weights_;
+  float* sums_;
+  std::int64_t sums_row_;
+};
+
+/// Pairing the elements of a tile costs about three times as much as copying it, for every weight
+/// and pass, or else for every element of x; turning the sums costs as much again.
+bool turning_pays(std::int64_t pass_tokens, std::int64_t in_features, std::int64_t outputs) {
+  return 1.0 / static_cast<double>(pass_tokens) >
+         3.0 / static_cast<double>(in_features) + 1.0 / static_cast<double>(outputs);
+}
+
+void pack_tokens(const ConstAnyView<2>& stored, const PackedTokens& x, std::int64_t panel,
+                 std::int64_t block_depth) {
+  const std::int64_t in_features = stored.extent[1];
+  for (std::int64_t k = 0; k < in_features; k += block_depth) {
+    const std::int64_t depth = std::min(block_depth, in_features - k);
+    const std::byte* const from = stored.at(x.first + panel * panel_width, k);
+    (x.turned ? pack_columns : pack_rows)(reinterpret_cast<const bf16*>(from), stored.stride[0],
+                                          x.panel_tokens(panel), depth, x.at(k, depth, panel));
+  }
+}
+
+/// Outputs of a unit of work: so many that every thread gets several units.
+std::int64_t unit_outputs(std::int64_t outputs, std::int64_t passes, std::int64_t most,
+                          int threads) {
+  constexpr std::int64_t units_per_thread = 4;
+  const std::int64_t wanted = parts(units_per_thread * threads, passes);
+  const std::int64_t even = parts(parts(outputs, wanted), panel_width) * panel_width;
+  return threads == 1 ? most : std::min(most, even);
+}
+
+}  // namespace
+
+bool tile_linear_applies(const LinearArgs& args) {
+  const auto fits = [](DType dtype) { return dtype == DType::fp32 || dtype == DType::bf16; };
+  return args.x.dtype == DType::bf16 && args.weight.dtype == DType::bf16 && fits(args.y.dtype) &&
+         (!args.bias || fits(args.bias.dtype)) && args.x.extent[1] > 0 && has_bf16_tiles();
+}
+
+void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
+                 const TileBlocking& blocking) {
+  // Bounds the packed copy of x.
+  constexpr std::int64_t most_tokens = 4096;
+  const ConstAnyView<2>& stored = products[0].x;
+  const std::int64_t all = stored.extent[0];
+  const std::int64_t in_features = stored.extent[1];
+  const std::int64_t padded_depth = parts(in_features, tile_depth) * tile_depth;
+  std::int64_t outputs = 0;
+  for (const LinearArgs& args : products) outputs += args.weight.extent[0];
+  thread_local Scratch shared;
+  for (std::int64_t begin = 0; begin < all; begin += most_tokens) {
+    const std::int64_t tokens = std::min(most_tokens, all - begin);
+    const std::int64_t passes = parts(tokens, blocking.tokens);
+    const std::int64_t pass_tokens = parts(parts(tokens, passes), panel_width) * panel_width;
+    const bool turned = blocking.turned.value_or(turning_pays(pass_tokens, in_features, outputs));
+    bf16* const packed =
+        reinterpret_cast<bf16*>(shared.floats((tokens + panel_width) * padded_depth / 2));
+    const auto pass = [&](std::int64_t index) {
+      PackedTokens x;
+      x.first = begin + index * pass_tokens;
+      x.tokens = std::min(pass_tokens, begin + tokens - x.first);
+      x.data = packed + index * pass_tokens * padded_depth;
+      x.turned = turned;
+      return x;
+    };
+    const std::int64_t unit = unit_outputs(outputs, passes, blocking.outputs, exec.threads);
+    std::int64_t units = 0;
+    for (const LinearArgs& args : products) units += parts(args.weight.extent[0], unit);
+    const std::int64_t panels = pass_tokens / panel_width;
+#pragma omp parallel num_threads(exec.threads)
+    {
+      thread_local Scratch scratch;
+      const TileScope scope;
+#pragma omp for collapse(2)
+      for (std::int64_t p = 0; p < passes; ++p) {
+        for (std::int64_t panel = 0; panel < panels; ++panel) {
+          const PackedTokens x = pass(p);
+          if (panel < x.panels()) pack_tokens(stored, x, panel, blocking.depth);
+        }
+      }
+#pragma omp for collapse(2) schedule(dynamic)
+      for (std::int64_t p = 0; p < passes; ++p) {
+        for (std::int64_t u = 0; u < units; ++u) {
+          std::int64_t in_product = u;
+          const LinearArgs* args = products.data();
+          while (in_product >= parts(args->weight.extent[0], unit)) {
+            in_product -= parts(args->weight.extent[0], unit);
+            ++args;
+          }
+          const PackedTokens x = pass(p);
+          const std::int64_t last = std::min((in_product + 1) * unit, args->weight.extent[0]);
+          OutputBlock(*args, blocking, x, in_product * unit, last, scratch).run();
+        }
+      }
+    }
+  }
+}
+
+}  // namespace chunkstate::cpu
