@@ -26,7 +26,8 @@ struct ExportFormat {
 constexpr ExportFormat export_formats[] = {
     {"--csv", "all columns, comma-separated", export_csv},
     {"--tsv", "the seed project's columns, tab-separated", export_seed_tsv},
-    {"--jsonl", "lines for MLflow, wandb and the like", export_json_lines}};
+    {"--jsonl", "lines for MLflow, wandb and the like", export_json_lines},
+    {"--trace", "requests as a timeline, for Perfetto and chrome://tracing", export_trace}};
 
 [[noreturn]] void refuse_parquet(const std::string& file) {
   throw UsageError("--parquet: not written here; in Python: xarray.open_dataset('" + file +
@@ -51,7 +52,7 @@ void add_export(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* verb = app.add_subcommand(
       "export",
-      "The requests of a results file for other programs: CSV, the seed's TSV, JSON Lines");
+      "The requests of a results file for other programs: CSV, the seed's TSV, JSON Lines, a timeline");
   verb->add_option("file", flags->file, "results.h5")->required();
   CLI::Option_group* formats = verb->add_option_group("format");
   formats->require_option(1);

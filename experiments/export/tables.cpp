@@ -45,7 +45,7 @@ std::string export_csv(const StoredResults& results) {
   for (const char* name : {"item_id", "point"}) header.add(name);
   for (const std::string& path : results.spec.axis_paths) header.add(path);
   for (const char* name : {"prompt", "prompt_id", "num_chunks", "repeat", "batch", "rank",
-                           "process", "status", "stop_reason", "error", "t_start"}) {
+                           "process", "status", "stop_reason", "error", "t_start", "throttled"}) {
     header.add(name);
   }
   for (const Metric& metric : request_metrics()) header.add(metric.name);
@@ -69,6 +69,7 @@ std::string export_csv(const StoredResults& results) {
     line.add(request.stop_reason);
     line.add(request.error);
     line.add(request.t_start);
+    line.add(request.throttled);
     for (const Metric& metric : request_metrics()) line.add(metric.value(request));
     for (const EvaluationColumn& column : evaluated) {
       line.add(request.evaluation == nullptr ? NAN : column.value(*request.evaluation));

@@ -112,6 +112,21 @@ class Export(unittest.TestCase):
                 self.assertGreater(line["timestamp"], 1.7e12)  # milliseconds, after 2023
                 self.assertTrue(all(isinstance(v, (int, float)) for v in line["metrics"].values()))
 
+    def test_trace_has_a_span_per_request_around_its_prefill_and_decode(self):
+        events = json.loads(self.export("trace"))["traceEvents"]
+        spans = [e for e in events if e["ph"] == "X"]
+        done = self.requests["status"] == 0
+        whole = [e for e in spans if e["name"] == "request"]
+        np.testing.assert_allclose([e["dur"] for e in whole], 1e6 * self.requests["e2e"][done])
+        np.testing.assert_allclose([e["dur"] for e in spans if e["name"] == "prefill"],
+                                   1e6 * self.requests["ttft"][done])
+        self.assertEqual([e["args"]["item"] for e in whole],
+                         [v.decode() for v in self.requests["item_id"][done]])
+        for span, inner in zip(whole, (e for e in spans if e["name"] == "decode")):
+            self.assertGreaterEqual(inner["ts"], span["ts"])
+            self.assertLess(inner["ts"] + inner["dur"], span["ts"] + span["dur"] + 1e-3)
+        self.assertEqual({e["pid"] for e in spans}, {e["pid"] for e in events if e["ph"] == "M"})
+
     def test_parquet_is_refused_with_the_line_that_makes_it(self):
         done = harness.run(["export", self.results, "--parquet"])
         self.assertEqual(done.returncode, 64)
