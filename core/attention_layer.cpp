@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 
 #include "core/layers.hpp"
 #include "kernels/attention/attention.hpp"
@@ -42,7 +41,7 @@ void step_on_device(const LayerContext& context, std::size_t layer, const AnyVie
                  args.k,
                  args.v,
                  {context.packed.lengths.data + run.first_row, {run.batch}},
-                 1.0F / std::sqrt(static_cast<float>(head_dim)),
+                 config.attention_scale(),
                  rows(y, config.attention_heads)};
     args.new_k = rows(k, config.kv_heads);
     args.new_v = rows(v, config.kv_heads);
@@ -75,7 +74,7 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   linear(context.exec, {x, weights.v, {}, v});
   if (context.exec.backend == Backend::cuda && !packed.step_runs.empty()) {
     step_on_device(context, layer, q, k, v, y);
-    linear(context.exec, {y, weights.o, {}, residual, true});
+    linear(context.exec, {y, weights.o, {}, residual, true, config.residual_multiplier});
     context.arena.release(mark);
     return;
   }
@@ -87,7 +86,7 @@ void attention_layer(const LayerContext& context, std::size_t layer,
 
   const AnyView<4> keys = context.state.keys(layer);
   const AnyView<4> values = context.state.values(layer);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  const float scale = config.attention_scale();
   for (const auto& piece : packed.pieces) {
     append(context.exec, k, piece, keys);
     append(context.exec, v, piece, values);
@@ -113,7 +112,7 @@ void attention_layer(const LayerContext& context, std::size_t layer,
                                   scale,
                                   y_heads.slice(0, run.first_row, end_row)});
   }
-  linear(context.exec, {y, weights.o, {}, residual, true});
+  linear(context.exec, {y, weights.o, {}, residual, true, config.residual_multiplier});
   context.arena.release(mark);
 }
 
@@ -127,7 +126,8 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
   linear(context.exec, {x, weights.gate, {}, gate});
   linear(context.exec, {x, weights.up, {}, up});
   silu_mul(context.exec, {gate, up, gate});
-  linear(context.exec, {gate, weights.down, {}, residual, true});
+  linear(context.exec,
+         {gate, weights.down, {}, residual, true, context.config.residual_multiplier});
   context.arena.release(mark);
 }
 

@@ -26,8 +26,8 @@ Decoder::Decoder(const DecoderParts& parts, SequenceState& state)
   results_ = shared_with_device(static_cast<std::size_t>(max_ahead * batch_) * sizeof(Sampled));
 
   launches_.emplace_back([this] {
-    embedding(parts_.exec,
-              {View<const std::int32_t, 1>(tokens_), parts_.weights.embedding, residual_});
+    embedding(parts_.exec, {View<const std::int32_t, 1>(tokens_), parts_.weights.embedding,
+                            residual_, parts_.config.embedding_multiplier});
   });
   fused_ = parts_.options.execution.fusion && fits_fused();
   if (fused_) {
@@ -76,13 +76,15 @@ void Decoder::build_plain(SequenceState& state) {
       } else {
         attention_layer(*context_, i, layer.attention, x, residual_);
       }
+      if (!parts_.config.has_mlp()) return;
       norm(layer.mlp_norm);
       mlp_layer(*context_, layer.mlp, x, residual_);
     });
   }
   launches_.emplace_back([this, norm, x] {
     norm(parts_.weights.final_norm);
-    linear(parts_.exec, {x, parts_.weights.lm_head, {}, logits_});
+    linear(parts_.exec,
+           {x, parts_.weights.lm_head, {}, logits_, false, parts_.config.logits_multiplier});
   });
 }
 

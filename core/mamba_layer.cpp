@@ -131,8 +131,10 @@ void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeig
       scan_piece(context, layer, weights, piece, projected, conv, scanned);
     }
   }
-  gated_rms_norm(context.exec, {scanned, projected.z, weights.norm, config.rms_norm_eps, scanned});
-  linear(context.exec, {scanned, weights.out_proj, weights.out_proj_bias, residual, true});
+  gated_rms_norm(context.exec, {scanned, projected.z, weights.norm, config.rms_norm_eps, scanned,
+                                config.norm_groups});
+  linear(context.exec, {scanned, weights.out_proj, weights.out_proj_bias, residual, true,
+                        config.residual_multiplier});
   context.arena.release(mark);
 }
 

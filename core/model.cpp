@@ -33,6 +33,11 @@ ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
   return config;
 }
 
+ModelOptions for_family(ModelOptions options, const ModelConfig& config) {
+  if (config.residual_in_fp32) options.residual_dtype = DType::fp32;
+  return options;
+}
+
 // In fp32 and by powf, as transformers forms them: angles of late positions depend on the last
 // bits.
 Tensor make_inverse_frequency(const ModelConfig& config, const Executor& exec) {
@@ -60,7 +65,7 @@ std::size_t device_memory_in_use() { return device_memory().used; }
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),
-      options_(options),
+      options_(for_family(options, config_)),
       stream_(options.backend),
       exec_{options.backend, options.threads, stream_.get(), options.execution.autotune},
       weights_(config_, std::move(checkpoint), options.backend, options.dtype),
@@ -257,7 +262,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
       arena_,
       {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
       split};
-  embedding(exec_, {ids, weights_.embedding, residual});
+  embedding(exec_, {ids, weights_.embedding, residual, config_.embedding_multiplier});
 
   const std::size_t mark = arena_.mark();
   const auto x = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
@@ -272,6 +277,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
       const TraceRegion region("attention layer", TraceDetail::step);
       attention_layer(context, i, layer.attention, x, residual);
     }
+    if (!config_.has_mlp()) continue;
     rms_norm(exec_, {residual, layer.mlp_norm, config_.rms_norm_eps, x});
     const TraceRegion region("mlp layer", TraceDetail::step);
     mlp_layer(context, layer.mlp, x, residual);
@@ -310,7 +316,12 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
   for (std::int64_t begin = 0; begin < total; begin += block_rows) {
     const std::int64_t end = std::min(total, begin + block_rows);
     const auto logits = block.slice(0, 0, end - begin);
-    linear(exec_, {normed.slice(0, begin, end), weights_.lm_head, {}, logits});
+    linear(exec_, {normed.slice(0, begin, end),
+                   weights_.lm_head,
+                   {},
+                   logits,
+                   false,
+                   config_.logits_multiplier});
     const float* host = reinterpret_cast<const float*>(logits.data);
     if (exec_.backend == Backend::cuda) {
       host_logits_.resize(static_cast<std::size_t>((end - begin) * config_.vocab_size));

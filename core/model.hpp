@@ -43,7 +43,7 @@ enum class LogitsRows : std::uint8_t { none, last, all };
 using LogitsSink = std::function<void(std::int64_t sequence, std::int64_t first_token,
                                       View<const float, 2> logits)>;
 
-/// A Bamba or Llama model with its weights. Not thread-safe: one forward pass at a time.
+/// A model with its weights. Not thread-safe: one forward pass at a time.
 class Model {
  public:
   /// Throws InputError for a checkpoint that does not fit the configuration, UsageError for too
@@ -51,8 +51,8 @@ class Model {
   Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
         const ModelOptions& options);
 
-  const ModelConfig& config() const { return config_; }  // layers cut to options.layers
-  const ModelOptions& options() const { return options_; }
+  const ModelConfig& config() const { return config_; }     // layers cut to options.layers
+  const ModelOptions& options() const { return options_; }  // residual_dtype as the family wants it
   const Weights& weights() const { return weights_; }
 
   /// Memory for `batch` sequences of up to `capacity` tokens.

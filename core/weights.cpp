@@ -3,22 +3,11 @@
 
 #include <cmath>
 
+#include "core/tensor_names.hpp"
 #include "kernels/base/memory.hpp"
 
 namespace chunkstate {
 namespace {
-
-// Names that differ between the families' Hugging Face checkpoints.
-struct FamilyNames {
-  const char* mlp_norm;
-  const char* mlp;
-  const char* final_norm;
-};
-
-FamilyNames family_names(const std::string& family) {
-  if (family == "bamba") return {"pre_ff_layernorm", "feed_forward", "model.final_layernorm"};
-  return {"post_attention_layernorm", "mlp", "model.norm"};
-}
 
 // fp32 arithmetic is exact on any storage type; 16-bit arithmetic rounds wider weights, as
 // transformers does when it loads a checkpoint in that type.
@@ -29,29 +18,26 @@ DType storage_type(DType file, DType compute) { return compute == DType::fp32 ? 
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
                  Backend backend, DType dtype)
     : checkpoint_(std::move(checkpoint)), backend_(backend), dtype_(dtype) {
-  const FamilyNames names = family_names(config.family);
-  embedding = matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  const TensorNames names = tensor_names(config.family);
+  embedding = matrix(names.embedding, config.vocab_size, config.hidden_size);
   streamed_bytes_ = 0;  // a pass reads single rows of the table only
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    const std::string prefix = names.layers + std::to_string(i) + ".";
     LayerWeights layer;
     layer.kind = config.layers[i];
-    layer.mixer_norm = vector(prefix + "input_layernorm.weight", config.hidden_size);
+    layer.mixer_norm = vector(prefix + names.mixer_norm, config.hidden_size);
     if (layer.kind == LayerKind::mamba) {
-      layer.mamba = mamba(config, prefix + "mamba.");
+      layer.mamba = mamba(config, prefix + names.mamba);
     } else {
-      layer.attention = attention(config, prefix + "self_attn.");
+      layer.attention = attention(config, prefix + names.attention);
     }
-    layer.mlp_norm = vector(prefix + names.mlp_norm + ".weight", config.hidden_size);
-    const std::string mlp = prefix + names.mlp;
-    layer.mlp.gate =
-        matrix(mlp + ".gate_proj.weight", config.intermediate_size, config.hidden_size);
-    layer.mlp.up = matrix(mlp + ".up_proj.weight", config.intermediate_size, config.hidden_size);
-    layer.mlp.down =
-        matrix(mlp + ".down_proj.weight", config.hidden_size, config.intermediate_size);
+    if (config.has_mlp()) {
+      layer.mlp_norm = vector(prefix + names.mlp_norm, config.hidden_size);
+      layer.mlp = mlp(config, prefix, names);
+    }
     layers.push_back(layer);
   }
-  final_norm = vector(std::string(names.final_norm) + ".weight", config.hidden_size);
+  final_norm = vector(names.final_norm, config.hidden_size);
   if (config.tie_word_embeddings) {
     lm_head = embedding;
     streamed_bytes_ += static_cast<double>(config.vocab_size * config.hidden_size) *
@@ -86,6 +72,22 @@ AttentionWeights Weights::attention(const ModelConfig& config, const std::string
   w.k = matrix(prefix + "k_proj.weight", kv_size, config.hidden_size);
   w.v = matrix(prefix + "v_proj.weight", kv_size, config.hidden_size);
   w.o = matrix(prefix + "o_proj.weight", config.hidden_size, q_size);
+  return w;
+}
+
+MlpWeights Weights::mlp(const ModelConfig& config, const std::string& prefix,
+                        const TensorNames& names) {
+  const std::int64_t size = config.intermediate_size;
+  MlpWeights w;
+  if (*names.gate_and_up != 0) {
+    const auto both = matrix(prefix + names.gate_and_up, 2 * size, config.hidden_size);
+    w.gate = both.slice(0, 0, size);
+    w.up = both.slice(0, size, 2 * size);
+  } else {
+    w.gate = matrix(prefix + names.gate, size, config.hidden_size);
+    w.up = matrix(prefix + names.up, size, config.hidden_size);
+  }
+  w.down = matrix(prefix + names.down, config.hidden_size, size);
   return w;
 }
 

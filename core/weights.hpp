@@ -7,6 +7,7 @@
 #include "core/checkpoint.hpp"
 #include "core/model_config.hpp"
 #include "core/tensor.hpp"
+#include "core/tensor_names.hpp"
 #include "kernels/base/view.hpp"
 
 namespace chunkstate {
@@ -44,7 +45,7 @@ struct LayerWeights {
   MambaWeights mamba;          // kind mamba only
   AttentionWeights attention;  // kind attention only
   ConstAnyView<1> mlp_norm;    // [hidden]
-  MlpWeights mlp;
+  MlpWeights mlp;              // with mlp_norm: models with MLPs only
 };
 
 /// A model's weights where its backend computes. Host backends read the checkpoint in place (a
@@ -74,6 +75,7 @@ class Weights {
   View<const float, 1> small_fp32(const std::string& name, std::int64_t size, bool negate_exp);
   MambaWeights mamba(const ModelConfig& config, const std::string& prefix);
   AttentionWeights attention(const ModelConfig& config, const std::string& prefix);
+  MlpWeights mlp(const ModelConfig& config, const std::string& prefix, const TensorNames& names);
   const std::byte* place(const CheckpointTensor& tensor, DType target);
 
   std::shared_ptr<const Checkpoint> checkpoint_;

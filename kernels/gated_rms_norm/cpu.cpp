@@ -29,6 +29,7 @@ void gate_and_normalise(const float* x, const float* z, const float* weight, std
 void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t channels = args.x.extent[1];
+  const std::int64_t width = channels / args.groups;
 #pragma omp parallel num_threads(exec.threads) if (tokens > 1)
   {
     thread_local Scratch scratch;
@@ -40,7 +41,9 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
       const float* x = load_row(args.x.at(t, 0), args.x.dtype, channels, memory + row);
       const float* z = load_row(args.z.at(t, 0), args.z.dtype, channels, memory + 2 * row);
       float* y = output_row(args.y.at(t, 0), args.y.dtype, memory + 3 * row);
-      gate_and_normalise(x, z, weight, channels, args.epsilon, y);
+      for (std::int64_t c = 0; c < channels; c += width) {
+        gate_and_normalise(x + c, z + c, weight + c, width, args.epsilon, y + c);
+      }
       store_row(y, channels, args.y.at(t, 0), args.y.dtype);
     }
   }

@@ -8,16 +8,18 @@ namespace {
 
 constexpr int kept = 2;  // vectors a thread keeps between the passes: rows of up to 8192 channels
 
-// One block per token.
+// One block per token and group.
 template <int N, Storage storage>
 __global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs args) {
   overlap_kernels();
-  const std::int64_t token = blockIdx.x;
-  const std::int64_t channels = args.x.extent[1];
+  const auto groups = static_cast<unsigned>(args.groups);
+  const std::int64_t token = blockIdx.x / groups;
+  const std::int64_t channels = args.x.extent[1] / groups;
+  const std::int64_t begin = blockIdx.x % groups * channels;
   const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
   const auto load = [&](std::int64_t c, float(&x)[N], float(&z)[N]) {
-    load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), x);
-    load_elements(args.z.at(token, c), type_of<storage>(args.z.dtype), z);
+    load_elements(args.x.at(token, begin + c), type_of<storage>(args.x.dtype), x);
+    load_elements(args.z.at(token, begin + c), type_of<storage>(args.z.dtype), z);
   };
 
   float x[kept][N] = {}, z[kept][N] = {};  // x becomes x silu(z)
@@ -48,10 +50,10 @@ __global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs ar
 
   const auto store = [&](std::int64_t c, float(&value)[N]) {
     float weight[N];
-    load_elements(args.weight.at(c), type_of<storage>(args.weight.dtype), weight);
+    load_elements(args.weight.at(begin + c), type_of<storage>(args.weight.dtype), weight);
 #pragma unroll
     for (int k = 0; k < N; ++k) value[k] *= scale * weight[k];
-    store_elements(args.y.at(token, c), type_of<storage>(args.y.dtype), value);
+    store_elements(args.y.at(token, begin + c), type_of<storage>(args.y.dtype), value);
   };
 #pragma unroll
   for (int i = 0; i < kept; ++i) {
@@ -71,13 +73,14 @@ __global__ void __launch_bounds__(512) gated_rms_norm_kernel(GatedRmsNormArgs ar
 void gated_rms_norm(const GatedRmsNormArgs& args, CUstream_st* stream) {
   const auto [tokens, channels] = args.x.extent;
   if (tokens == 0 || channels == 0) return;
-  const bool vectors = allows_vectors<8>(args.x) && allows_vectors<8>(args.z) &&
+  const std::int64_t width = channels / args.groups;
+  const bool vectors = width % 8 == 0 && allows_vectors<8>(args.x) && allows_vectors<8>(args.z) &&
                        allows_vectors<8>(args.weight) && allows_vectors<8>(args.y);
   with_storage<8>(vectors, storage_of(args.x, args.z, args.weight, args.y),
                   [&]<int N, Storage storage>() {
                     launch_overlapping("gated_rms_norm launch", gated_rms_norm_kernel<N, storage>,
-                                       static_cast<unsigned>(args.x.extent[0]),
-                                       threads_per_row(args.x.extent[1], N), stream, args);
+                                       static_cast<unsigned>(args.x.extent[0] * args.groups),
+                                       threads_per_row(width, N), stream, args);
                   });
 }
 

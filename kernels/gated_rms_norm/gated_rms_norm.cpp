@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 
+#include <string>
+
 #include "kernels/base/check.hpp"
 
 namespace chunkstate {
@@ -12,6 +14,10 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   check_shape("gated_rms_norm", "z", args.z, {tokens, channels}, "tokens x channels");
   check_shape("gated_rms_norm", "weight", args.weight, {channels}, "channels");
   check_shape("gated_rms_norm", "y", args.y, {tokens, channels}, "tokens x channels");
+  if (args.groups < 1 || channels % args.groups != 0) {
+    throw ShapeError("gated_rms_norm: " + std::to_string(args.groups) + " groups do not divide " +
+                     std::to_string(channels) + " channels");
+  }
   switch (exec.backend) {
     case Backend::reference:
       return reference::gated_rms_norm(args);

@@ -172,9 +172,9 @@ bool linear_by_library(const LinearArgs& args, CUstream_st* stream) {
   if (!plan->found) return false;
 
   const Workspace workspace(static_cast<std::int64_t>(plan->workspace), stream);
-  const float one = 1.0F;
+  const float alpha = args.scale;
   const float beta = args.accumulate ? 1.0F : 0.0F;
-  check_blas(cublasLtMatmul(cache.library.get(), plan->matmul.get(), &one, args.weight.data,
+  check_blas(cublasLtMatmul(cache.library.get(), plan->matmul.get(), &alpha, args.weight.data,
                             plan->weight.get(), args.x.data, plan->x.get(), &beta, args.y.data,
                             plan->y.get(), args.y.data, plan->y.get(), &plan->algorithm,
                             workspace.as<void>(), plan->workspace, stream),
