@@ -148,7 +148,8 @@ TEST_CASE("linear_step adds to a residual and leaves its squares") {
     LinearStepCase s(seed);
     Input input(s);
     const std::int64_t out = s.c.pick({1, 16, 100, 4096});
-    CAPTURE(seed, s.tokens, s.in, s.normed, out);
+    const float scale = s.c.flip() ? 1.0F : 0.22F;
+    CAPTURE(seed, s.tokens, s.in, s.normed, out, scale);
     auto weight = s.c.array<2>({out, s.in}, s.dtype, 0);
     auto y = s.rows(out, s.c.flip() ? DType::fp32 : s.dtype);
     auto squares = s.rows((out + 15) / 16, DType::fp32);
@@ -156,12 +157,13 @@ TEST_CASE("linear_step adds to a residual and leaves its squares") {
     LinearStepArgs args;
     input.give_to(args, s);
     args.sink = StepSink::accumulate;
+    args.scale = scale;
     args.products[0] = {weight.device(), {}, y.device()};
     args.squares_out = floats(squares);
     Scratch scratch(args);
     s.c.check([&] { linear_step(device(), args); },
               [&] {
-                linear(reference(), {input.host(s), weight.host(), {}, y.host(), true});
+                linear(reference(), {input.host(s), weight.host(), {}, y.host(), true, scale});
                 for (std::int64_t t = 0; t < s.tokens; ++t) {
                   for (std::int64_t o = 0; o < out; ++o) {
                     const float value = y.host()(t, o);

@@ -42,17 +42,19 @@ TEST_CASE("gated_rms_norm on the device matches the reference") {
   for (unsigned seed = 0; seed < 24; ++seed) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 8192});
+    const std::int64_t groups = channels % 8 == 0 ? c.pick({1, 2, 8}) : 1;
     auto x = c.array<2>({tokens, channels}), z = c.array<2>({tokens, channels});
     auto y = c.array<2>({tokens, channels});
     auto weight = c.array<1>({channels});
     c.fill(x, 1.0F), c.fill(z, 4.0F), c.fill(weight, 1.0F);
-    CAPTURE(seed, tokens, channels);
+    CAPTURE(seed, tokens, channels, groups);
     c.check(
         [&] {
-          gated_rms_norm(device(), {x.device(), z.device(), weight.device(), 1e-5F, y.device()});
+          gated_rms_norm(device(),
+                         {x.device(), z.device(), weight.device(), 1e-5F, y.device(), groups});
         },
         [&] {
-          gated_rms_norm(reference(), {x.host(), z.host(), weight.host(), 1e-5F, y.host()});
+          gated_rms_norm(reference(), {x.host(), z.host(), weight.host(), 1e-5F, y.host(), groups});
         },
         y);
   }
@@ -86,14 +88,15 @@ TEST_CASE("embedding on the device matches the reference") {
     for (auto& id : ids) id = static_cast<std::int32_t>(c.random() % vocabulary);
     const DeviceVector<std::int32_t> token(ids);
     auto table = c.array<2>({vocabulary, channels}), y = c.array<2>({tokens, channels});
+    const float scale = c.flip() ? 1.0F : 12.0F;
     c.fill(table, 1.0F);
-    CAPTURE(seed, tokens, channels);
+    CAPTURE(seed, tokens, channels, scale);
     c.check(
         [&] {
-          embedding(device(), {token.device(), table.device(), y.device()});
+          embedding(device(), {token.device(), table.device(), y.device(), scale});
         },
         [&] {
-          embedding(reference(), {token.host(), table.host(), y.host()});
+          embedding(reference(), {token.host(), table.host(), y.host(), scale});
         },
         y);
   }
@@ -176,15 +179,16 @@ TEST_CASE("linear on the device matches the reference") {
     const std::int64_t in_features = c.pick({1, 8, 40, 136, 333, 1024});
     const std::int64_t out_features = c.pick({1, 8, 31, 128, 500});
     const bool with_bias = c.pick({0, 0, 1}) == 1, accumulate = c.flip();
+    const float scale = c.flip() ? 1.0F : 0.22F;
     auto x = c.array<2>({tokens, in_features});
     auto weight = c.array<2>({out_features, in_features});
     auto bias = c.array<1>({out_features});
     auto y = c.array<2>({tokens, out_features});
     c.fill(x, 1.0F), c.fill(weight, 1.0F), c.fill(bias, 1.0F);
     if (accumulate) c.fill(y, 1.0F);
-    CAPTURE(seed, tokens, in_features, out_features, with_bias, accumulate);
+    CAPTURE(seed, tokens, in_features, out_features, with_bias, accumulate, scale);
     const auto args = [&](auto side) {
-      LinearArgs a{side(x), side(weight), {}, side(y), accumulate};
+      LinearArgs a{side(x), side(weight), {}, side(y), accumulate, scale};
       if (with_bias) a.bias = side(bias);
       return a;
     };

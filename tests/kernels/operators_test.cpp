@@ -19,13 +19,15 @@ struct LinearCase {
   Numbers x, weight, bias, y;
   bool with_bias = false;
   bool accumulate = false;
+  float scale = 1.0F;
 
   void run(const Executor& exec) {
     linear(exec, {.x = x.view<2>(),
                   .weight = weight.view<2>(),
                   .bias = with_bias ? bias.view<1>() : AnyView<1>(),
                   .y = y.view<2>(),
-                  .accumulate = accumulate});
+                  .accumulate = accumulate,
+                  .scale = scale});
   }
   Outputs outputs() const { return {&y}; }
 };
@@ -33,6 +35,7 @@ struct LinearCase {
 struct NormCase {
   Numbers x, z, weight, y;
   bool gated = false;
+  std::int64_t groups = 1;
 
   void run(const Executor& exec) {
     if (gated) {
@@ -40,7 +43,8 @@ struct NormCase {
                             .z = z.view<2>(),
                             .weight = weight.view<1>(),
                             .epsilon = 1e-5F,
-                            .y = y.view<2>()});
+                            .y = y.view<2>(),
+                            .groups = groups});
     } else {
       rms_norm(exec,
                {.x = x.view<2>(), .weight = weight.view<1>(), .epsilon = 1e-5F, .y = y.view<2>()});
@@ -86,6 +90,9 @@ TEST_CASE("The reference linear multiplies, adds the bias and accumulates") {
   CHECK(c.y.values() == std::vector<float>{11, 22, 31});
   accumulated.run(reference_executor());
   CHECK(accumulated.y.values() == std::vector<float>{111, 122, 131});
+  accumulated.scale = 0.5F;
+  accumulated.run(reference_executor());
+  CHECK(accumulated.y.values() == std::vector<float>{116.5, 133, 146.5});
 }
 
 TEST_CASE("linear on the CPU equals the reference for every storage type and number of tokens") {
@@ -103,7 +110,8 @@ TEST_CASE("linear on the CPU equals the reference for every storage type and num
         .bias = Numbers::random(dice.rng, dtypes[2], {out_features}, 10),
         .y = Numbers::random(dice.rng, dtypes[3], {tokens, out_features}, 10, 0, dice.gap()),
         .with_bias = dice.coin(),
-        .accumulate = dice.coin()});
+        .accumulate = dice.coin(),
+        .scale = dice.coin() ? 1.0F : 0.22F});
   }
 }
 
@@ -141,20 +149,27 @@ TEST_CASE("The reference norms follow their formulas by hand") {
   gated.run(reference_executor());
   CHECK(gated.y.values()[0] == Approx(30 / std::sqrt((900.0 + 6400.0) / 2)));
   CHECK(gated.y.values()[1] == Approx(80 / std::sqrt((900.0 + 6400.0) / 2)));
+  gated.groups = 2;  // each channel is its own mean
+  gated.run(reference_executor());
+  CHECK(gated.y.values() == std::vector<float>{1, 1});
+  gated.groups = 3;
+  CHECK_THROWS_AS(gated.run(reference_executor()), ShapeError);
 }
 
 TEST_CASE("The norms on the CPU equal the reference, in place as well") {
   for (unsigned seed = 0; seed < 40; ++seed) {
     Dice dice(seed);
     const std::int64_t tokens = dice.between(1, 9);
-    const std::int64_t channels = dice.between(1, 300);
-    CAPTURE(seed, tokens, channels);
+    const std::int64_t groups = dice.between(1, 4);
+    const std::int64_t channels = groups * dice.between(1, 75);
+    CAPTURE(seed, tokens, channels, groups);
     const NormCase c{
         .x = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 2, 0, dice.gap()),
         .z = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 3, 0, dice.gap()),
         .weight = Numbers::random(dice.rng, dice.dtype(), {channels}),
         .y = Numbers(dice.dtype(), {tokens, channels}, dice.gap()),
-        .gated = dice.coin()};
+        .gated = dice.coin(),
+        .groups = groups};
     compare_backends(c);
   }
   Dice dice(99);
@@ -227,6 +242,8 @@ TEST_CASE("embedding copies and converts the rows it is asked for") {
   for (const Executor& exec : {reference_executor(), cpu_executor(1)}) {
     embedding(exec, {.tokens = {tokens.data(), {2}}, .table = table.view<2>(), .y = y.view<2>()});
     CHECK(y.values() == std::vector<float>{5, 6, 1, 2});
+    embedding(exec, {{tokens.data(), {2}}, table.view<2>(), y.view<2>(), 12.0F});
+    CHECK(y.values() == std::vector<float>{60, 72, 12, 24});
   }
 }
 
