@@ -116,6 +116,17 @@ Action tokenizer(const std::string& patch, const std::string& encoded = "") {
   return tokenizer_text(document.dump(), encoded);
 }
 
+/// A tokenizer with byte fallback (700 ids) with the members of `patch` in place of its own.
+Action fallback(const std::string& patch, const std::string& encoded = "") {
+  json document = json::parse(read_input_file(
+      std::string(CHUNKSTATE_SOURCE_DIR) + "/tests/golden/tokenizer-sentencepiece/tokenizer.json",
+      1 << 20));
+  document.merge_patch(json::parse(patch));
+  return [text = document.dump(), encoded](const TemporaryFolder& folder) {
+    read_tokenizer(folder.write("tokenizer.json", text), 700).encode(encoded, true);
+  };
+}
+
 Action added_token(const std::string& members) {
   json token = {{"id", 264}, {"content", "<x>"}, {"special", true}};
   token.merge_patch(json::parse(members));
@@ -448,6 +459,35 @@ TEST_CASE("bad tokenizers end with one clear message") {
        "post_processor: type 'BertProcessing' is not supported"},
       {89, "truncation", tokenizer(R"({"truncation": {"max_length": 5}})"),
        "truncation is an object"},
+      {86, "byte tokens that are missing, and no unk_token",
+       fallback(R"({"model": {"unk_token": null, "vocab": {"<0xF0>": null}}})", "\U0001F600"),
+       "the vocabulary has no token for '\U0001F600', nor for each of its bytes"},
+      {86, "unk_token that is no token", fallback(R"({"model": {"unk_token": "<?>"}})"),
+       "model: unk_token '<?>' is not in vocab"},
+      {86, "ignore_merges with byte_fallback", fallback(R"({"model": {"ignore_merges": true}})"),
+       "model: ignore_merges true with byte_fallback is not supported"},
+      {89, "byte_fallback with another normalizer",
+       fallback(R"({"normalizer": {"type": "Precompiled"}})"),
+       "normalizer: type 'Precompiled' is not supported, expected Sequence, Prepend or Replace"},
+      {89, "normalizer that replaces an expression",
+       fallback(R"({"normalizer": {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b",
+                    "normalizers": null}})"),
+       "normalizer: pattern: String is missing"},
+      {89, "normalizer that lengthens a text",
+       fallback("{\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"" +
+                std::string(2000, 'x') + "\"}}"),
+       "content has 2000 bytes, expected at most 16"},
+      {89, "normalizer of many steps",
+       fallback("{\"normalizer\": {\"normalizers\": [" +
+                repeated(R"({"type": "Prepend", "prepend": "x"},)", 9) +
+                R"({"type": "Prepend", "prepend": "x"}]}})"),
+       "is the normalizer's step 5, expected at most 4"},
+      {89, "byte_fallback with another decoder",
+       fallback(R"({"decoder": {"type": "Metaspace", "decoders": null}})"),
+       "decoder: type 'Metaspace' is not supported, expected a Sequence of Replace, ByteFallback"},
+      {89, "byte_fallback with half a decoder",
+       fallback(R"({"decoder": {"decoders": [{"type": "Fuse"}]}})"),
+       "decoders is an array of 1 elements, expected Replace, ByteFallback, Fuse and Strip"},
       {90, "template with an unknown token",
        tokenizer(R"({"post_processor": {"type": "TemplateProcessing", "special_tokens": {},
                      "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}})"),
