@@ -62,7 +62,8 @@ void Decoder::build_plain(SequenceState& state) {
   packed_.lengths = lengths_;
   packed_.step_runs.push_back({0, 0, batch_});
   arena_.reserve(layer_arena_bytes(config, dtype, batch_) +
-                 attention_step_arena_bytes(config, batch_, state.capacity()));
+                 attention_step_arena_bytes(config, parts_.options.execution.attention, batch_,
+                                            state.capacity()));
   const AnyView<2> x = buffer(dtype, config.hidden_size);
   const auto norm = [this, x](const ConstAnyView<1>& weight) {
     rms_norm(parts_.exec, {residual_, weight, parts_.config.rms_norm_eps, x});
@@ -104,7 +105,8 @@ void Decoder::start(SequenceState& state, std::span<const std::int32_t> tokens) 
   synchronize(parts_.exec);
   collected_ = launched_;
   context_.emplace(LayerContext{parts_.exec, parts_.config, parts_.options.dtype, packed_, state,
-                                arena_, parts_.inverse_frequency});
+                                arena_, parts_.inverse_frequency, nullptr,
+                                parts_.options.execution.attention});
   std::vector<std::int64_t> positions;
   for (std::int64_t s = 0; s < batch_; ++s) {
     if (state.position(s) >= state.capacity()) {
@@ -188,15 +190,16 @@ std::size_t decoder_bytes(const ModelConfig& config, const ModelOptions& options
   const std::int64_t q_size = config.attention_heads * config.attention_head_dim;
   const std::size_t common =
       bytes(config.hidden_size, options.residual_dtype) + bytes(config.vocab_size, DType::fp32);
-  const std::size_t plain = bytes(config.hidden_size, options.dtype) +
-                            layer_arena_bytes(config, options.dtype, batch) +
-                            attention_step_arena_bytes(config, batch, capacity);
+  const std::size_t plain =
+      bytes(config.hidden_size, options.dtype) + layer_arena_bytes(config, options.dtype, batch) +
+      attention_step_arena_bytes(config, options.execution.attention, batch, capacity);
   std::size_t fused = bytes(config.intermediate_size + config.in_proj_size() + 2 * q_size +
                                 2 * config.kv_heads * config.attention_head_dim,
                             options.dtype) +
                       bytes(config.inner_size() + config.mamba_heads, DType::fp32);
   for (const LayerKind kind : config.layers) {
-    if (kind == LayerKind::attention) fused += attention_step_arena_bytes(config, batch, capacity);
+    if (kind == LayerKind::attention)
+      fused += attention_step_arena_bytes(config, options.execution.attention, batch, capacity);
   }
   // The slices of the longest rows meet in as many floats.
   fused += bytes(4 * config.hidden_size, DType::fp32);

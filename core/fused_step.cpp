@@ -180,6 +180,7 @@ void Decoder::add_fused_attention(SequenceState& state, std::size_t index) {
   args.step.v = args.v;
   args.step.lengths = lengths_;
   args.step.scale = config.attention_scale();
+  args.step.choice = parts_.options.execution.attention;
   args.step.y = split_last(attended_, config.attention_heads, head_dim);
   args.new_k = split_last(k_, config.kv_heads, head_dim);
   args.new_v = split_last(v_, config.kv_heads, head_dim);

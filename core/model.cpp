@@ -61,6 +61,7 @@ std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
 }  // namespace
 
 std::size_t device_memory_in_use() { return device_memory().used; }
+std::size_t device_memory_total() { return device_memory().total; }
 
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
@@ -83,17 +84,42 @@ std::int64_t Model::state_capacity(std::int64_t tokens) const {
 }
 
 std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t piece,
-                                 std::int64_t total_tokens) const {
+                                 std::int64_t total_tokens, std::int64_t batch) const {
   const std::int64_t capacity = state_capacity(total_tokens);
   const SequenceStateBytes state =
       sequence_state_bytes(config_, options_.dtype, options_.state_dtype, ssd);
-  std::size_t bytes =
-      static_cast<std::size_t>(state.fixed + state.per_token * capacity) + arena_bytes(piece, 1);
-  if (options_.backend == Backend::cuda) bytes += decoder_bytes(config_, options_, 1, capacity);
+  std::size_t bytes = static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) +
+                      arena_bytes(batch * piece, batch) + scores_bytes(piece, total_tokens);
+  if (options_.backend == Backend::cuda) bytes += decoder_bytes(config_, options_, batch, capacity);
+  return bytes;
+}
+
+void Model::set_attention(const AttentionChoice& attention) {
+  if (attention.method != options_.execution.attention.method) arena_ = Arena(options_.backend);
+  options_.execution.attention = attention;
+}
+
+std::size_t Model::working_bytes() const {
+  std::size_t bytes = arena_.bytes() + (spare_ ? spare_->bytes() : 0);
+  for (const auto& [key, decoder] : decoders_) bytes += decoder->bytes();
+  return bytes;
+}
+
+std::size_t Model::idle_bytes() const {
+  std::size_t bytes = arena_.bytes() - needed_arena_bytes_;
+  if (spare_ && spare_->capacity() > needed_capacity_) {
+    const std::int64_t per_token =
+        sequence_state_bytes(config_, options_.dtype, options_.state_dtype, spare_->ssd())
+            .per_token;
+    bytes += static_cast<std::size_t>(spare_->batch() * per_token *
+                                      (spare_->capacity() - needed_capacity_));
+  }
   return bytes;
 }
 
 SequenceState Model::take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) {
+  needed_arena_bytes_ = 0;
+  needed_capacity_ = state_capacity(capacity);
   if (spare_ && spare_->batch() == batch && spare_->capacity() >= capacity &&
       spare_->restart(exec_, ssd)) {
     SequenceState state = std::move(*spare_);
@@ -110,7 +136,8 @@ bool Model::has_decoder(const SequenceState& state) const {
 }
 
 Decoder& Model::decoder(SequenceState& state) {
-  const DecoderKey key{state.id(), state.ssd().variant, state.ssd().chunk_size};
+  const DecoderKey key{state.id(), state.ssd().variant, state.ssd().chunk_size,
+                       options_.execution.attention.method};
   const auto found = decoders_.find(key);
   if (found != decoders_.end()) return *found->second;
   if (decoders_.size() >= max_decoders) decoders_.clear();
@@ -121,6 +148,11 @@ Decoder& Model::decoder(SequenceState& state) {
       weights_,
       {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}}};
   return *decoders_.emplace(key, std::make_unique<Decoder>(parts, state)).first->second;
+}
+
+std::size_t Model::scores_bytes(std::int64_t tokens, std::int64_t keys) const {
+  return attention_scores_arena_bytes(config_, options_.backend, options_.dtype,
+                                      options_.execution.attention, tokens, keys);
 }
 
 std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const {
@@ -244,11 +276,22 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     sequences += sequence.empty() ? 0 : 1;
   }
   if (total == 0) return;
+  std::size_t scores = 0;  // of one sequence at a time
   std::size_t bytes = arena_bytes(total, rows == LogitsRows::all ? total : sequences);
   if (options_.backend == Backend::cuda && total == sequences) {
-    bytes += attention_step_arena_bytes(config_, state.batch(), state.capacity());
+    bytes += attention_step_arena_bytes(config_, options_.execution.attention, state.batch(),
+                                        state.capacity());
   }
+  for (std::size_t s = 0; s < tokens.size(); ++s) {
+    const auto count = static_cast<std::int64_t>(tokens[s].size());
+    const std::int64_t keys =
+        (split != nullptr ? split->own().end
+                          : state.position(static_cast<std::int64_t>(s)) + count);
+    scores = std::max(scores, scores_bytes(count, keys));
+  }
+  bytes += scores;
   arena_.reserve(bytes);
+  needed_arena_bytes_ = std::max(needed_arena_bytes_, bytes);
 
   View<const std::int32_t, 1> ids;
   const PackedTokens packed = pack(tokens, state, split, ids);
@@ -261,7 +304,8 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
       state,
       arena_,
       {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
-      split};
+      split,
+      options_.execution.attention};
   embedding(exec_, {ids, weights_.embedding, residual, config_.embedding_multiplier});
 
   const std::size_t mark = arena_.mark();

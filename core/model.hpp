@@ -31,8 +31,9 @@ struct ModelOptions {
   ExecutionOptions execution;
 };
 
-/// Bytes of the current GPU that all processes use; 0 without one.
+/// Bytes of the current GPU that all processes use, and that it has; 0 without one.
 std::size_t device_memory_in_use();
+std::size_t device_memory_total();
 
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
@@ -54,6 +55,10 @@ class Model {
   const ModelConfig& config() const { return config_; }     // layers cut to options.layers
   const ModelOptions& options() const { return options_; }  // residual_dtype as the family wants it
   const Weights& weights() const { return weights_; }
+
+  /// Of the forward passes and decoders from now on. No generation may be under way.
+  /// Scores of another method are freed.
+  void set_attention(const AttentionChoice& attention);
 
   /// Memory for `batch` sequences of up to `capacity` tokens.
   SequenceState make_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) const;
@@ -90,14 +95,17 @@ class Model {
   Decoder& decoder(SequenceState& state);
   bool has_decoder(const SequenceState& state) const;
 
-  /// Bytes of one sequence's requests on this backend, beside the weights: state, activations and
-  /// decoder, for up to `total_tokens` in pieces
-  /// of up to `piece`.
-  std::size_t request_bytes(const SsdSettings& ssd, std::int64_t piece,
-                            std::int64_t total_tokens) const;
+  /// Bytes of a request of `batch` sequences on this backend, beside the weights: states,
+  /// activations and decoder, for up to `total_tokens` of each in pieces of up to `piece`.
+  std::size_t request_bytes(const SsdSettings& ssd, std::int64_t piece, std::int64_t total_tokens,
+                            std::int64_t batch = 1) const;
 
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }
+  /// Bytes of states, activations and decoders that are kept for the next request.
+  std::size_t working_bytes() const;
+  /// Of these, what the last request did not need.
+  std::size_t idle_bytes() const;
   /// Arena bytes that a forward pass over so many tokens reserves.
   std::size_t arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const;
 
@@ -110,6 +118,7 @@ class Model {
   void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
            SequenceSplit* split, LogitsRows rows, const LogitsSink& sink);
   std::int64_t state_capacity(std::int64_t tokens) const;
+  std::size_t scores_bytes(std::int64_t tokens, std::int64_t keys) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const LogitsSink& sink);
 
@@ -122,7 +131,9 @@ class Model {
   Arena arena_;
   std::vector<float> host_logits_;  // cuda only
   std::optional<SequenceState> spare_;
-  using DecoderKey = std::tuple<std::uint64_t, const SsdVariant*, std::int64_t>;
+  std::size_t needed_arena_bytes_ = 0;  // since take_state()
+  std::int64_t needed_capacity_ = 0;    // of the state that take_state() gave
+  using DecoderKey = std::tuple<std::uint64_t, const SsdVariant*, std::int64_t, AttentionMethod>;
   std::map<DecoderKey, std::unique_ptr<Decoder>> decoders_;  // cuda only
 };
 

@@ -1,7 +1,7 @@
 # Sources of the CUDA backend.
 set(cuda_sources
   base/hopper.cu base/memory_probe.cu base/workspace.cu
-  attention/cuda.cu attention/flash.cu attention/step.cu
+  attention/cuda.cu attention/flash.cu attention/naive.cu attention/step.cu
   conv1d/cuda.cu embedding/cuda.cu gated_rms_norm/cuda.cu
   linear/cuda.cu linear/linear_step.cu linear/matmul_library.cu linear/matrix_vector.cu
   rms_norm/cuda.cu rope/cuda.cu sampling/greedy_step.cu silu_mul/cuda.cu

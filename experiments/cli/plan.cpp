@@ -66,7 +66,7 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
     const std::int64_t piece = point.settings.use_cache ? longest : total;
     const double rank_bytes =
         static_cast<double>(model.weights().owned_bytes() +
-                            point.settings.batch * model.request_bytes(ssd, piece, total));
+                            model.request_bytes(ssd, piece, total, point.settings.batch));
     memory.on_device = memory.on_device || model.options().backend == Backend::cuda;
     memory.per_rank = std::max(memory.per_rank, rank_bytes);
     memory.shared = std::max(memory.shared, static_cast<double>(files.checkpoint->bytes()));

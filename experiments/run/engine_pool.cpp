@@ -42,6 +42,14 @@ void EnginePool::share_weights(const PointSettings& settings, Communicator& worl
   if (opened.checkpoint->made_in_memory()) files_.at(key.first).checkpoint = shared_[key];
 }
 
+std::size_t EnginePool::held_bytes() const {
+  std::size_t total = 0;
+  for (const auto& [key, model] : models_) {
+    if (model) total += model->weights().owned_bytes() + model->working_bytes();
+  }
+  return total;
+}
+
 Model& EnginePool::model(const PointSettings& settings) {
   const ModelKey key{file_key(settings),    settings.model_dtype, settings.backend,
                      settings.model_layers, settings.mode,        settings.autotune,
@@ -62,6 +70,7 @@ Model& EnginePool::model(const PointSettings& settings) {
     model = std::make_unique<Model>(
         opened.config, shared != shared_.end() ? shared->second : opened.checkpoint, options);
   }
+  model->set_attention(attention_choice(settings.attention, settings.attention_block));
   return *model;
 }
 

@@ -27,8 +27,10 @@ class EnginePool {
   /// the ranks of a host share. Collective; before the first model() of these settings. Throws as
   /// model() does.
   void share_weights(const PointSettings& settings, Communicator& world);
-  /// Ready to run. Throws also std::bad_alloc.
+  /// Ready to run, with the attention of these settings. Throws also std::bad_alloc.
   Model& model(const PointSettings& settings);
+  /// Bytes of all built models: weights that are no one else's, states, activations, decoders.
+  std::size_t held_bytes() const;
   /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
   void release_models() { models_.clear(); }
   int threads() const { return threads_; }

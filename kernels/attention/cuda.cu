@@ -3,6 +3,7 @@
 
 #include "kernels/attention/attention.hpp"
 #include "kernels/attention/flash.cuh"
+#include "kernels/attention/naive.cuh"
 #include "kernels/base/check.hpp"
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
@@ -125,6 +126,8 @@ void launch(const AttentionArgs& args, CUstream_st* stream) {
 
 }  // namespace
 
+std::int64_t attention_scores(const AttentionArgs& args) { return naive_scores(args); }
+
 void attention(const AttentionArgs& args, CUstream_st* stream) {
   const auto [tokens, heads, head_dim] = args.q.extent;
   if (tokens == 0 || heads == 0 || head_dim == 0) return;
@@ -132,6 +135,7 @@ void attention(const AttentionArgs& args, CUstream_st* stream) {
     throw ShapeError("attention: head_dim is " + std::to_string(head_dim) +
                      ", the cuda backend takes at most " + std::to_string(max_head_dim));
   }
+  if (args.choice.method == AttentionMethod::naive) return naive_attention(args, stream);
   if (flash_attention(args, stream)) return;
   if (head_dim <= 64) return launch<2>(args, stream);
   if (head_dim <= 128) return launch<4>(args, stream);

@@ -183,6 +183,34 @@ TEST_CASE("Every family's logits on a GPU equal transformers', prefill, pieces a
   }
 }
 
+TEST_CASE("Naive attention writes what flash attention writes") {
+  for (const bool fusion : {false, true}) {
+    Model model(tiny().config, tiny().checkpoint,
+                options(Backend::cuda, DType::bf16, ExecutionMode::graph, fusion));
+    Model exact(tiny().config, tiny().checkpoint, options(Backend::cuda, DType::fp32));
+    const SsdSettings ssd = scan(tiny(), "default_optimized");
+    const auto ids = prompt(200);
+    const auto whole = score(exact, ssd, ids);
+    exact.set_attention({AttentionMethod::naive, 0});
+    const auto naive = score(exact, ssd, ids);
+    for (std::size_t t = 0; t < whole.size(); ++t) CHECK(std::abs(whole[t] - naive[t]) < 1e-4);
+    const auto flash_steps = stepwise_nll(model, ssd, ids);
+    model.set_attention({AttentionMethod::naive, 0});
+    const auto naive_steps = stepwise_nll(model, ssd, ids);
+    for (std::size_t t = 0; t < flash_steps.size(); ++t) {
+      CAPTURE(fusion, t);
+      CHECK(std::abs(flash_steps[t] - naive_steps[t]) < 0.1);
+    }
+    for (const std::int64_t block : {32, 64, 128}) {
+      model.set_attention({AttentionMethod::flash, block});
+      const auto blocked = score(model, ssd, ids);
+      for (std::size_t t = 0; t < whole.size(); ++t) {
+        CHECK(std::abs(blocked[t] - whole[t]) < 0.25);
+      }
+    }
+  }
+}
+
 TEST_CASE("Fused decode works for every shape of model") {
   const std::vector<std::pair<const char*, std::int64_t>> models = {
       {"synthetic:llama-tiny", 0},       {"synthetic:bamba-tiny", 0},

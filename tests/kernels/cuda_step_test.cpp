@@ -334,12 +334,13 @@ TEST_CASE("ssd_gated_step is ssd_step and its gate") {
 }
 
 TEST_CASE("attention_append_step rotates, appends and attends") {
-  for (unsigned seed = 600; seed < 624; ++seed) {
+  for (unsigned seed = 600; seed < 648; ++seed) {
     DeviceCase c(seed);
+    const bool naive = seed % 2 == 1;
     const std::int64_t batch = c.pick({1, 3}), capacity = c.pick({1, 128, 129, 700});
     const std::int64_t kv_heads = c.pick({1, 2}), heads = kv_heads * c.pick({1, 4, 6});
     const std::int64_t head_dim = c.pick({64, 128, 16, 34});
-    const std::int64_t pairs = c.pick({1, head_dim / 4, head_dim / 2});
+    const std::int64_t pairs = c.pick({0, 1, head_dim / 4, head_dim / 2});
     std::vector<std::int64_t> length, at;
     for (std::int64_t b = 0; b < batch; ++b) length.push_back(1 + c.random() % capacity);
     for (const std::int64_t l : length) at.push_back(l - 1);
@@ -355,9 +356,10 @@ TEST_CASE("attention_append_step rotates, appends and attends") {
     auto v = c.array<4>({batch, capacity, kv_heads, head_dim});
     c.fill(q, 2.0F), c.fill(k, 1.0F), c.fill(v, 1.0F), c.fill(new_k, 1.0F), c.fill(new_v, 1.0F);
     const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-    CAPTURE(seed, batch, capacity, heads, kv_heads, head_dim, pairs);
+    CAPTURE(seed, naive, batch, capacity, heads, kv_heads, head_dim, pairs);
     AttentionAppendStepArgs args;
     args.step = {q.device(), k.device(), v.device(), lengths.device(), scale, y.device()};
+    if (naive) args.step.choice.method = AttentionMethod::naive;
     args.k = k.device(), args.v = v.device();
     args.new_k = new_k.device(), args.new_v = new_v.device();
     args.inverse_frequency = inverse_frequency.device();

@@ -197,8 +197,8 @@ TEST_CASE("linear on the device matches the reference") {
   }
 }
 
-TEST_CASE("attention on the device matches the reference") {
-  for (unsigned seed = 0; seed < 40; ++seed) {
+TEST_CASE("attention on the device matches the reference, by every method") {
+  for (unsigned seed = 0; seed < 120; ++seed) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 64, 65, 130});
     const std::int64_t keys = tokens + c.pick({0, 0, 1, 77});
@@ -208,9 +208,18 @@ TEST_CASE("attention on the device matches the reference") {
     auto k = c.array<3>({keys, kv_heads, head_dim}), v = c.array<3>({keys, kv_heads, head_dim});
     c.fill(q, 2.0F), c.fill(k, 1.0F), c.fill(v, 1.0F);
     const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim);
+    AttentionChoice choice;
+    const unsigned kind = seed / 3 % 3;  // seed % 3 decides on the types
+    if (kind == 0) choice.method = AttentionMethod::naive;
+    if (kind == 1) choice.block_keys = c.pick({32, 64, 128});
+    const bool naive = choice.method == AttentionMethod::naive;
+    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim, naive, choice.block_keys);
+    AttentionArgs sizes{q.device(), k.device(), v.device(), scale, y.device(), choice};
+    DeviceArray<1> scores({attention_scores(Backend::cuda, sizes) + 1}, DType::fp32);
     const auto args = [&](auto side) {
-      return AttentionArgs{side(q), side(k), side(v), scale, side(y)};
+      AttentionArgs made{side(q), side(k), side(v), scale, side(y), choice};
+      made.scores = scores.device().as<float>();
+      return made;
     };
     c.check([&] { attention(device(), args(on_device)); },
             [&] { attention(reference(), args(on_host)); }, y);
