@@ -77,27 +77,35 @@ TableCell number(double value, const std::string& text) { return {text, value, N
 }  // namespace
 
 ReportTable agreement_table_of(const StoredResults& results) {
-  ReportTable table{"agreement",
-                    sections::execution,
-                    "Outputs against those of the model's first point, as far as both go",
-                    "/tokens",
-                    {"point",
-                     "compared with",
-                     "prompts",
-                     {"with equal tokens", "equal"},
-                     {"tokens until the others differ, median", "first_difference"},
-                     {"largest difference of a log-probability before", "logprob_difference"}},
-                    {}};
+  ReportTable table{
+      "agreement",
+      sections::execution,
+      "Outputs against those of the model's first point with the most tokens, as far as both go",
+      "/tokens",
+      {"point",
+       "compared with",
+       "prompts",
+       {"with equal tokens", "equal"},
+       {"tokens until the others differ, median", "first_difference"},
+       {"largest difference of a log-probability before", "logprob_difference"}},
+      {}};
   if (!points_should_agree(results)) return table;
-  std::map<std::pair<std::int64_t, std::int64_t>, const SweepPoint*> firsts;  // by model and layers
+  const auto model_of = [&](const SweepPoint& point) {
+    return std::pair(results.model_of_point[static_cast<std::size_t>(point.index)],
+                     point.settings.model_layers);
+  };
+  std::map<std::pair<std::int64_t, std::int64_t>, const SweepPoint*> firsts;
   for (const SweepPoint& point : results.spec.points) {
-    const auto model = results.model_of_point[static_cast<std::size_t>(point.index)];
-    const auto outputs = outputs_of(results, point);
-    const SweepPoint*& first = firsts[{model, point.settings.model_layers}];
-    if (first == nullptr) {
-      if (!outputs.empty()) first = &point;
-      continue;
+    const SweepPoint*& first = firsts[model_of(point)];
+    if (outputs_of(results, point).empty()) continue;
+    if (first == nullptr || point.settings.max_new_tokens > first->settings.max_new_tokens) {
+      first = &point;
     }
+  }
+  for (const SweepPoint& point : results.spec.points) {
+    const SweepPoint* const first = firsts[model_of(point)];
+    if (first == nullptr || first == &point) continue;
+    const auto outputs = outputs_of(results, point);
     Agreement found = agreement_of(outputs_of(results, *first), outputs);
     if (found.prompts == 0) continue;
     std::sort(found.first_difference.begin(), found.first_difference.end());

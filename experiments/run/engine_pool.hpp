@@ -29,7 +29,9 @@ class EnginePool {
   void share_weights(const PointSettings& settings, Communicator& world);
   /// Ready to run, with the attention of these settings. Throws also std::bad_alloc.
   Model& model(const PointSettings& settings);
-  /// Bytes of all built models: weights that are no one else's, states, activations, decoders.
+  /// Bytes of all built models: states, activations and decoders; and with the weights that are no
+  /// one else's.
+  std::size_t working_bytes() const;
   std::size_t held_bytes() const;
   /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
   void release_models() { models_.clear(); }
@@ -38,7 +40,7 @@ class EnginePool {
  private:
   using FileKey = std::tuple<std::string, std::string, std::string, std::uint64_t>;
   using ModelKey = std::tuple<FileKey, std::string, std::string, std::int64_t, std::string,
-                              std::string, std::string>;
+                              std::string, std::string, std::string>;
   using WeightKey = std::pair<FileKey, std::string>;  // and model.dtype
   static FileKey file_key(const PointSettings& settings);
 

@@ -184,10 +184,9 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   record.bytes_moved = cost.bytes;
   // What other models and longer requests have left behind is not this one's.
   const bool on_device = model.options().backend == Backend::cuda;
-  const std::size_t left_behind =
-      (on_device ? engines_.held_bytes() - model.weights().owned_bytes() - model.working_bytes()
-                 : 0) +
-      model.idle_bytes();
+  const std::size_t left_behind = (on_device ? engines_.held_bytes() - model.weights().owned_bytes()
+                                             : engines_.working_bytes()) -
+                                  model.working_bytes() + model.idle_bytes();
   record.peak_memory_bytes =
       (on_device ? static_cast<double>(device_memory_in_use()) : use.peak_memory_bytes) -
       static_cast<double>(left_behind);
