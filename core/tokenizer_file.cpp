@@ -7,6 +7,7 @@
 
 #include "core/errors.hpp"
 #include "core/json_input.hpp"
+#include "core/tokenizer_parts.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
@@ -19,8 +20,6 @@ constexpr std::int64_t max_ids = std::int64_t{1} << 21;
 constexpr std::size_t max_added_tokens = 65536;
 constexpr std::size_t max_added_bytes = 1024;
 constexpr std::size_t max_split_patterns = 16;
-constexpr std::size_t max_normalizer_steps = 4;  // each of which can multiply the length of a text
-constexpr std::size_t max_replacement_bytes = 16;  // by this
 constexpr const char* gpt2_pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
@@ -60,7 +59,9 @@ class Reader {
     result_.byte_fallback =
         model != nullptr && model->is_object() &&
         JsonObject(*model, file_ + ": model").boolean_or("byte_fallback", false);
-    read_normalizer(root_.find("normalizer"));
+    if (const json* normalizer = root_.find("normalizer")) {
+      add_normalizer(*normalizer, file_ + ": normalizer", result_);
+    }
     if (result_.byte_fallback) {
       if (const json* splits = root_.find("pre_tokenizer")) {
         root_.fail("pre_tokenizer", *splits, "null where the model has byte_fallback");
@@ -77,57 +78,13 @@ class Reader {
     }
     read_model(JsonObject(root_.at("model"), file_ + ": model"));
     read_added_tokens();
-    if (const json* processor = root_.find("post_processor")) read_post_processor(*processor);
+    if (const json* processor = root_.find("post_processor")) {
+      add_post_processor(*processor, file_ + ": post_processor", result_);
+    }
     return std::move(result_);
   }
 
  private:
-  /// The elements of a Sequence, which names its list after its kind.
-  template <class Visit>
-  void for_each_element(const JsonObject& sequence, const char* list, Visit&& visit) {
-    for (const json& element : sequence.array(list, 64)) visit(element);
-  }
-
-  [[noreturn]] void refuse_type(const JsonObject& object, const std::string& supported) const {
-    object.fail("type '" + printable(object.string("type")) + "' is not supported, expected " +
-                supported);
-  }
-
-  void read_normalizer(const json* value) {
-    if (value == nullptr) return;
-    const JsonObject object(*value, file_ + ": normalizer");
-    const std::string& type = object.string("type");
-    if (type == "Sequence") {
-      for_each_element(object, "normalizers", [&](const json& e) { read_normalizer(&e); });
-      return;
-    }
-    if (!result_.byte_fallback) refuse_type(object, "null");
-    if (type != "Prepend" && type != "Replace") refuse_type(object, "Sequence, Prepend or Replace");
-    TextNormalizer::Step step;
-    if (type == "Prepend") {
-      step.content = object.string("prepend");
-    } else {
-      step = {replaced_text(object), object.string("content")};
-    }
-    if (step.content.size() > max_replacement_bytes) {
-      object.fail("content has " + std::to_string(step.content.size()) +
-                  " bytes, expected at most " + std::to_string(max_replacement_bytes));
-    }
-    result_.normalizer.add(std::move(step));
-    if (result_.normalizer.steps() > max_normalizer_steps) {
-      object.fail("is the normalizer's step " + std::to_string(result_.normalizer.steps()) +
-                  ", expected at most " + std::to_string(max_normalizer_steps));
-    }
-  }
-
-  /// The pattern of a Replace, which must be a text.
-  const std::string& replaced_text(const JsonObject& replace) const {
-    const JsonObject pattern(replace.at("pattern"), replace.where() + ": pattern");
-    const std::string& text = pattern.string("String");
-    if (text.empty()) pattern.fail("String is empty, expected some text");
-    return text;
-  }
-
   /// Replace, ByteFallback, Fuse and, if spaces are to be dropped, Strip.
   void read_fallback_decoder(const JsonObject& decoder) {
     if (decoder.string("type") != "Sequence") {
@@ -366,50 +323,6 @@ class Reader {
       entry = {replace_all(text, decoded_.pattern, decoded_.content)};
     }
     result_.added.push_back(std::move(token));
-  }
-
-  void read_post_processor(const json& value) {
-    const JsonObject object(value, file_ + ": post_processor");
-    const std::string& type = object.string("type");
-    if (type == "Sequence") {
-      for_each_element(object, "processors", [&](const json& e) { read_post_processor(e); });
-    } else if (type == "TemplateProcessing") {
-      read_template(object);
-    } else if (type != "ByteLevel") {  // ByteLevel moves offsets only
-      refuse_type(object, "Sequence, ByteLevel or TemplateProcessing");
-    }
-  }
-
-  void read_template(const JsonObject& object) {
-    std::vector<std::int32_t> before, after;
-    bool text_seen = false;
-    const json no_tokens = json::object();
-    const json* special = object.find("special_tokens");
-    const JsonObject special_tokens(special == nullptr ? no_tokens : *special,
-                                    object.where() + ": special_tokens");
-    for (const json& element : object.array("single", 64)) {
-      const JsonObject part(element, object.where() + ": single");
-      if (part.find("Sequence") != nullptr) {
-        if (text_seen) part.fail("holds two Sequences, expected one");
-        text_seen = true;
-        continue;
-      }
-      const JsonObject token(part.at("SpecialToken"), part.where() + ": SpecialToken");
-      const std::string& name = token.string("id");
-      const JsonObject entry(special_tokens.at(name.c_str()),
-                             special_tokens.where() + ": '" + printable(name) + "'");
-      for (const json& id : entry.array("ids", 64)) {
-        (text_seen ? after : before).push_back(known_id(id, entry.where() + ": id"));
-      }
-    }
-    if (!text_seen) object.fail("single has no Sequence, expected one");
-    result_.prefix.insert(result_.prefix.begin(), before.begin(), before.end());
-    result_.suffix.insert(result_.suffix.end(), after.begin(), after.end());
-  }
-
-  std::int32_t known_id(const json& value, const std::string& what) const {
-    return static_cast<std::int32_t>(
-        checked_integer(value, what, 0, static_cast<std::int64_t>(result_.tokens.size()) - 1));
   }
 
   const JsonObject& root_;

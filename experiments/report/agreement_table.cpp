@@ -91,19 +91,27 @@ ReportTable agreement_table_of(const StoredResults& results) {
       {}};
   if (!points_should_agree(results)) return table;
   const auto model_of = [&](const SweepPoint& point) {
-    return std::pair(results.model_of_point[static_cast<std::size_t>(point.index)],
-                     point.settings.model_layers);
-  };
-  std::map<std::pair<std::int64_t, std::int64_t>, const SweepPoint*> firsts;
-  for (const SweepPoint& point : results.spec.points) {
-    const SweepPoint*& first = firsts[model_of(point)];
-    if (outputs_of(results, point).empty()) continue;
-    if (first == nullptr || point.settings.max_new_tokens > first->settings.max_new_tokens) {
-      first = &point;
+    std::string layers;
+    for (const AxisValue& axis : point.axes) {
+      if (axis.path == "model.layers") layers = axis.value;
     }
+    return std::pair(results.model_of_point[static_cast<std::size_t>(point.index)], layers);
+  };
+  struct First {
+    const SweepPoint* point = nullptr;
+    std::size_t tokens = 0;
+  };
+  std::map<std::pair<std::int64_t, std::string>, First> firsts;
+  for (const SweepPoint& point : results.spec.points) {
+    std::size_t tokens = 0;
+    for (const auto& [prompt, output] : outputs_of(results, point)) {
+      tokens = std::max(tokens, output->token_ids.size());
+    }
+    First& first = firsts[model_of(point)];
+    if (tokens > first.tokens) first = {&point, tokens};
   }
   for (const SweepPoint& point : results.spec.points) {
-    const SweepPoint* const first = firsts[model_of(point)];
+    const SweepPoint* const first = firsts[model_of(point)].point;
     if (first == nullptr || first == &point) continue;
     const auto outputs = outputs_of(results, point);
     Agreement found = agreement_of(outputs_of(results, *first), outputs);
