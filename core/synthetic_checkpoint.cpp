@@ -78,7 +78,8 @@ double special_value(const std::string& name, double u) {
     const double dt = std::exp(std::log(0.001) + u * std::log(100.0));
     return dt + std::log(-std::expm1(-dt));  // softplus(result) = dt
   }
-  if (ends_with(name, ".D") || ends_with(name, "norm.weight")) return 0.9 + 0.2 * u;
+  if (ends_with(name, ".D") || ends_with(name, "norm.weight") || ends_with(name, "norm_f.weight"))
+    return 0.9 + 0.2 * u;
   if (ends_with(name, "conv1d.weight")) return u - 0.5;
   return 0.2 * u - 0.1;  // biases
 }

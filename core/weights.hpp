@@ -7,6 +7,7 @@
 #include "core/checkpoint.hpp"
 #include "core/model_config.hpp"
 #include "core/tensor.hpp"
+#include "core/tensor_names.hpp"
 #include "kernels/base/view.hpp"
 #include "parallel/partition.hpp"
 
@@ -46,7 +47,7 @@ struct LayerWeights {
   MambaWeights mamba;          // kind mamba only
   AttentionWeights attention;  // kind attention only
   ConstAnyView<1> mlp_norm;    // [hidden]
-  MlpWeights mlp;
+  MlpWeights mlp;              // with mlp_norm: models with MLPs only
 };
 
 /// A model's weights where its backend computes. Host backends read the checkpoint in place (a
@@ -76,7 +77,7 @@ class Weights {
   View<const float, 1> small_fp32(const std::string& name, std::int64_t size, bool negate_exp);
   MambaWeights mamba(const ModelConfig& config, const std::string& prefix);
   AttentionWeights attention(const ModelConfig& config, const std::string& prefix);
-  MlpWeights mlp(const ModelConfig& config, const std::string& prefix);
+  MlpWeights mlp(const ModelConfig& config, const std::string& prefix, const TensorNames& names);
   std::byte* own(DType dtype, const std::vector<std::int64_t>& extents);
   void put_on_device(const std::string& name, const std::vector<std::int64_t>& extents,
                      DType target, std::byte* device);

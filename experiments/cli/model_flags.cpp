@@ -42,6 +42,11 @@ void ModelFlags::add_to(CLI::App& verb) {
       ->capture_default_str();
   verb.add_option("--fusion", fusion, "fused decode kernels: auto, off or on")
       ->capture_default_str();
+  verb.add_option("--attention", attention, "flash, or naive: all scores in memory")
+      ->capture_default_str();
+  verb.add_option("--attention-block", attention_block,
+                  "keys at a time: 32, 64, 128; 0: own number")
+      ->capture_default_str();
   verb.add_option("--seed", seed, "of sampling and of synthetic weights")->capture_default_str();
 }
 
@@ -62,6 +67,7 @@ ModelOptions ModelFlags::options() const {
   result.state_dtype = dtype_from_name(state_dtype);
   result.layers = layers;
   result.execution = execution_options(mode, autotune, fusion, result.backend, result.dtype);
+  result.execution.attention = attention_choice(attention, attention_block);
   return result;
 }
 

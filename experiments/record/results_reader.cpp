@@ -124,7 +124,9 @@ void read_requests(const h5::Group& root, StoredResults& results) {
   expect_rows(status.size(), requests.size(), group, "status");
   expect_rows(stop_reason.size(), requests.size(), group, "stop_reason");
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    requests[i].status = status[i] == "done" ? RequestStatus::done : RequestStatus::failed;
+    requests[i].status = status[i] == "done"     ? RequestStatus::done
+                         : status[i] == "failed" ? RequestStatus::failed
+                                                 : RequestStatus::skipped;
     requests[i].stop_reason = stop_reason[i] == "none" ? "" : stop_reason[i];
   }
   const h5::Group outputs = root.open_group("outputs");

@@ -15,6 +15,7 @@ void rope(const Executor& exec, const RopeArgs& args) {
     throw ShapeError("rope: inverse_frequency has " + std::to_string(pairs) +
                      " pairs, expected at most head_dim / 2 = " + std::to_string(head_dim / 2));
   }
+  if (pairs == 0) return;
   switch (exec.backend) {
     case Backend::reference:
       return reference::rope(args);
