@@ -107,14 +107,14 @@ void naive_attention(const AttentionArgs& args, CUstream_st* stream) {
     const std::int64_t kv = h / (heads / kv_heads);
     const AnyView<2> row = scores[h];
     linear({head_of(args.q, h), head_of(args.k, kv), {}, row.slice(1, 0, keys), false, args.scale},
-           stream);
+           stream, false);
   }
   softmax_kernel<<<static_cast<unsigned>(heads * tokens), threads, 0, stream>>>(
       {memory, dtype, {heads * tokens, pitch}}, tokens, keys - tokens);
   check_cuda(cudaGetLastError(), "attention softmax launch");
   for (std::int64_t h = 0; h < heads; ++h) {
     const std::int64_t kv = h / (heads / kv_heads);
-    linear({scores[h], turned[kv], {}, head_of(args.y, h)}, stream);
+    linear({scores[h], turned[kv], {}, head_of(args.y, h)}, stream, false);
   }
 }
 

@@ -304,11 +304,12 @@ struct NaiveScratch {
   }
 };
 
-// One block per (sequence, head, split), one thread per key.
-__global__ void __launch_bounds__(keys_per_split)
+// One block per (sequence, head, split). The first keys_per_split threads have a key each; all of
+// them append and load.
+__global__ void __launch_bounds__(threads)
     naive_scores_kernel(const __grid_constant__ AttentionStepArgs args,
                         const __grid_constant__ Append append, NaiveScratch scratch) {
-  static_assert(keys_per_split == threads, "append_new strides by threads");
+  static_assert(keys_per_split <= threads, "a thread per key");
   overlap_kernels();
   __shared__ float table[max_head_dim], q[max_head_dim];
   const std::int64_t heads = args.q.extent[1];
@@ -324,11 +325,13 @@ __global__ void __launch_bounds__(keys_per_split)
   append_new(append, sequence, kv_head, length - 1, length - 1 - first < keys_per_split, table);
   const auto pairs = static_cast<int>(append.inverse_frequency.extent[0]);
   for (int e = threadIdx.x; e < head_dim; e += threads) {
-    q[e] = rotated(args.q.at(sequence, head, 0), args.q.dtype, e, pairs, table);
+    q[e] = rotated(load_element(args.q.at(sequence, head, e), args.q.dtype),
+                   load_element(args.q.at(sequence, head, partner(e, pairs)), args.q.dtype), e,
+                   pairs, table);
   }
   __syncthreads();
   const std::int64_t key = first + threadIdx.x;
-  if (key >= length) return;
+  if (threadIdx.x >= keys_per_split || key >= length) return;
   float score = 0.0F;
   for (int e = 0; e < head_dim; ++e) {
     score += q[e] * load_element(args.k.at(sequence, key, kv_head, e), args.k.dtype);
