@@ -113,8 +113,11 @@ class Reader {
       for_each_element(object, "pretokenizers", [&](const json& e) { read_pre_tokenizer(e); });
       return;
     }
-    if (type != "Split" && type != "ByteLevel") {
-      refuse_type(object, "Sequence, Split or ByteLevel");
+    if (type != "Split" && type != "Digits" && type != "ByteLevel") {
+      refuse_type(object, "Sequence, Split, Digits or ByteLevel");
+    }
+    if (result_.split_patterns.size() >= max_split_patterns) {
+      object.fail("has more than " + std::to_string(max_split_patterns) + " Splits");
     }
     if (byte_level_) object.fail("ByteLevel is followed by " + type + ", expected to be the last");
     if (type == "ByteLevel") {
@@ -125,15 +128,17 @@ class Reader {
       if (object.boolean_or("use_regex", true)) result_.split_patterns.emplace_back(gpt2_pattern);
       return;
     }
+    if (type == "Digits") {
+      result_.split_patterns.emplace_back(
+          object.boolean_or("individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)");
+      return;
+    }
     if (object.string("behavior") != "Isolated" || object.boolean_or("invert", false)) {
       object.fail("Split with behavior '" + printable(object.string("behavior")) +
                   "' or invert is not supported, expected 'Isolated' and false");
     }
     const JsonObject pattern(object.at("pattern"), object.where() + ": pattern");
     result_.split_patterns.push_back(pattern.string("Regex"));
-    if (result_.split_patterns.size() > max_split_patterns) {
-      object.fail("has more than " + std::to_string(max_split_patterns) + " Splits");
-    }
   }
 
   void read_decoder(const json& value) {

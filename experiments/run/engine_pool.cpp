@@ -55,12 +55,12 @@ std::size_t EnginePool::held_bytes() const {
 }
 
 Model& EnginePool::model(const PointSettings& settings) {
-  const ModelKey key{file_key(settings), settings.model_dtype, settings.backend,
-                     settings.model_layers, settings.mode, settings.autotune, settings.fusion,
-                     // A GPU's weights are not worth a copy per method: one model changes it.
-                     backend_from_name(settings.backend) == Backend::cuda
-                         ? ""
-                         : settings.attention + std::to_string(settings.attention_block)};
+  const ModelKey key{
+      file_key(settings), settings.model_dtype, settings.backend, settings.model_layers,
+      settings.mode, settings.autotune, settings.fusion,
+      // So that a reference can be another model. A GPU's weights are not worth a
+      // copy: there, one model changes its method.
+      backend_from_name(settings.backend) == Backend::cuda ? "" : settings.attention};
   std::unique_ptr<Model>& model = models_[key];
   if (!model) {
     const TraceRegion region("load model");

@@ -454,7 +454,8 @@ TEST_CASE("bad tokenizers end with one clear message") {
       {89, "unknown decoder", tokenizer(R"({"decoder": {"type": "Metaspace"}})"),
        "'Metaspace' is not"},
       {89, "unknown pre_tokenizer", tokenizer(R"({"pre_tokenizer": {"type": "Whitespace"}})"),
-       "pre_tokenizer: type 'Whitespace' is not supported, expected Sequence, Split or ByteLevel"},
+       "pre_tokenizer: type 'Whitespace' is not supported, expected Sequence, Split, Digits or "
+       "ByteLevel"},
       {89, "unknown post_processor", tokenizer(R"({"post_processor": {"type": "BertProcessing"}})"),
        "post_processor: type 'BertProcessing' is not supported"},
       {89, "truncation", tokenizer(R"({"truncation": {"max_length": 5}})"),

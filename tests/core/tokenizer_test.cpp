@@ -78,6 +78,23 @@ TEST_CASE("ignore_merges decides where a piece is a vocabulary entry") {
   }
 }
 
+TEST_CASE("Granite 3's pre-tokenizers cut digits as the tokenizers package does") {
+  for (const bool individual : {true, false}) {
+    json file = json::parse(source_file("experiments/models/bamba-tiny/tokenizer.json"));
+    file["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers",
+         {{{"type", "Digits"}, {"individual_digits", individual}},
+          {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}}}};
+    const Tokenizer tokenizer(file.dump(), "tokenizer.json");
+    for (const json& c : golden("tokenizer_digits.json")) {
+      if (c["individual"].get<bool>() != individual) continue;
+      INFO(c);
+      CHECK(tokenizer.encode(c["text"].get<std::string>(), false) == c["ids"].get<Ids>());
+    }
+  }
+}
+
 TEST_CASE("a tokenizer with byte fallback gives the ids and texts of the tokenizers package") {
   const std::string folder = "tokenizer-sentencepiece";
   std::map<std::string, Tokenizer> variants;
