@@ -116,9 +116,6 @@ void Decoder::build_fused(SequenceState& state) {
     args.partials = shared_partials;
     counter += args.counters.extent[0];
   }
-  for (std::size_t i = 0; i < linears_.size(); ++i) {  // after the last comes the next step's first
-    linears_[i].next = &linears_[(i + 1) % linears_.size()];
-  }
 }
 
 void Decoder::add_fused_mamba(SequenceState& state, std::size_t index) {

@@ -18,6 +18,14 @@ bool counts(const StoredResults& results, const RequestRecord& request) {
          results.processes[process].backend != "cuda";
 }
 
+bool slowed_by_heat(const RequestRecord& request) {
+  for (std::size_t i = 0; i < throttle_reasons.size(); ++i) {
+    const bool present = request.throttled > 0 && (request.throttled >> i & 1) != 0;
+    if (present && throttle_reasons[i].disturbs) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::vector<bool> disturbed_requests(const StoredResults& results) {
@@ -34,8 +42,9 @@ std::vector<bool> disturbed_requests(const StoredResults& results) {
   std::vector<bool> disturbed;
   for (const RequestRecord& request : results.requests) {
     const auto found = least.find(request.point);
-    disturbed.push_back(counts(results, request) && found != least.end() &&
-                        request.cpu_percent < found->second);
+    disturbed.push_back(
+        slowed_by_heat(request) ||
+        (counts(results, request) && found != least.end() && request.cpu_percent < found->second));
   }
   return disturbed;
 }

@@ -99,8 +99,8 @@ void write_durably(const std::filesystem::path& path, std::string_view bytes,
   if (const int error = write_all(file.get(), bytes); error != 0) {
     throw FileError(error, path, "write");
   }
-  auto synced = std::async(std::launch::async,
-                           [&] { return error_of([&] { return ::fsync(file.get()); }); });
+  auto synced =
+      std::async(std::launch::async, [&] { return error_of([&] { return ::fsync(file.get()); }); });
   if (meanwhile) meanwhile();
   if (const int error = synced.get(); error != 0) throw FileError(error, path, "fsync");
   if (const int error = file.close(); error != 0) throw FileError(error, path, "close");

@@ -116,8 +116,8 @@ struct JournalFile {
   std::int64_t cancelled = 0;
   std::int64_t evaluated = 0;
   double last_seconds = 0;  // of the last line, since the process' start
-  /// Items (and evaluations, as evaluation_claim()) claimed and neither finished nor cancelled here -> when, seconds since the process'
-  /// start.
+  /// Items (and evaluations, as evaluation_claim()) claimed and neither finished nor cancelled here
+  /// -> when, seconds since the process' start.
   std::map<std::string, double> open_claims;
 };
 

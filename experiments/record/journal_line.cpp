@@ -44,6 +44,7 @@ void for_each_real(Record& r, const Visit& visit) {
   visit("gpu_percent", r.gpu_percent);
   visit("io_wait", r.io_wait);
   visit("energy", r.energy);
+  visit("sm_clock", r.sm_clock);
   visit("warmup_seconds", r.warmup_seconds);
 }
 
@@ -55,6 +56,7 @@ void for_each_integer(Record& r, const Visit& visit) {
   visit("batch", r.batch);
   visit("tokens_in", r.tokens_in);
   visit("rank", r.rank);
+  visit("throttled", r.throttled);
 }
 
 std::string_view text_of(element value) {
@@ -136,7 +138,8 @@ RequestRecord record_of(const Fields& fields, RequestStatus status) {
   record.logprobs = fields.list<float>("logprobs", real_of);
   record.t_emit = fields.list<double>("t_emit", real_of);
   for_each_integer(record, [&](const char* name, std::int64_t& value) {
-    if (fields.has(name) || &value != &record.batch) value = fields.integer(name);
+    const bool later = &value == &record.batch || &value == &record.throttled;
+    if (fields.has(name) || !later) value = fields.integer(name);
   });
   for_each_real(record, [&](const char* name, double& value) { value = fields.real(name); });
   return record;

@@ -46,6 +46,8 @@ constexpr Metric metrics[] = {
      [](const RequestRecord& r) { return r.io_wait; }},
     {"energy", "J", "energy of the device over the request",
      [](const RequestRecord& r) { return r.energy; }},
+    {"sm_clock", "Hz", "clock of the GPU's multiprocessors at the end of the request",
+     [](const RequestRecord& r) { return r.sm_clock; }},
     {"warmup_seconds", "s", "the unrecorded requests just before, building the model included",
      [](const RequestRecord& r) { return r.warmup_seconds; }},
 };
@@ -64,4 +66,3 @@ const Metric& metric_named(const std::string& name) {
 }
 
 }  // namespace chunkstate
-

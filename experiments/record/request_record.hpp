@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -12,6 +13,18 @@
 #include "experiments/record/evaluation.hpp"
 
 namespace chunkstate {
+
+/// What slowed a GPU during a request; its number in RequestRecord::throttled is 1 << its place.
+/// `disturbs`: other than the power limit, which is the usual state of long matrix products.
+struct ThrottleReason {
+  const char* name;
+  bool disturbs;
+};
+inline constexpr std::array<ThrottleReason, 5> throttle_reasons = {{{"power cap", false},
+                                                                    {"hardware slowdown", true},
+                                                                    {"software thermal", true},
+                                                                    {"hardware thermal", true},
+                                                                    {"power brake", true}}};
 
 /// `skipped`: needs more memory than there is, which was known before; `error` says how much.
 enum class RequestStatus : std::uint8_t { done, failed, skipped };
@@ -56,7 +69,9 @@ struct RequestRecord {
   double gpu_percent = std::numeric_limits<double>::quiet_NaN();
   double io_wait =
       std::numeric_limits<double>::quiet_NaN();  // share of the time waiting for block I/O
-  double energy = std::numeric_limits<double>::quiet_NaN();  // joules
+  double energy = std::numeric_limits<double>::quiet_NaN();    // joules
+  double sm_clock = std::numeric_limits<double>::quiet_NaN();  // Hz, of the GPU at the end
+  std::int64_t throttled = -1;  // sum of throttle_reasons; 0: none, -1: not known
   double warmup_seconds =
       std::numeric_limits<double>::quiet_NaN();  // of the unrecorded requests just before
 

@@ -80,6 +80,10 @@ void visit_request_integers(const Visit& visit) {
   visit(h5::Label{"batch", "1", "equal sequences generated together"}, &RequestRecord::batch);
   visit(h5::Label{"rank", "1", "rank that ran it"}, &RequestRecord::rank);
   visit(h5::Label{"process", "1", "index into /provenance/ranks"}, &RequestRecord::process);
+  visit(h5::Label{"throttled", "1",
+                  "what slowed the GPU, a sum of: 1 power cap, 2 hardware slowdown, 4 software "
+                  "thermal, 8 hardware thermal, 16 power brake; 0 nothing, -1 not known"},
+        &RequestRecord::throttled);
 }
 
 template <class Visit>
@@ -94,6 +98,7 @@ void visit_request_reals(const Visit& visit) {
   visit("gpu_percent", &RequestRecord::gpu_percent);
   visit("io_wait", &RequestRecord::io_wait);
   visit("energy", &RequestRecord::energy);
+  visit("sm_clock", &RequestRecord::sm_clock);
   visit("warmup_seconds", &RequestRecord::warmup_seconds);
 }
 

@@ -110,10 +110,12 @@ void read_requests(const h5::Group& root, StoredResults& results) {
   requests.resize(dimension(group, "request"));
   const auto column = column_reader(group, requests);
   visit_request_integers([&](const h5::Label& label, std::int64_t RequestRecord::*field) {
-    if (label.name == "batch" && !group.has(label.name)) return;  // files before it existed
+    const bool later = label.name == "batch" || label.name == "throttled";
+    if (later && !group.has(label.name)) return;  // files before it existed
     column(label, field);
   });
   visit_request_reals([&](const char* name, double RequestRecord::*field) {
+    if (std::string_view(name) == "sm_clock" && !group.has(name)) return;  // as above
     column({name, "", ""}, field);
   });
   column({"tokens_in", "", ""}, &RequestRecord::tokens_in);

@@ -100,9 +100,9 @@ std::string report_page(const StoredResults& results, const std::string& file,
   html += cards(results);
   html += fmt::format(
       "<p>Small dots are single requests; a cross is one that was disturbed: without a GPU, and "
-      "with "
-      "less than {:.0f} % of its sweep point's median <code>/requests/cpu_percent</code>. None is "
-      "left out of a number.</p>\n",
+      "with less than {:.0f} % of its sweep point's median <code>/requests/cpu_percent</code>, or "
+      "on a GPU slowed by heat or its supply (<code>/requests/throttled</code>). None is left out "
+      "of a number.</p>\n",
       100 * undisturbed_cpu_share);
   html += body(results, timeline);
   html += fmt::format(

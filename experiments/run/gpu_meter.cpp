@@ -5,6 +5,7 @@
 #include <array>
 #include <type_traits>
 
+#include "experiments/record/request_record.hpp"
 #include "experiments/run/telemetry.hpp"
 
 namespace chunkstate {
@@ -85,16 +86,9 @@ namespace {
 
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
-struct Reason {
-  unsigned long long bit;
-  const char* name;
-};
-// Idle clocks and clocks that somebody set are no throttling.
-constexpr std::array<Reason, 5> reasons_that_slow = {{{0x4, "power cap"},
-                                                      {0x8, "hardware slowdown"},
-                                                      {0x20, "software thermal"},
-                                                      {0x40, "hardware thermal"},
-                                                      {0x80, "power brake"}}};
+// NVML's bits of throttle_reasons. Idle clocks and clocks that somebody set are no throttling.
+constexpr std::array<unsigned long long, throttle_reasons.size()> reason_bits = {0x4, 0x8, 0x20,
+                                                                                 0x40, 0x80};
 
 unsigned long long microseconds_now() {
   timespec now{};
@@ -163,9 +157,11 @@ GpuMeter::Use GpuMeter::stop() {
   if (ask(nvml.clock, value, nvml.device, Library::sm_clock)) use.sm_clock = value;
   if (ask(nvml.power, value, nvml.device)) use.power = 1e-3 * value;
   unsigned long long reasons = 0;
-  ask(nvml.reasons, reasons, nvml.device);
-  for (const Reason& reason : reasons_that_slow) {
-    if (((reasons | start_reasons_) & reason.bit) != 0) use.throttled.emplace_back(reason.name);
+  if (ask(nvml.reasons, reasons, nvml.device)) {
+    use.throttled = 0;
+    for (std::size_t i = 0; i < reason_bits.size(); ++i) {
+      if (((reasons | start_reasons_) & reason_bits[i]) != 0) use.throttled |= 1 << i;
+    }
   }
 
   // The driver keeps the last 120 or so.

@@ -65,10 +65,12 @@ std::string trace_arguments(const GpuMeter::Use& use) {
   add("gpu_percent", use.busy);
   add("sm_clock_megahertz", use.sm_clock);
   add("power_watts", use.power);
-  for (const std::string& reason : use.throttled) {
-    text += (&reason == &use.throttled.front() ? ",\"throttled\":\"" : ", ") + reason;
+  std::string reasons;
+  for (std::size_t i = 0; i < throttle_reasons.size(); ++i) {
+    if (use.throttled <= 0 || (use.throttled >> i & 1) == 0) continue;
+    reasons += (reasons.empty() ? "" : ", ") + std::string(throttle_reasons[i].name);
   }
-  return use.throttled.empty() ? text : text + "\"";
+  return reasons.empty() ? text : text + ",\"throttled\":\"" + reasons + "\"";
 }
 
 /// A request that needs more memory than there is.
@@ -193,6 +195,8 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   record.io_wait = use.io_wait;
   record.energy = used_.energy;
   record.gpu_percent = used_.busy;
+  record.sm_clock = 1e6 * used_.sm_clock;
+  record.throttled = used_.throttled;
 }
 
 RequestRecord RequestRunner::run(const WorkItem& item) {

@@ -42,7 +42,7 @@ class GpuMeter {
     double busy = std::numeric_limits<double>::quiet_NaN();      // percent of the time
     double sm_clock = std::numeric_limits<double>::quiet_NaN();  // MHz, at the end
     double power = std::numeric_limits<double>::quiet_NaN();     // W, at the end
-    std::vector<std::string> throttled;  // at start or end: "power cap", "hardware thermal", ...
+    std::int64_t throttled = -1;  // sum of throttle_reasons at start and end; -1: not known
   };
 
   /// `pci_bus_id` as CUDA gives it, "0000:3b:00.0".

@@ -29,8 +29,9 @@ struct PointSettings {
   std::uint64_t seed = 42;
   // ssm
   std::string variant = "default_optimized";
-  std::int64_t chunk_size = 0;  // 0: the model's own
-  std::int64_t lookback = 1;    // variant lookback only
+  std::int64_t chunk_size = 0;       // 0: the model's own
+  std::int64_t lookback = 1;         // variant lookback only
+  std::string state_dtype = "fp32";  // of the SSD state between tokens and chunks
   // execution
   std::string backend = "auto";      // auto | cpu | cuda | reference
   std::string mode = "auto";         // auto | eager | graph

@@ -127,6 +127,8 @@ const std::vector<Key>& table() {
        "Tokens of a chunk; 0: the model's own."},
       {"ssm.lookback", Scope::point, point<&Point::lookback>, integer(0, 1 << 20),
        "Earlier chunks that the variant `lookback` remembers."},
+      {"ssm.state_dtype", Scope::point, point<&Point::state_dtype>, choice(dtypes),
+       "Storage of the state between tokens and prefill pieces."},
 
       {"execution.backend", Scope::point, point<&Point::backend>, choice(backends),
        "Who computes; `auto` takes a GPU if there is one."},

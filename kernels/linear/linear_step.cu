@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/linear/step_finish.cuh"
@@ -86,8 +85,7 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
 template <DType dtype, StepSink sink>
 __global__ void __launch_bounds__(threads, 1)
     linear_step_kernel(const __grid_constant__ LinearStepArgs args,
-                       const __grid_constant__ Maps maps, const __grid_constant__ Cut cut,
-                       const __grid_constant__ Ahead ahead) {
+                       const __grid_constant__ Maps maps, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ std::byte unaligned[];
   __shared__ std::uint64_t barriers[2 * max_stages + 2 * max_sum_buffers];
@@ -121,7 +119,7 @@ __global__ void __launch_bounds__(threads, 1)
 
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   if (warp == consumer_warps) {
-    produce<sink>(args, maps, cut, ahead, shared);
+    produce<sink>(args, maps, cut, shared);
     return;
   }
   const int begin = static_cast<int>(blockIdx.x) % cut.slices * cut.columns;
@@ -175,39 +173,11 @@ Cut cut_of(const LinearStepArgs& args) {
   cut.sum_buffers = cut.parts <= 2 ? 4 : 2;
   cut.stages = static_cast<int>(std::min<std::int64_t>(
       max_stages, (shared_budget - swizzle_alignment - fixed_bytes(cut, tokens)) / stage_bytes));
-  static const char* cap = std::getenv("CHUNKSTATE_CAP");
-  cut.cap = cap ? std::atoi(cap) : 99;
   return cut;
 }
 
 int block_count(const Cut& cut) {
   return std::min(device_limits().multiprocessors, cut.units * cut.slices);
-}
-
-Ahead ahead_of(const LinearStepArgs* next) {
-  Ahead ahead;
-  if (next == nullptr) return ahead;
-  const Cut cut = cut_of(*next);
-  for (std::size_t i = 0; i < next->products.size(); ++i) {
-    const ConstAnyView<2>& weight = next->products[i].weight;
-    if (!weight) break;
-    const std::int64_t bytes = bytes_of(weight.dtype);
-    ahead.weights[i] = {weight.data, weight.stride[0] * bytes,
-                        static_cast<int>(ceil_div(weight.extent[0], tile_rows)),
-                        static_cast<int>(weight.extent[0])};
-    ahead.row_bytes = static_cast<int>(weight.extent[1] * bytes);
-    ahead.slice_bytes = static_cast<int>(cut.columns * bytes);
-  }
-  ahead.blocks = block_count(cut);
-  ahead.slices = cut.slices;
-  ahead.paired = next->sink == StepSink::silu_mul;
-  static const int limit = [] {
-    const char* text = std::getenv("CHUNKSTATE_AHEAD_KB");
-    return text ? std::atoi(text) * 1024 : ahead_bytes;
-  }();
-  ahead.bytes = std::min(ahead.slice_bytes, limit / (tile_rows * (ahead.paired ? 2 : 1)));
-  if (ahead.bytes <= 0) ahead.blocks = 0;
-  return ahead;
 }
 
 template <DType dtype, StepSink sink>
@@ -227,8 +197,7 @@ void launch(const LinearStepArgs& args, CUstream_st* stream) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              "linear_step shared memory");
   launch_overlapping_shared("linear_step launch", kernel, static_cast<unsigned>(block_count(cut)),
-                            threads, static_cast<unsigned>(bytes), stream, args, maps, cut,
-                            ahead_of(args.next));
+                            threads, static_cast<unsigned>(bytes), stream, args, maps, cut);
 }
 
 template <DType dtype>

@@ -49,9 +49,6 @@ struct LinearStepArgs {
   View<std::uint32_t, 1> counters;
   /// linear_step_partials() floats. Calls in one stream may share them.
   View<float, 1> partials;
-  /// The linear_step that follows in the stream, whose first weights go to the L2 cache while this
-  /// one ends. Read by the call only.
-  const LinearStepArgs* next = nullptr;
 };
 
 /// Whether this device has the kernel for these arguments: Hopper or later; x in fp32 or the

@@ -34,9 +34,9 @@ inline constexpr int shared_budget = 221 * 1024;
 // About 2.5 us pass between the request of a tile and its arrival, so that 90 KB must be on their
 // way in each multiprocessor; a ring of twice that also fills while the kernel before ends.
 inline constexpr int max_stages = 25;
-// Brought ahead for each block of the next launch, all together 17 MB: what the memory moves in 4
-// us.
-inline constexpr int ahead_bytes = 128 * 1024;
+// While the ring fills for the first time: more tiles on their way would only queue up, and the
+// small loads of the kernels that still run would wait behind them.
+inline constexpr int first_tiles = 8;
 // x of 8 tokens and this many columns fits in shared memory beside the ring.
 inline constexpr std::int64_t max_slice_columns = 4096;
 
@@ -50,23 +50,6 @@ struct Cut {
   int parts;        // of a unit's sums: 32 each
   int sum_buffers;  // sums of finished units on their way from the consumers
   int x_pitch;      // bytes of a token's slice in shared memory
-  int cap;
-};
-
-/// What each block of the next linear_step asks for first. Between the last tile of one launch and
-/// the first of the next the memory would have nothing to do.
-struct Ahead {
-  struct Rows {
-    const std::byte* first = nullptr;
-    std::int64_t pitch = 0;  // bytes
-    int units = 0, rows = 0;
-  };
-  Rows weights[3];
-  int blocks = 0;  // 0: nothing follows
-  int slices = 1;
-  int slice_bytes = 0, row_bytes = 0;
-  int bytes = 0;        // of each row's slice to bring
-  bool paired = false;  // silu_mul: a unit has rows of the first two
 };
 
 struct Shared {
@@ -121,38 +104,14 @@ struct UnitOf {
   }
 };
 
-/// A lane for each row of the unit that this block of the next launch begins with.
-__device__ inline void bring_ahead(const Ahead& ahead) {
-#if __CUDA_ARCH__ >= 900
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  const int block = static_cast<int>(blockIdx.x);
-  if (block >= ahead.blocks || (!ahead.paired && lane >= tile_rows)) return;
-  int unit = block / ahead.slices;
-  int product = lane / tile_rows;
-  if (!ahead.paired) {
-    while (product < 2 && unit >= ahead.weights[product].units) {
-      unit -= ahead.weights[product++].units;
-    }
-  }
-  const Ahead::Rows& weight = ahead.weights[product];
-  const int row = unit * tile_rows + lane % tile_rows;
-  const int begin = block % ahead.slices * ahead.slice_bytes;
-  const int bytes = min(ahead.bytes, ahead.row_bytes - begin);
-  if (row >= weight.rows || bytes <= 0) return;
-  asm volatile(
-      "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(weight.first + row * weight.pitch + begin),
-      "r"(bytes)
-      : "memory");
-#endif
-}
-
 /// Units are handed out by tickets, because multiprocessors differ by up to 1.4x in the bandwidth
 /// they get. A ticket counter is zero again after its last draw. One lane does it all, and nothing
 /// waits for a ticket before its unit begins: 250 ns per tile are all there is.
 template <StepSink sink>
 __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut& cut,
-                        const Ahead& ahead, const Shared& shared) {
+                        const Shared& shared) {
 #if __CUDA_ARCH__ >= 900
+  if (threadIdx.x % warp_size != 0) return;
   std::uint64_t policy;  // weights pass once: they must not push activations out of the L2
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   constexpr int tile_boxes = tile_columns(sink) / box_columns;
@@ -162,8 +121,7 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
   std::uint32_t* const ticket = args.counters.data + cut.units * cut.parts + slice;
   Position at;
   const auto wait_for_room = [&] { hopper::wait(shared.empty + at.stage * 8, at.parity ^ 1); };
-  const bool leads = threadIdx.x % warp_size == 0;
-  for (int unit = static_cast<int>(blockIdx.x) / cut.slices; leads && unit < cut.units;) {
+  for (int unit = static_cast<int>(blockIdx.x) / cut.slices; unit < cut.units;) {
     const unsigned drawn = atomicAdd(ticket, 1U);
     const CUtensorMap* map = &maps.map[0];
     int row = unit * tile_rows;
@@ -174,8 +132,8 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
     }
     for (int t = 0; t < cut.tiles; ++t) {
       wait_for_room();
-      if (at.parity == 0 && at.stage >= cut.cap) {
-        hopper::wait(shared.full + (at.stage - cut.cap) * 8, 0);
+      if (at.parity == 0 && at.stage >= first_tiles) {
+        hopper::wait(shared.full + (at.stage - first_tiles) * 8, 0);
       }
       const std::uint32_t full = shared.full + at.stage * 8;
       const std::uint32_t tile = shared.ring + at.stage * stage_bytes;
@@ -192,9 +150,6 @@ __device__ void produce(const LinearStepArgs& args, const Maps& maps, const Cut&
     if (drawn + 1 == static_cast<unsigned>(cut.units)) atomicExch(ticket, 0U);
     unit = group + static_cast<int>(drawn);
   }
-  __syncwarp();
-  bring_ahead(ahead);
-  if (!leads) return;
   wait_for_room();
   shared.unit_of_stage[at.stage] = -1;
   hopper::arrive(shared.full + at.stage * 8);

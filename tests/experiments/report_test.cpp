@@ -117,6 +117,19 @@ TEST_CASE("figures show every request, and crosses those that were disturbed") {
   CHECK(count_of(figure_named(figures, "roofline").svg, "class=\"fill cloud") == 107);
 }
 
+TEST_CASE("a request whose GPU was slowed by heat is disturbed, one at the power cap is not") {
+  StoredResults results = evaluated_results();
+  const auto count = [&] {
+    const std::vector<bool> disturbed = disturbed_requests(results);
+    return std::count(disturbed.begin(), disturbed.end(), true);
+  };
+  const auto before = count();
+  results.requests[3].throttled = 1;
+  CHECK(count() == before);
+  results.requests[4].throttled = 1 + 8;
+  CHECK(count() == before + 1);
+}
+
 TEST_CASE("of very many requests some are drawn, with the disturbed and extreme ones") {
   StoredResults results = evaluated_results();
   const std::vector<RequestRecord> originals = results.requests;
