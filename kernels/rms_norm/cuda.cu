@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kept = 2;  // vectors a thread keeps between the passes: rows of up to 8192 channels
 
-// One block per token.
+// One block per token. A thread loads, and with `add` stores, the same elements in both passes.
 template <int N, Storage storage>
 __global__ void __launch_bounds__(512) rms_norm_kernel(RmsNormArgs args) {
   overlap_kernels();
@@ -17,6 +17,15 @@ __global__ void __launch_bounds__(512) rms_norm_kernel(RmsNormArgs args) {
   const std::int64_t first = threadIdx.x * N, step = static_cast<std::int64_t>(blockDim.x) * N;
   const auto load = [&](std::int64_t c, float(&x)[N]) {
     load_elements(args.x.at(token, c), type_of<storage>(args.x.dtype), x);
+    if (args.add.data == nullptr) return;
+    float added[N];
+    load_elements(args.add.at(token, c), type_of<storage>(args.add.dtype), added);
+#pragma unroll
+    for (int k = 0; k < N; ++k) x[k] = rounded(type_of<storage>(args.sum.dtype), x[k] + added[k]);
+  };
+  const auto store_sum = [&](std::int64_t c, const float(&x)[N]) {
+    if (args.add.data == nullptr) return;
+    store_elements(args.sum.at(token, c), type_of<storage>(args.sum.dtype), x);
   };
 
   float x[kept][N] = {};
@@ -40,6 +49,7 @@ __global__ void __launch_bounds__(512) rms_norm_kernel(RmsNormArgs args) {
   const float scale = 1.0F / sqrtf(sum_of_squares / static_cast<float>(channels) + args.epsilon);
 
   const auto store = [&](std::int64_t c, float(&value)[N]) {
+    store_sum(c, value);
     float weight[N];
     load_elements(args.weight.at(c), type_of<storage>(args.weight.dtype), weight);
 #pragma unroll
@@ -62,9 +72,11 @@ __global__ void __launch_bounds__(512) rms_norm_kernel(RmsNormArgs args) {
 void rms_norm(const RmsNormArgs& args, CUstream_st* stream) {
   const auto [tokens, channels] = args.x.extent;
   if (tokens == 0 || channels == 0) return;
-  const bool vectors =
-      allows_vectors<8>(args.x) && allows_vectors<8>(args.weight) && allows_vectors<8>(args.y);
-  with_storage<8>(vectors, storage_of(args.x, args.weight, args.y), [&]<int N, Storage storage>() {
+  const bool vectors = allows_vectors<8>(args.x) && allows_vectors<8>(args.weight) &&
+                       allows_vectors<8>(args.y) && allows_vectors<8>(args.add) &&
+                       allows_vectors<8>(args.sum);
+  const Storage storage_type = storage_of(args.x, args.weight, args.y, args.add, args.sum);
+  with_storage<8>(vectors, storage_type, [&]<int N, Storage storage>() {
     launch_overlapping("rms_norm launch", rms_norm_kernel<N, storage>,
                        static_cast<unsigned>(args.x.extent[0]),
                        threads_per_row(args.x.extent[1], N), stream, args);
