@@ -10,7 +10,7 @@ namespace chunkstate {
 namespace {
 
 constexpr const char* op = "selective_scan";
-constexpr std::int64_t max_cuda_state_dim = 256;
+constexpr std::int64_t max_cuda_state_dim = 128;
 
 void check(const SelectiveScanArgs& args) {
   const auto [batch, tokens, channels] = args.x.extent;

@@ -33,7 +33,7 @@ struct SelectiveScanArgs {
 ///   y_t[d]   = (sum_n C_t[n] h_t[d,n] + D[d] x_t[d]) silu(z_t[d])
 ///
 /// fp32 inside (reference: double), y rounded once. softplus(v) = v for v > 20. All variants
-/// compute this; Backend::reference ignores the variant. Backend::cuda takes state_dim <= 256.
+/// compute this; Backend::reference ignores the variant. Backend::cuda takes state_dim <= 128.
 /// Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
 void selective_scan(const Executor& exec, const SelectiveScanVariant& variant,
                     const SelectiveScanArgs& args);
