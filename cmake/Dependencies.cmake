@@ -60,3 +60,21 @@ if(NOT CHUNKSTATE_CUDA STREQUAL "OFF")
   endif()
 endif()
 message(STATUS "CUDA backend: ${CHUNKSTATE_WITH_CUDA}")
+
+# The Python module (experiments/python), where the Python of the tests, or else the system's, has nanobind.
+set(CHUNKSTATE_PYTHON "" CACHE FILEPATH
+  "A Python with the packages of tests/requirements.txt; empty: tests that need it are skipped")
+set(CHUNKSTATE_WITH_PYTHON OFF)
+if(NOT CHUNKSTATE_KERNELS_ONLY AND NOT CHUNKSTATE_FUZZ AND NOT CHUNKSTATE_SANITIZE)
+  if(CHUNKSTATE_PYTHON)
+    set(Python_EXECUTABLE ${CHUNKSTATE_PYTHON})
+  endif()
+  find_package(Python 3.9 COMPONENTS Interpreter Development.Module QUIET)
+  if(Python_Interpreter_FOUND AND Python_Development.Module_FOUND)
+    execute_process(COMMAND ${Python_EXECUTABLE} -m nanobind --cmake_dir
+      OUTPUT_VARIABLE nanobind_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    find_package(nanobind CONFIG QUIET)
+    set(CHUNKSTATE_WITH_PYTHON ${nanobind_FOUND})
+  endif()
+endif()
+message(STATUS "Python module: ${CHUNKSTATE_WITH_PYTHON}")

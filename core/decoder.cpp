@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/model.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -80,6 +81,8 @@ void Decoder::build_plain(SequenceState& state) {
       mlp_layer(*context_, layer.mlp, x, residual_);
     });
   }
+  launches_.emplace_back(
+      [this, x] { mamba1_layers(*context_, parts_.weights.mamba1_layers, x, residual_); });
   launches_.emplace_back([this, norm, x] {
     norm(parts_.weights.final_norm);
     linear(parts_.exec, {x, parts_.weights.lm_head, {}, logits_});

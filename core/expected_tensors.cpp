@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <utility>
 
+#include "core/mamba1.hpp"
 #include "core/model_config.hpp"
 
 namespace chunkstate {
@@ -35,6 +36,7 @@ void add_mamba(const ModelConfig& config, const std::string& layer, Tensors& ten
 }  // namespace
 
 Tensors expected_tensors(const ModelConfig& config) {
+  if (config.family == "mamba1") return mamba1_tensors(config);
   const bool bamba = config.family == "bamba";
   const std::int64_t hidden = config.hidden_size;
   Tensors tensors;

@@ -46,7 +46,8 @@ bool Decoder::fits_fused() const {
     return AnyView<2>(residual_.data, parts_.options.dtype, {batch_, columns});
   };
   const Weights& weights = parts_.weights;
-  bool fits = applies(residual_, weights.final_norm, {weights.lm_head});
+  bool fits =
+      weights.mamba1_layers.empty() && applies(residual_, weights.final_norm, {weights.lm_head});
   for (const LayerWeights& layer : weights.layers) {
     if (layer.kind == LayerKind::mamba) {
       fits = fits && applies(residual_, layer.mixer_norm, {layer.mamba.in_proj}) &&

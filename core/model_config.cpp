@@ -9,6 +9,7 @@
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "core/json_input.hpp"
+#include "core/mamba1.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
@@ -253,7 +254,9 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file) {
   const std::string& type = object.string("model_type");
   if (type == "bamba") return read_bamba(object);
   if (type == "llama") return read_llama(object);
-  object.fail("model_type '" + printable(type) + "' is not supported; supported: bamba, llama");
+  if (type == "mamba") return read_mamba1_config(object);
+  object.fail("model_type '" + printable(type) +
+              "' is not supported; supported: bamba, llama, mamba");
 }
 
 ModelConfig read_model_config(const std::filesystem::path& file) {

@@ -16,7 +16,7 @@ enum class LayerKind : std::uint8_t { mamba, attention };
 /// The shape of a model, checked: every size is positive and within limits, heads divide evenly.
 /// One struct for all families; a family without mamba layers leaves their fields at zero.
 struct ModelConfig {
-  std::string family;  // "bamba" or "llama": config.json's model_type
+  std::string family;  // "bamba", "llama" (config.json's model_type), or "mamba1" ("mamba")
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
@@ -41,6 +41,7 @@ struct ModelConfig {
   std::int64_t chunk_size = 256;  // the model's own, used unless the user states another
   bool conv_bias = true;
   bool projection_bias = false;
+  std::int64_t dt_rank = 0;  // mamba1 only: the step size's inner width
   float dt_min = 0.0F;
   float dt_max = std::numeric_limits<float>::infinity();
 
@@ -57,14 +58,14 @@ struct ModelConfig {
 std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected_tensors(
     const ModelConfig& config);
 
-/// Reads the bytes of a config.json of model_type "bamba" or "llama". `file` is used in messages
+/// Reads the bytes of a config.json of model_type "bamba", "llama" or "mamba". `file` is used in messages
 /// only. Keys that do not change the shape or the mathematics are ignored. Throws InputError.
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
 /// The same of a file of at most 1 MiB.
 ModelConfig read_model_config(const std::filesystem::path& file);
 
 /// The shapes known by name: "bamba-9b", "bamba-tiny", "llama-tiny", "llama-2-7b", "llama-2-13b",
-/// "llama-2-70b". Throws UsageError that lists the names.
+/// "llama-2-70b", "mamba1-lm". Throws UsageError that lists the names.
 ModelConfig synthetic_model_config(std::string_view name);
 std::vector<std::string> synthetic_model_names();
 

@@ -2,6 +2,7 @@
 #include <initializer_list>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/model_config.hpp"
 
 namespace chunkstate {
@@ -91,6 +92,7 @@ constexpr NamedShape shapes[] = {
      [] {
        return llama({32000, 8192, 28672, 80, 64, 8, 4096, false});
      }},
+    {"mamba1-lm", mamba1_lm_config},
 };
 
 }  // namespace

@@ -29,6 +29,10 @@ DType storage_type(DType file, DType compute) { return compute == DType::fp32 ? 
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
                  Backend backend, DType dtype)
     : checkpoint_(std::move(checkpoint)), backend_(backend), dtype_(dtype) {
+  if (config.family == "mamba1") {
+    load_mamba1(config);
+    return;
+  }
   const FamilyNames names = family_names(config.family);
   embedding = matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   streamed_bytes_ = 0;  // a pass reads single rows of the table only
@@ -119,7 +123,13 @@ ConstAnyView<2> Weights::conv_matrix(const std::string& name, std::int64_t chann
 
 View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t size,
                                          bool negate_exp) {
-  const CheckpointTensor tensor = checkpoint_->tensor(name, {size});
+  return {fp32_values(name, {size}, negate_exp), {size}};
+}
+
+const float* Weights::fp32_values(const std::string& name, const std::vector<std::int64_t>& extents,
+                                  bool negate_exp) {
+  const CheckpointTensor tensor = checkpoint_->tensor(name, extents);
+  const std::int64_t size = element_count(extents);
   const ConstAnyView<1> source{tensor.data, tensor.dtype, {size}};
   std::vector<float> values(static_cast<std::size_t>(size));
   for (std::int64_t i = 0; i < size; ++i) {
@@ -134,7 +144,7 @@ View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t s
   owned_bytes_ += target.bytes();
   copy_to_backend(Executor{backend_}, target.data(), values.data(), target.bytes());
   synchronize(Executor{backend_});
-  return {reinterpret_cast<const float*>(target.data()), {size}};
+  return reinterpret_cast<const float*>(target.data());
 }
 
 const std::byte* Weights::place(const CheckpointTensor& tensor, DType target) {

@@ -44,6 +44,7 @@ void for_each_real(Record& r, const Visit& visit) {
   visit("gpu_percent", r.gpu_percent);
   visit("io_wait", r.io_wait);
   visit("energy", r.energy);
+  visit("launches", r.launches);
   visit("warmup_seconds", r.warmup_seconds);
 }
 

@@ -46,6 +46,8 @@ constexpr Metric metrics[] = {
      [](const RequestRecord& r) { return r.io_wait; }},
     {"energy", "J", "energy of the device over the request",
      [](const RequestRecord& r) { return r.energy; }},
+    {"launches", "1", "operators launched by the rank during the request",
+     [](const RequestRecord& r) { return r.launches; }},
     {"warmup_seconds", "s", "the unrecorded requests just before, building the model included",
      [](const RequestRecord& r) { return r.warmup_seconds; }},
 };

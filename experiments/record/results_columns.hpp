@@ -94,6 +94,7 @@ void visit_request_reals(const Visit& visit) {
   visit("gpu_percent", &RequestRecord::gpu_percent);
   visit("io_wait", &RequestRecord::io_wait);
   visit("energy", &RequestRecord::energy);
+  visit("launches", &RequestRecord::launches);
   visit("warmup_seconds", &RequestRecord::warmup_seconds);
 }
 

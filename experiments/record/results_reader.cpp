@@ -114,6 +114,7 @@ void read_requests(const h5::Group& root, StoredResults& results) {
     column(label, field);
   });
   visit_request_reals([&](const char* name, double RequestRecord::*field) {
+    if (field == &RequestRecord::launches && !group.has(name)) return;
     column({name, "", ""}, field);
   });
   column({"tokens_in", "", ""}, &RequestRecord::tokens_in);

@@ -2,6 +2,7 @@
 #include "kernels/attention/attention.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 namespace {
@@ -29,6 +30,7 @@ void attention(const Executor& exec, const AttentionArgs& args) {
     throw ShapeError("attention: k has " + std::to_string(keys) + " keys, expected at least the " +
                      std::to_string(tokens) + " tokens of q");
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::attention(args);
@@ -61,6 +63,7 @@ void attention_step(const Executor& exec, const AttentionStepArgs& args) {
       }
     }
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::attention_step(args);

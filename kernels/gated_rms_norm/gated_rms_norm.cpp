@@ -2,6 +2,7 @@
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -12,6 +13,7 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   check_shape("gated_rms_norm", "z", args.z, {tokens, channels}, "tokens x channels");
   check_shape("gated_rms_norm", "weight", args.weight, {channels}, "channels");
   check_shape("gated_rms_norm", "y", args.y, {tokens, channels}, "tokens x channels");
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::gated_rms_norm(args);

@@ -2,6 +2,7 @@
 #include "kernels/linear/linear.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -13,6 +14,7 @@ void linear(const Executor& exec, const LinearArgs& args) {
   check_shape("linear", "x", args.x, {tokens, in_features}, "tokens x in_features");
   if (args.bias) check_shape("linear", "bias", args.bias, {out_features}, "out_features");
   check_shape("linear", "y", args.y, {tokens, out_features}, "tokens x out_features");
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::linear(args);

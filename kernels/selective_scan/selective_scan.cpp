@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 namespace {
@@ -44,6 +45,7 @@ void selective_scan(const Executor& exec, const SelectiveScanVariant& variant,
                     const SelectiveScanArgs& args) {
   check(args);
   if (args.x.extent[0] == 0 || args.x.extent[1] == 0 || args.x.extent[2] == 0) return;
+  count_launches(variant.launches(args));
   switch (exec.backend) {
     case Backend::reference:
       return reference::selective_scan(args);

@@ -346,7 +346,7 @@ TEST_CASE("bad configs end with one clear message") {
       {81, "time_step_limit of one", config(R"({"time_step_limit": [0.4]})"),
        "expected two elements"},
       {82, "unknown architecture", config(R"({"model_type": "mistral"})"),
-       "model_type 'mistral' is not supported; supported: bamba, llama"},
+       "model_type 'mistral' is not supported; supported: bamba, llama, mamba"},
       {82, "no architecture", config(R"({"model_type": null})"), "model_type is missing"},
       {82, "activation", config(R"({"hidden_act": "gelu"})"), "hidden_act 'gelu' is not supported"},
       {82, "attention bias", config(R"({"attention_bias": true})"), "attention_bias true is not"},

@@ -75,7 +75,7 @@ TEST_CASE("an unknown synthetic name lists the known ones") {
   CHECK(synthetic_model_names().front() == "bamba-9b");
   CHECK(message_of<UsageError>([] { synthetic_model_config("bamba-10b"); }) ==
         "unknown synthetic model 'bamba-10b'; known: bamba-9b, bamba-tiny, llama-tiny, llama-2-7b, "
-        "llama-2-13b, llama-2-70b");
+        "llama-2-13b, llama-2-70b, mamba1-lm");
 }
 
 TEST_CASE("bamba rotates half of each head whatever its config says") {
