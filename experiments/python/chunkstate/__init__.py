@@ -31,6 +31,8 @@ def open_results(file):
             signature = stream.read(len(_HDF5_SIGNATURE))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+    if len(signature) < len(_HDF5_SIGNATURE):
+        raise InputError(f"{path}: not an HDF5 file ({len(signature)} bytes)")
     if signature != _HDF5_SIGNATURE:
         raise InputError(f"{path}: not an HDF5 file (no signature at its start)")
     try:
