@@ -58,8 +58,9 @@ struct ModelConfig {
 std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected_tensors(
     const ModelConfig& config);
 
-/// Reads the bytes of a config.json of model_type "bamba", "llama" or "mamba". `file` is used in messages
-/// only. Keys that do not change the shape or the mathematics are ignored. Throws InputError.
+/// Reads the bytes of a config.json of model_type "bamba", "llama" or "mamba". `file` is used in
+/// messages only. Keys that do not change the shape or the mathematics are ignored. Throws
+/// InputError.
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
 /// The same of a file of at most 1 MiB.
 ModelConfig read_model_config(const std::filesystem::path& file);
