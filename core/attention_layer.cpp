@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/layers.hpp"
+#include "core/mamba1.hpp"
 #include "kernels/attention/attention.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/linear/linear.hpp"
@@ -180,7 +181,7 @@ std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64
                             bytes(config.inner_size()) + Arena::padded(tokens, DType::fp32);
   const std::size_t attention = 2 * bytes(q_size) + 2 * bytes(kv_size);
   const std::size_t mlp = 2 * bytes(config.intermediate_size);
-  return std::max({mamba, attention, mlp});
+  return std::max({mamba, attention, mlp, mamba1_arena_bytes(config, dtype, tokens)});
 }
 
 }  // namespace chunkstate

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/model.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -82,6 +83,8 @@ void Decoder::build_plain(SequenceState& state) {
       mlp_layer(*context_, layer.mlp, x, residual_);
     });
   }
+  launches_.emplace_back(
+      [this, x] { mamba1_layers(*context_, parts_.weights.mamba1_layers, x, residual_); });
   launches_.emplace_back([this, norm, x] {
     norm(parts_.weights.final_norm);
     const float scale = parts_.config.logits_multiplier;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <utility>
 
+#include "core/mamba1.hpp"
 #include "core/model_config.hpp"
 #include "core/tensor_names.hpp"
 
@@ -49,6 +50,7 @@ void add_mlp(const ModelConfig& config, const std::string& layer, const TensorNa
 }  // namespace
 
 Tensors expected_tensors(const ModelConfig& config) {
+  if (config.family == "mamba1") return mamba1_tensors(config);
   const TensorNames names = tensor_names(config.family);
   const std::int64_t hidden = config.hidden_size;
   Tensors tensors;

@@ -46,7 +46,8 @@ bool Decoder::fits_fused() const {
     return AnyView<2>(residual_.data, parts_.options.dtype, {batch_, columns});
   };
   const Weights& weights = parts_.weights;
-  if (parts_.config.norm_groups != 1) return false;  // linear_step's norm has one mean
+  // linear_step's norm has one mean, and mamba-1 layers have no fused form.
+  if (parts_.config.norm_groups != 1 || !weights.mamba1_layers.empty()) return false;
   bool fits = applies(residual_, weights.final_norm, {weights.lm_head});
   for (const LayerWeights& layer : weights.layers) {
     if (layer.kind == LayerKind::mamba) {

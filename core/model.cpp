@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/trace.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -359,6 +360,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     const TraceRegion region("mlp layer", TraceDetail::step);
     mlp_layer(context, layer.mlp, x, residual);
   }
+  mamba1_layers(context, weights_.mamba1_layers, x, residual);
   arena_.release(mark);
 
   for (const auto& piece : packed.pieces) state.advance(piece.sequence, piece.tokens);

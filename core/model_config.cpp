@@ -7,6 +7,7 @@
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "core/json_input.hpp"
+#include "core/mamba1.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
@@ -124,11 +125,9 @@ struct Family {
   const char* name;
   ModelConfig (*read)(const JsonObject& object);
 };
-constexpr Family families[] = {{"bamba", read_bamba},
-                               {"granite", read_granite},
-                               {"granitemoehybrid", read_granite_hybrid},
-                               {"llama", read_llama},
-                               {"mamba2", read_mamba2}};
+constexpr Family families[] = {
+    {"bamba", read_bamba}, {"granite", read_granite},     {"granitemoehybrid", read_granite_hybrid},
+    {"llama", read_llama}, {"mamba", read_mamba1_config}, {"mamba2", read_mamba2}};
 
 }  // namespace
 
@@ -147,7 +146,7 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file) {
   for (const Family& family : families) {
     if (type != family.name) continue;
     ModelConfig config = family.read(object);
-    config.family = type;
+    if (config.family.empty()) config.family = type;
     return config;
   }
   object.fail("model_type '" + printable(type) +

@@ -18,7 +18,7 @@ enum class LayerKind : std::uint8_t { mamba, attention };
 /// One struct for all families: a model without mamba layers, attention or MLPs leaves their fields
 /// at zero, and what only one family does differently is a number here.
 struct ModelConfig {
-  std::string family;  // config.json's model_type, one of model_families()
+  std::string family;  // config.json's model_type, one of model_families(); "mamba1" for "mamba"
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;  // 0: layers have no MLP
@@ -49,6 +49,7 @@ struct ModelConfig {
   std::int64_t chunk_size = 256;  // the model's own, used unless the user states another
   bool conv_bias = true;
   bool projection_bias = false;
+  std::int64_t dt_rank = 0;  // mamba1 only: the step size's inner width
   float dt_min = 0.0F;
   float dt_max = std::numeric_limits<float>::infinity();
 
@@ -77,7 +78,7 @@ std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected_tensors(
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
 /// The same of a file of at most 1 MiB.
 ModelConfig read_model_config(const std::filesystem::path& file);
-/// "bamba, granite, granitemoehybrid, llama, mamba2".
+/// "bamba, granite, granitemoehybrid, llama, mamba, mamba2".
 std::string model_families();
 
 /// The published shapes known by name, and those of experiments/models: synthetic_model_names().

@@ -74,7 +74,7 @@ bool ends_with(const std::string& name, std::string_view end) {
 /// starts its training.
 double special_value(const std::string& name, double u) {
   if (ends_with(name, "A_log")) return std::log(1.0 + 15.0 * u);
-  if (ends_with(name, "dt_bias")) {
+  if (ends_with(name, "dt_bias") || ends_with(name, "dt_proj.bias")) {
     const double dt = std::exp(std::log(0.001) + u * std::log(100.0));
     return dt + std::log(-std::expm1(-dt));  // softplus(result) = dt
   }

@@ -2,6 +2,7 @@
 #include <initializer_list>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/model_config.hpp"
 
 namespace chunkstate {
@@ -161,6 +162,7 @@ constexpr NamedShape shapes[] = {
             8});
      }},
     {"mamba2-2.7b", mamba2_2_7b},
+    {"mamba1-lm", mamba1_lm_config},
 };
 
 }  // namespace

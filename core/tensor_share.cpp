@@ -237,6 +237,8 @@ class ShareCheckpoint final : public Checkpoint {
 }  // namespace
 
 TensorShare tensor_share(const ModelConfig& config, int rank, int ranks) {
+  if (config.family == "mamba1")
+    refuse(ranks, "mamba-1 layers are not shared out, expected 1 rank");
   TensorShare share;
   share.rank = rank;
   share.ranks = ranks;

@@ -31,6 +31,10 @@ Tensor convert(const CheckpointTensor& tensor, DType target) {
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
                  Backend backend, DType dtype, const Range& vocab)
     : checkpoint_(std::move(checkpoint)), backend_(backend), dtype_(dtype) {
+  if (config.family == "mamba1") {
+    load_mamba1(config);
+    return;
+  }
   const TensorNames names = tensor_names(config.family);
   embedding = matrix(names.embedding, config.vocab_size, config.hidden_size);
   streamed_bytes_ = 0;  // a pass reads single rows of the table only
@@ -141,7 +145,13 @@ ConstAnyView<2> Weights::conv_matrix(const std::string& name, std::int64_t chann
 
 View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t size,
                                          bool negate_exp) {
-  const CheckpointTensor tensor = checkpoint_->tensor(name, {size});
+  return {fp32_values(name, {size}, negate_exp), {size}};
+}
+
+const float* Weights::fp32_values(const std::string& name, const std::vector<std::int64_t>& extents,
+                                  bool negate_exp) {
+  const CheckpointTensor tensor = checkpoint_->tensor(name, extents);
+  const std::int64_t size = element_count(extents);
   const ConstAnyView<1> source{tensor.data, tensor.dtype, {size}};
   std::vector<float> values(static_cast<std::size_t>(size));
   for (std::int64_t i = 0; i < size; ++i) {
@@ -154,7 +164,7 @@ View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t s
   std::byte* const target = own(DType::fp32, {size});
   copy_to_backend(Executor{backend_}, target, values.data(), values.size() * sizeof(float));
   synchronize(Executor{backend_});
-  return {reinterpret_cast<const float*>(target), {size}};
+  return reinterpret_cast<const float*>(target);
 }
 
 std::byte* Weights::own(DType dtype, const std::vector<std::int64_t>& extents) {

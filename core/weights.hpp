@@ -27,6 +27,22 @@ struct MambaWeights {
   ConstAnyView<1> out_proj_bias;
 };
 
+/// A layer of family mamba1.
+struct Mamba1Weights {
+  ConstAnyView<1> norm;          // [hidden]
+  ConstAnyView<2> in_proj;       // [x | z, hidden]
+  ConstAnyView<1> in_proj_bias;  // not given unless the model has one
+  ConstAnyView<2> conv;          // [inner, taps]
+  ConstAnyView<1> conv_bias;     // not given unless the model has one
+  ConstAnyView<2> x_proj;        // [dt_rank | B | C, inner]
+  ConstAnyView<2> dt_proj;       // [inner, dt_rank]
+  View<const float, 2> A;        // [inner, state_dim]  -exp(A_log)
+  View<const float, 1> dt_bias;  // [inner]  dt_proj's bias
+  View<const float, 1> D;        // [inner]
+  ConstAnyView<2> out_proj;      // [hidden, inner]
+  ConstAnyView<1> out_proj_bias;
+};
+
 struct AttentionWeights {
   ConstAnyView<2> q;  // [heads * head_dim, hidden]
   ConstAnyView<2> k;  // [kv_heads * head_dim, hidden]
@@ -64,6 +80,7 @@ class Weights {
   ConstAnyView<1> final_norm;  // [hidden]
   ConstAnyView<2> lm_head;     // [rows of vocab, hidden]; the embedding's if tied
   std::vector<LayerWeights> layers;
+  std::vector<Mamba1Weights> mamba1_layers;  // of family mamba1, in place of `layers`
 
   /// Bytes of device or converted copies; what is read in place does not count.
   std::size_t owned_bytes() const { return owned_bytes_; }
@@ -75,6 +92,9 @@ class Weights {
   ConstAnyView<2> matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   ConstAnyView<2> conv_matrix(const std::string& name, std::int64_t channels, std::int64_t taps);
   View<const float, 1> small_fp32(const std::string& name, std::int64_t size, bool negate_exp);
+  const float* fp32_values(const std::string& name, const std::vector<std::int64_t>& extents,
+                           bool negate_exp);
+  void load_mamba1(const ModelConfig& config);
   MambaWeights mamba(const ModelConfig& config, const std::string& prefix);
   AttentionWeights attention(const ModelConfig& config, const std::string& prefix);
   MlpWeights mlp(const ModelConfig& config, const std::string& prefix, const TensorNames& names);

@@ -45,6 +45,7 @@ void for_each_real(Record& r, const Visit& visit) {
   visit("io_wait", r.io_wait);
   visit("energy", r.energy);
   visit("sm_clock", r.sm_clock);
+  visit("launches", r.launches);
   visit("warmup_seconds", r.warmup_seconds);
 }
 

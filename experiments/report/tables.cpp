@@ -17,6 +17,8 @@ namespace {
 
 using Format = std::string (*)(double);
 
+std::string format_count(double value) { return fmt::format("{:.0f}", value); }
+
 struct MetricColumn {
   const char* metric;
   const char* title;
@@ -31,6 +33,7 @@ constexpr MetricColumn summary_columns[] = {
     {"bandwidth", "bytes/s", format_bytes},
     {"peak_memory_bytes", "peak memory", format_bytes},
     {"cpu_percent", "CPU, % of a core", format_number},
+    {"launches", "launches", format_count},
     {"energy", "energy, J", format_number},
 };
 

@@ -13,6 +13,7 @@
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
 #include "core/generate.hpp"
+#include "core/launches.hpp"
 #include "core/trace.hpp"
 #include "experiments/run/clock.hpp"
 #include "experiments/run/resource_meter.hpp"
@@ -145,6 +146,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
 
   const TraceRegion region("generate");
+  const std::int64_t launched = launched_operators.load();
 
   ResourceMeter meter;
   meter.start();
@@ -167,6 +169,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
         if (sequence + 1 != record.batch) return;  // a step has emitted when its last copy has
         record.t_emit.push_back(monotonic_seconds() - start);
       });
+  const std::int64_t launches = launched_operators.load() - launched;
   used_ = telemetry_.stop();
   const ResourceUse use = meter.stop();
   if (results.empty()) return;  // another rank of the group has them
@@ -181,6 +184,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
     record.e2e = record.t_emit.back();
   }
   const Cost cost = batch_cost(model, ssd, record, settings.use_cache);
+  record.launches = static_cast<double>(launches);
   record.flops = cost.flops;
   record.bytes_moved = cost.bytes;
   // What other models and longer requests have left behind is not this one's.

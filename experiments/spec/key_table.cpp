@@ -121,8 +121,8 @@ const std::vector<Key>& table() {
       {"generation.seed", Scope::point, point<&Point::seed>, integer(0, exact),
        "Seed of sampling, synthetic weights and synthetic prompts."},
 
-      {"ssm.variant", Scope::point, point<&Point::variant>, choice(ssd_variant_names),
-       "How states pass chunk borders."},
+      {"ssm.variant", Scope::point, point<&Point::variant>, choice(all_variant_names),
+       "How states pass chunk borders; the last four: what a Mamba-1 model's scan fuses."},
       {"ssm.chunk_size", Scope::point, point<&Point::chunk_size>, integer(0, 1 << 20),
        "Tokens of a chunk; 0: the model's own."},
       {"ssm.lookback", Scope::point, point<&Point::lookback>, integer(0, 1 << 20),

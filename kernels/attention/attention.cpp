@@ -2,6 +2,7 @@
 #include "kernels/attention/attention.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 namespace {
@@ -37,6 +38,7 @@ void attention(const Executor& exec, const AttentionArgs& args) {
   if (args.scores.extent[0] < attention_scores(exec.backend, args)) {
     throw ShapeError("attention: scores is shorter than attention_scores");
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::attention(args);
@@ -83,6 +85,7 @@ void attention_step(const Executor& exec, const AttentionStepArgs& args) {
       }
     }
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::attention_step(args);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -29,6 +30,7 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
                        std::to_string(args.groups));
     }
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::gated_rms_norm(args);

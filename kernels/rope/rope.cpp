@@ -2,6 +2,7 @@
 #include "kernels/rope/rope.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -16,6 +17,7 @@ void rope(const Executor& exec, const RopeArgs& args) {
                      " pairs, expected at most head_dim / 2 = " + std::to_string(head_dim / 2));
   }
   if (pairs == 0) return;
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::rope(args);

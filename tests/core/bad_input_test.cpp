@@ -358,7 +358,7 @@ TEST_CASE("bad configs end with one clear message") {
        "expected two elements"},
       {82, "unknown architecture", config(R"({"model_type": "mistral"})"),
        "model_type 'mistral' is not supported; supported: bamba, granite, "
-       "granitemoehybrid, llama, mamba2"},
+       "granitemoehybrid, llama, mamba, mamba2"},
       {82, "experts", config(R"({"model_type": "granitemoehybrid", "shared_intermediate_size": 8,
                   "num_local_experts": 64})"),
        "num_local_experts is 64, expected 0: layers with experts are not supported"},

@@ -5,6 +5,7 @@
 
 #include "core/generate.hpp"
 #include "core/open_model.hpp"
+#include "core/variant_names.hpp"
 #include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/golden_file.hpp"
@@ -66,6 +67,35 @@ TEST_CASE("A GPU writes the host's greedy text in fp32") {
         const SsdSettings ssd = scan(tiny(), variant);
         CHECK(run(device, ssd, {prompt(length)}, 40)[0].tokens ==
               run(host, ssd, {prompt(length)}, 40)[0].tokens);
+      }
+    }
+  }
+}
+
+TEST_CASE("A GPU writes the host's greedy text with every selective scan") {
+  for (const char* name : {"mamba1-a", "mamba1-b"}) {
+    const OpenModel files =
+        open_model({std::string(CHUNKSTATE_SOURCE_DIR) + "/tests/golden/" + name});
+    Model host(files.config, files.checkpoint, options(Backend::cpu, DType::fp32));
+    for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
+      Model device(files.config, files.checkpoint, options(Backend::cuda, DType::fp32, mode));
+      for (const std::string& variant : selective_scan_variant_names()) {
+        std::vector<std::vector<std::int32_t>> prompts(3);  // two of one length run together
+        for (std::int32_t t = 0; t < 37; ++t) {
+          prompts[0].push_back(t * 7 % 61);
+          prompts[1].push_back(t * 11 % 61);
+          if (t < 5) prompts[2].push_back(t);
+        }
+        CAPTURE(name, variant, static_cast<int>(mode));
+        const SsdSettings ssd = scan(files, variant);
+        const auto found = run(device, ssd, prompts, 20);
+        const auto expected = run(host, ssd, prompts, 20);
+        for (std::size_t s = 0; s < prompts.size(); ++s) {
+          CHECK(found[s].tokens == expected[s].tokens);
+          for (std::size_t t = 0; t < found[s].logprobs.size(); ++t) {
+            CHECK(std::abs(found[s].logprobs[t] - expected[s].logprobs[t]) < 1e-3F);
+          }
+        }
       }
     }
   }

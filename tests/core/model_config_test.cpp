@@ -81,7 +81,7 @@ TEST_CASE("an unknown synthetic name lists the known ones") {
   CHECK(message_of<UsageError>([] { synthetic_model_config("bamba-10b"); }) ==
         "unknown synthetic model 'bamba-10b'; known: bamba-9b, bamba-tiny, llama-tiny, llama-2-7b, "
         "llama-2-13b, llama-2-70b, granite-3-8b, granite-4.0-h-350m, granite-4.0-h-1b, "
-        "granite-4.0-h-micro, mamba2-2.7b");
+        "granite-4.0-h-micro, mamba2-2.7b, mamba1-lm");
 }
 
 TEST_CASE("bamba rotates half of each head whatever its config says") {

@@ -250,6 +250,9 @@ TEST_CASE("shapes that do not go round are refused with what would") {
   CHECK_THROWS_WITH(tensor_share(config, 0, 8),
                     "tensor split over 8 ranks: the norm of each of the model's 4 groups is one "
                     "rank's, expected at most 4 ranks");
+  CHECK_THROWS_WITH(
+      tensor_share(synthetic_model_config("mamba1-lm"), 0, 2),
+      "tensor split over 2 ranks: mamba-1 layers are not shared out, expected 1 rank");
 }
 
 int main(int argc, char** argv) {

@@ -528,6 +528,12 @@ class Verbs(Scratch):
                          {"sequential", "default", "default_optimized", "independent", "lookback",
                           "own_end_state"})
         self.assertTrue(all(r["relative_error"] < 1e-4 for r in rows), rows)
+        rows = json.loads(self.run_ok(["bench", "selective_scan", "--tokens", "40,70", "--batch", "1,2",
+                                       "--channels", "70", "--repeats", "2", "--backend", "cpu",
+                                       "--json"]))["variants"]
+        self.assertEqual([r["variant"] for r in rows], ["eager", "fused", "fused_block", "chunked"] * 4)
+        self.assertTrue(all(r["relative_error"] < 1e-5 and r["bytes_per_second"] > 0 for r in rows), rows)
+        self.assertEqual([r["launches"] for r in rows if r["tokens"] == 70][:4], [152, 3, 1, 1])
         for arguments in (["linear", "--tokens", "1,9", "--out", "96", "--in", "64"],
                           ["attention", "--tokens", "5,40", "--heads", "4", "--kv-heads", "2",
                            "--head-dim", "16"]):

@@ -54,6 +54,20 @@ struct NormCase {
   Outputs outputs() const { return {&y}; }
 };
 
+struct AddNormCase {
+  Numbers x, add, weight, sum, y;
+
+  void run(const Executor& exec) {
+    rms_norm(exec, {.x = x.view<2>(),
+                    .weight = weight.view<1>(),
+                    .epsilon = 1e-5F,
+                    .y = y.view<2>(),
+                    .add = add.view<2>(),
+                    .sum = sum.view<2>()});
+  }
+  Outputs outputs() const { return {&sum, &y}; }
+};
+
 struct SiluMulCase {
   Numbers gate, up, y;
 
@@ -298,6 +312,40 @@ TEST_CASE("gated_rms_norm of parts that know all squares is that of the whole") 
       too_few.squares_channels = cut - 1;
       CHECK_THROWS_AS(gated_rms_norm(exec, too_few), ShapeError);
     }
+  }
+}
+
+TEST_CASE("rms_norm with a sum normalises what it stores, in place of x as well") {
+  AddNormCase by_hand{.x = Numbers::of({1, 2}, {1, 256}, DType::bf16),
+                      .add = Numbers::of({1, 2}, {2, 1}),  // 257 is no bf16 number: 256
+                      .weight = Numbers::of({2}, {1, 1}),
+                      .sum = Numbers(DType::bf16, {1, 2}),
+                      .y = Numbers(DType::fp32, {1, 2})};
+  by_hand.run(reference_executor());
+  CHECK(by_hand.sum.values() == std::vector<float>{3, 256});
+  CHECK(by_hand.y.values()[0] == Approx(3 / std::sqrt((9.0 + 65536.0) / 2)));
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.between(1, 9);
+    const std::int64_t channels = dice.between(1, 300);
+    CAPTURE(seed, tokens, channels);
+    AddNormCase c{
+        .x = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 2, 0, dice.gap()),
+        .add = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 3, 0, dice.gap()),
+        .weight = Numbers::random(dice.rng, dice.dtype(), {channels})};
+    c.sum = Numbers(c.x.dtype(), {tokens, channels});
+    c.y = Numbers(dice.dtype(), {tokens, channels}, dice.gap());
+    compare_backends(c);
+    AddNormCase in_place = c;
+    c.run(cpu_executor(1));
+    rms_norm(cpu_executor(1), {.x = in_place.x.view<2>(),
+                               .weight = in_place.weight.view<1>(),
+                               .epsilon = 1e-5F,
+                               .y = in_place.y.view<2>(),
+                               .add = in_place.add.view<2>(),
+                               .sum = in_place.x.view<2>()});
+    CHECK((in_place.y.bytes() == c.y.bytes()));
+    CHECK(in_place.x.values() == c.sum.values());
   }
 }
 
