@@ -48,7 +48,7 @@ struct RequestRecord {
   double gpu_percent = std::numeric_limits<double>::quiet_NaN();
   double io_wait =
       std::numeric_limits<double>::quiet_NaN();  // share of the time waiting for block I/O
-  double energy = std::numeric_limits<double>::quiet_NaN();  // joules
+  double energy = std::numeric_limits<double>::quiet_NaN();    // joules
   double launches = std::numeric_limits<double>::quiet_NaN();  // operators launched
   double warmup_seconds =
       std::numeric_limits<double>::quiet_NaN();  // of the unrecorded requests just before
