@@ -12,7 +12,7 @@ build_packages=(
   libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev openmpi-bin
 )
-test_packages=(catch2 clang hdf5-tools librsvg2-bin llvm netcdf-bin python3-venv xz-utils)
+test_packages=(catch2 clang hdf5-tools librsvg2-bin llvm netcdf-bin python3-dev python3-venv xz-utils)
 # Ubuntu has Chromium as a snap only, which containers cannot run; browser_test is skipped there.
 grep -qs '^ID=debian' /etc/os-release && test_packages+=(chromium)
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 
 #include "core/layers.hpp"
+#include "core/mamba1.hpp"
 #include "kernels/attention/attention.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/linear/linear.hpp"
@@ -42,8 +42,9 @@ void step_on_device(const LayerContext& context, std::size_t layer, const AnyVie
                  args.k,
                  args.v,
                  {context.packed.lengths.data + run.first_row, {run.batch}},
-                 1.0F / std::sqrt(static_cast<float>(head_dim)),
-                 rows(y, config.attention_heads)};
+                 config.attention_scale(),
+                 rows(y, config.attention_heads),
+                 context.attention};
     args.new_k = rows(k, config.kv_heads);
     args.new_v = rows(v, config.kv_heads);
     args.inverse_frequency = context.inverse_frequency;
@@ -87,7 +88,7 @@ void attention_layer(const LayerContext& context, std::size_t layer,
 
   const AnyView<4> keys = context.state.keys(layer);
   const AnyView<4> values = context.state.values(layer);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  const float scale = config.attention_scale();
   for (const auto& piece : packed.pieces) {
     append(context.exec, k, piece, keys);
     append(context.exec, v, piece, values);
@@ -98,10 +99,15 @@ void attention_layer(const LayerContext& context, std::size_t layer,
     if (!packed.step_runs.empty()) continue;
     const std::int64_t end_row = piece.first_row + piece.tokens;
     const std::int64_t length = piece.first_position + piece.tokens;
-    attention(context.exec,
-              {q_heads.slice(0, piece.first_row, end_row), keys[piece.sequence].slice(0, 0, length),
-               values[piece.sequence].slice(0, 0, length), scale,
-               y_heads.slice(0, piece.first_row, end_row)});
+    AttentionArgs args{
+        q_heads.slice(0, piece.first_row, end_row), keys[piece.sequence].slice(0, 0, length),
+        values[piece.sequence].slice(0, 0, length), scale,
+        y_heads.slice(0, piece.first_row, end_row), context.attention};
+    const std::size_t scores_mark = context.arena.mark();
+    args.scores = context.arena.take<1>(DType::fp32, {attention_scores(context.exec.backend, args)})
+                      .as<float>();
+    attention(context.exec, args);
+    context.arena.release(scores_mark);
   }
   for (const auto& run : packed.step_runs) {
     const std::int64_t end_row = run.first_row + run.batch;
@@ -121,7 +127,7 @@ void add_to_residual(const LayerContext& context, ConstAnyView<2> x, ConstAnyVie
                      ConstAnyView<1> bias, AnyView<2> residual) {
   // The sum over ranks takes the place of the residual: one of them has added the old one.
   const bool accumulate = context.tensor == nullptr || context.tensor->is_first();
-  linear(context.exec, {x, weight, bias, residual, accumulate});
+  linear(context.exec, {x, weight, bias, residual, accumulate, context.config.residual_multiplier});
   if (context.tensor != nullptr) context.tensor->sum(residual);
 }
 
@@ -147,9 +153,21 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
   context.arena.release(mark);
 }
 
-std::size_t attention_step_arena_bytes(const ModelConfig& config, std::int64_t batch,
-                                       std::int64_t capacity) {
+std::size_t attention_scores_arena_bytes(const ModelConfig& config, Backend backend, DType dtype,
+                                         const AttentionChoice& attention, std::int64_t tokens,
+                                         std::int64_t keys) {
+  AttentionArgs args;  // sizes alone
+  args.q.dtype = dtype;
+  args.q.extent = {tokens, config.attention_heads, config.attention_head_dim};
+  args.k.extent = {keys, config.kv_heads, config.attention_head_dim};
+  args.choice = attention;
+  return Arena::padded(attention_scores(backend, args), DType::fp32);
+}
+
+std::size_t attention_step_arena_bytes(const ModelConfig& config, const AttentionChoice& attention,
+                                       std::int64_t batch, std::int64_t capacity) {
   AttentionStepArgs args;  // sizes alone
+  args.choice = attention;
   args.q.extent = {batch, config.attention_heads, config.attention_head_dim};
   args.k.extent = {batch, capacity, config.kv_heads, config.attention_head_dim};
   return Arena::padded(attention_step_partials(args), DType::fp32);
@@ -163,7 +181,7 @@ std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64
                             bytes(config.inner_size()) + Arena::padded(tokens, DType::fp32);
   const std::size_t attention = 2 * bytes(q_size) + 2 * bytes(kv_size);
   const std::size_t mlp = 2 * bytes(config.intermediate_size);
-  return std::max({mamba, attention, mlp});
+  return std::max({mamba, attention, mlp, mamba1_arena_bytes(config, dtype, tokens)});
 }
 
 }  // namespace chunkstate

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/mamba1.hpp"
+
 namespace chunkstate {
 namespace {
 
@@ -27,9 +29,11 @@ Cost mamba_cost(const ModelConfig& c, const CostSizes& sizes, const SsdSettings&
   const auto inner = static_cast<double>(c.inner_size());
   const auto hidden = static_cast<double>(c.hidden_size);
   Cost cost;
-  cost.flops =
-      t * (2.0 * hidden * static_cast<double>(c.in_proj_size()) + 2.0 * inner * hidden +
-           2.0 * static_cast<double>(c.conv_taps) * channels + ssd_flops_per_token(c, ssd, tokens));
+  cost.flops = c.dt_rank > 0
+                   ? t * mamba1_layer_flops(c)
+                   : t * (2.0 * hidden * static_cast<double>(c.in_proj_size()) +
+                          2.0 * inner * hidden + 2.0 * static_cast<double>(c.conv_taps) * channels +
+                          ssd_flops_per_token(c, ssd, tokens));
   const double state = inner * static_cast<double>(c.state_dim) *
                        static_cast<double>(state_slots(*ssd.variant, ssd.lookback));
   const double window = channels * static_cast<double>(c.conv_taps - 1);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/model.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -26,8 +27,8 @@ Decoder::Decoder(const DecoderParts& parts, SequenceState& state)
   results_ = shared_with_device(static_cast<std::size_t>(max_ahead * batch_) * sizeof(Sampled));
 
   launches_.emplace_back([this] {
-    embedding(parts_.exec,
-              {View<const std::int32_t, 1>(tokens_), parts_.weights.embedding, residual_});
+    embedding(parts_.exec, {View<const std::int32_t, 1>(tokens_), parts_.weights.embedding,
+                            residual_, parts_.config.embedding_multiplier});
   });
   fused_ = parts_.options.execution.fusion && parts_.tensor == nullptr && fits_fused();
   if (fused_) {
@@ -62,7 +63,8 @@ void Decoder::build_plain(SequenceState& state) {
   packed_.lengths = lengths_;
   packed_.step_runs.push_back({0, 0, batch_});
   arena_.reserve(layer_arena_bytes(config, dtype, batch_) +
-                 attention_step_arena_bytes(config, batch_, state.capacity()));
+                 attention_step_arena_bytes(config, parts_.options.execution.attention, batch_,
+                                            state.capacity()));
   const AnyView<2> x = buffer(dtype, config.hidden_size);
   const auto norm = [this, x](const ConstAnyView<1>& weight) {
     rms_norm(parts_.exec, {residual_, weight, parts_.config.rms_norm_eps, x});
@@ -76,19 +78,27 @@ void Decoder::build_plain(SequenceState& state) {
       } else {
         attention_layer(*context_, i, layer.attention, x, residual_);
       }
+      if (!parts_.config.has_mlp()) return;
       norm(layer.mlp_norm);
       mlp_layer(*context_, layer.mlp, x, residual_);
     });
   }
+  launches_.emplace_back(
+      [this, x] { mamba1_layers(*context_, parts_.weights.mamba1_layers, x, residual_); });
   launches_.emplace_back([this, norm, x] {
     norm(parts_.weights.final_norm);
+    const float scale = parts_.config.logits_multiplier;
     if (parts_.tensor == nullptr)
-      return linear(parts_.exec, {x, parts_.weights.lm_head, {}, logits_});
+      return linear(parts_.exec, {x, parts_.weights.lm_head, {}, logits_, false, scale});
     fill_zero(parts_.exec, logits_.data,
               static_cast<std::size_t>(batch_ * parts_.config.vocab_size) * sizeof(float));
     const Range& columns = parts_.tensor->share.vocab;
-    linear(parts_.exec,
-           {x, parts_.weights.lm_head, {}, logits_.slice(1, columns.begin, columns.end)});
+    linear(parts_.exec, {x,
+                         parts_.weights.lm_head,
+                         {},
+                         logits_.slice(1, columns.begin, columns.end),
+                         false,
+                         scale});
     parts_.tensor->sum(logits_);
   });
 }
@@ -110,7 +120,8 @@ void Decoder::start(SequenceState& state, std::span<const std::int32_t> tokens) 
   synchronize(parts_.exec);
   collected_ = launched_;
   context_.emplace(LayerContext{parts_.exec, parts_.config, parts_.options.dtype, packed_, state,
-                                arena_, parts_.inverse_frequency, nullptr, parts_.tensor});
+                                arena_, parts_.inverse_frequency, nullptr, parts_.tensor,
+                                parts_.options.execution.attention});
   std::vector<std::int64_t> positions;
   for (std::int64_t s = 0; s < batch_; ++s) {
     if (state.position(s) >= state.capacity()) {
@@ -196,15 +207,16 @@ std::size_t decoder_bytes(const ModelConfig& config, const ModelOptions& options
   const std::int64_t q_size = config.attention_heads * config.attention_head_dim;
   const std::size_t common =
       bytes(config.hidden_size, options.residual_dtype) + bytes(config.vocab_size, DType::fp32);
-  const std::size_t plain = bytes(config.hidden_size, options.dtype) +
-                            layer_arena_bytes(config, options.dtype, batch) +
-                            attention_step_arena_bytes(config, batch, capacity);
+  const std::size_t plain =
+      bytes(config.hidden_size, options.dtype) + layer_arena_bytes(config, options.dtype, batch) +
+      attention_step_arena_bytes(config, options.execution.attention, batch, capacity);
   std::size_t fused = bytes(config.intermediate_size + config.in_proj_size() + 2 * q_size +
                                 2 * config.kv_heads * config.attention_head_dim,
                             options.dtype) +
                       bytes(config.inner_size() + config.mamba_heads, DType::fp32);
   for (const LayerKind kind : config.layers) {
-    if (kind == LayerKind::attention) fused += attention_step_arena_bytes(config, batch, capacity);
+    if (kind == LayerKind::attention)
+      fused += attention_step_arena_bytes(config, options.execution.attention, batch, capacity);
   }
   // The slices of the longest rows meet in as many floats.
   fused += bytes(4 * config.hidden_size, DType::fp32);

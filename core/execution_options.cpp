@@ -27,6 +27,19 @@ bool fuses(const std::string& fusion, Backend backend, DType dtype) {
 
 }  // namespace
 
+AttentionChoice attention_choice(const std::string& attention, std::int64_t block) {
+  if (attention != "flash" && attention != "naive") {
+    refuse("attention", attention, "flash or naive");
+  }
+  if (block != 0 && block != 32 && block != 64 && block != 128) {
+    refuse("attention_block", std::to_string(block), "32, 64, 128 or 0");
+  }
+  if (attention == "flash") return {AttentionMethod::flash, block};
+  if (block != 0)
+    refuse("attention_block", std::to_string(block), "0: naive attention has no blocks");
+  return {AttentionMethod::naive, 0};
+}
+
 ExecutionOptions execution_options(const std::string& mode, const std::string& autotune,
                                    const std::string& fusion, Backend backend, DType dtype) {
   const bool cuda = backend == Backend::cuda;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/attention/attention.hpp"
 #include "kernels/base/dtype.hpp"
 #include "kernels/base/executor.hpp"
 
@@ -18,7 +19,12 @@ struct ExecutionOptions {
   ExecutionMode mode = ExecutionMode::eager;
   bool autotune = false;  // time the library's algorithms for each matrix shape, take the fastest
   bool fusion = false;    // decode steps through kernels that do several operators at once
+  AttentionChoice attention;
 };
+
+/// By the names of the YAML keys: attention "flash" or "naive", attention_block 32, 64, 128 or 0.
+/// Throws UsageError.
+AttentionChoice attention_choice(const std::string& attention, std::int64_t block);
 
 /// By the names of the YAML keys: mode "auto", "eager" or "graph", autotune "off" or "on", fusion
 /// "auto", "off" or "on". `auto` is graph and on where they apply: Backend::cuda, and 16-bit

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <utility>
 
+#include "core/mamba1.hpp"
 #include "core/model_config.hpp"
+#include "core/tensor_names.hpp"
 
 namespace chunkstate {
 namespace {
 
 using Tensors = std::vector<std::pair<std::string, std::vector<std::int64_t>>>;
 
-void add_attention(const ModelConfig& config, const std::string& layer, Tensors& tensors) {
+void add_attention(const ModelConfig& config, const std::string& attention, Tensors& tensors) {
   const std::int64_t query = config.attention_heads * config.attention_head_dim;
   const std::int64_t key = config.kv_heads * config.attention_head_dim;
-  tensors.push_back({layer + "self_attn.q_proj.weight", {query, config.hidden_size}});
-  tensors.push_back({layer + "self_attn.k_proj.weight", {key, config.hidden_size}});
-  tensors.push_back({layer + "self_attn.v_proj.weight", {key, config.hidden_size}});
-  tensors.push_back({layer + "self_attn.o_proj.weight", {config.hidden_size, query}});
+  tensors.push_back({attention + "q_proj.weight", {query, config.hidden_size}});
+  tensors.push_back({attention + "k_proj.weight", {key, config.hidden_size}});
+  tensors.push_back({attention + "v_proj.weight", {key, config.hidden_size}});
+  tensors.push_back({attention + "o_proj.weight", {config.hidden_size, query}});
 }
 
-void add_mamba(const ModelConfig& config, const std::string& layer, Tensors& tensors) {
-  const std::string mamba = layer + "mamba.";
+void add_mamba(const ModelConfig& config, const std::string& mamba, Tensors& tensors) {
   const bool bias = config.projection_bias;
   tensors.push_back({mamba + "in_proj.weight", {config.in_proj_size(), config.hidden_size}});
   if (bias) tensors.push_back({mamba + "in_proj.bias", {config.in_proj_size()}});
@@ -32,30 +33,39 @@ void add_mamba(const ModelConfig& config, const std::string& layer, Tensors& ten
   if (bias) tensors.push_back({mamba + "out_proj.bias", {config.hidden_size}});
 }
 
+void add_mlp(const ModelConfig& config, const std::string& layer, const TensorNames& names,
+             Tensors& tensors) {
+  const std::int64_t hidden = config.hidden_size;
+  const std::int64_t intermediate = config.intermediate_size;
+  tensors.push_back({layer + names.mlp_norm, {hidden}});
+  if (*names.gate_and_up != 0) {
+    tensors.push_back({layer + names.gate_and_up, {2 * intermediate, hidden}});
+  } else {
+    tensors.push_back({layer + names.gate, {intermediate, hidden}});
+    tensors.push_back({layer + names.up, {intermediate, hidden}});
+  }
+  tensors.push_back({layer + names.down, {hidden, intermediate}});
+}
+
 }  // namespace
 
 Tensors expected_tensors(const ModelConfig& config) {
-  const bool bamba = config.family == "bamba";
+  if (config.family == "mamba1") return mamba1_tensors(config);
+  const TensorNames names = tensor_names(config.family);
   const std::int64_t hidden = config.hidden_size;
   Tensors tensors;
-  tensors.push_back({"model.embed_tokens.weight", {config.vocab_size, hidden}});
+  tensors.push_back({names.embedding, {config.vocab_size, hidden}});
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    tensors.push_back({layer + "input_layernorm.weight", {hidden}});
+    const std::string layer = names.layers + std::to_string(i) + ".";
+    tensors.push_back({layer + names.mixer_norm, {hidden}});
     if (config.layers[i] == LayerKind::mamba) {
-      add_mamba(config, layer, tensors);
+      add_mamba(config, layer + names.mamba, tensors);
     } else {
-      add_attention(config, layer, tensors);
+      add_attention(config, layer + names.attention, tensors);
     }
-    const std::string mlp = layer + (bamba ? "feed_forward." : "mlp.");
-    tensors.push_back(
-        {layer + (bamba ? "pre_ff_layernorm.weight" : "post_attention_layernorm.weight"),
-         {hidden}});
-    tensors.push_back({mlp + "gate_proj.weight", {config.intermediate_size, hidden}});
-    tensors.push_back({mlp + "up_proj.weight", {config.intermediate_size, hidden}});
-    tensors.push_back({mlp + "down_proj.weight", {hidden, config.intermediate_size}});
+    if (config.has_mlp()) add_mlp(config, layer, names, tensors);
   }
-  tensors.push_back({bamba ? "model.final_layernorm.weight" : "model.norm.weight", {hidden}});
+  tensors.push_back({names.final_norm, {hidden}});
   if (!config.tie_word_embeddings) {
     tensors.push_back({"lm_head.weight", {config.vocab_size, hidden}});
   }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 
 #include "core/decoder.hpp"
 #include "core/model.hpp"
@@ -25,6 +24,7 @@ LinearStepArgs Decoder::to_residual(const ConstAnyView<2>& x, const ConstAnyView
   LinearStepArgs args;
   args.x = x;
   args.sink = StepSink::accumulate;
+  args.scale = parts_.config.residual_multiplier;
   args.products[0] = {weight, bias, residual_};
   args.squares_out = squares_;
   return args;
@@ -46,6 +46,8 @@ bool Decoder::fits_fused() const {
     return AnyView<2>(residual_.data, parts_.options.dtype, {batch_, columns});
   };
   const Weights& weights = parts_.weights;
+  // linear_step's norm has one mean, and mamba-1 layers have no fused form.
+  if (parts_.config.norm_groups != 1 || !weights.mamba1_layers.empty()) return false;
   bool fits = applies(residual_, weights.final_norm, {weights.lm_head});
   for (const LayerWeights& layer : weights.layers) {
     if (layer.kind == LayerKind::mamba) {
@@ -56,6 +58,7 @@ bool Decoder::fits_fused() const {
       fits = fits && applies(residual_, layer.mixer_norm, {w.q, w.k, w.v}) &&
              applies(row(w.o.extent[1]), {}, {w.o});
     }
+    if (!parts_.config.has_mlp()) continue;
     fits = fits && applies(residual_, layer.mlp_norm, {layer.mlp.gate, layer.mlp.up}) &&
            applies(row(parts_.config.intermediate_size), {}, {layer.mlp.down});
   }
@@ -95,9 +98,10 @@ void Decoder::build_fused(SequenceState& state) {
     } else {
       add_fused_attention(state, i);
     }
-    add_fused_mlp(i);
+    if (config.has_mlp()) add_fused_mlp(i);
   }
   LinearStepArgs head = normed(parts_.weights.final_norm);
+  head.scale = config.logits_multiplier;
   head.products[0] = {parts_.weights.lm_head, {}, logits_};
   add_linear(head);
 
@@ -176,7 +180,8 @@ void Decoder::add_fused_attention(SequenceState& state, std::size_t index) {
   args.step.k = args.k;
   args.step.v = args.v;
   args.step.lengths = lengths_;
-  args.step.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  args.step.scale = config.attention_scale();
+  args.step.choice = parts_.options.execution.attention;
   args.step.y = split_last(attended_, config.attention_heads, head_dim);
   args.new_k = split_last(k_, config.kv_heads, head_dim);
   args.new_v = split_last(v_, config.kv_heads, head_dim);

@@ -10,6 +10,7 @@
 #include "core/sequence_state.hpp"
 #include "core/tensor_share.hpp"
 #include "core/weights.hpp"
+#include "kernels/attention/attention.hpp"
 
 namespace chunkstate {
 
@@ -46,6 +47,7 @@ struct LayerContext {
   View<const float, 1> inverse_frequency;  // [rotary_dim / 2]
   SequenceSplit* split = nullptr;          // given: `packed` is this rank's part of one sequence
   const TensorSplit* tensor = nullptr;     // given: `config` is this rank's part of the model
+  AttentionChoice attention;
 };
 
 /// residual += weight x + bias, over all ranks of a tensor split.
@@ -67,7 +69,12 @@ void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyV
 /// Arena bytes that one of these needs for so many tokens (the largest of the model's kinds).
 std::size_t layer_arena_bytes(const ModelConfig& config, DType dtype, std::int64_t tokens);
 /// And more, on a GPU, where every sequence of a batch has one token.
-std::size_t attention_step_arena_bytes(const ModelConfig& config, std::int64_t batch,
-                                       std::int64_t capacity);
+std::size_t attention_step_arena_bytes(const ModelConfig& config, const AttentionChoice& attention,
+                                       std::int64_t batch, std::int64_t capacity);
+/// And more for the scores that AttentionMethod::naive writes, of `tokens` tokens of a sequence
+/// that then has `keys`.
+std::size_t attention_scores_arena_bytes(const ModelConfig& config, Backend backend, DType dtype,
+                                         const AttentionChoice& attention, std::int64_t tokens,
+                                         std::int64_t keys);
 
 }  // namespace chunkstate

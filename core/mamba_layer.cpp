@@ -131,8 +131,9 @@ void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeig
       scan_piece(context, layer, weights, piece, projected, conv, scanned);
     }
   }
-  GatedRmsNormArgs norm{scanned, projected.z, weights.norm, config.rms_norm_eps, scanned};
-  if (context.tensor != nullptr) {
+  GatedRmsNormArgs norm{scanned, projected.z,       weights.norm, config.rms_norm_eps,
+                        scanned, config.norm_groups};
+  if (context.tensor != nullptr && context.tensor->share.splits_norm) {
     norm.squares = context.arena.take<1>(DType::fp32, {tokens}).as<float>();
     norm.squares_channels = context.tensor->share.inner_channels;
     gated_squares(context.exec, norm);

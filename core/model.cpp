@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/trace.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -36,6 +37,11 @@ ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
   return config;
 }
 
+ModelOptions for_family(ModelOptions options, const ModelConfig& config) {
+  if (config.residual_in_fp32) options.residual_dtype = DType::fp32;
+  return options;
+}
+
 // In fp32 and by powf, as transformers forms them: angles of late positions depend on the last
 // bits.
 Tensor make_inverse_frequency(const ModelConfig& config, const Executor& exec) {
@@ -64,11 +70,12 @@ std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
 }  // namespace
 
 std::size_t device_memory_in_use() { return device_memory().used; }
+std::size_t device_memory_total() { return device_memory().total; }
 
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
     : config_(first_layers(std::move(config), options.layers)),
-      options_(options),
+      options_(for_family(options, config_)),
       share_(share_of(config_, options.tensor_group)),
       stream_(options.backend),
       exec_{options.backend, options.threads, stream_.get(), options.execution.autotune},
@@ -106,13 +113,39 @@ std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std
   const std::int64_t pass = piece_tokens > 0 ? std::min(piece_tokens, prefilled)
                                              : std::min(batch * prefilled, longest_pass());
   std::size_t bytes = static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) +
-                      arena_bytes(pass, std::min(batch, pass));
+                      arena_bytes(pass, std::min(batch, pass)) +
+                      scores_bytes(std::min(pass, prefilled), total_tokens);
   if (options_.backend == Backend::cuda)
     bytes += decoder_bytes(layer_config(), options_, batch, capacity);
   return bytes;
 }
 
+void Model::set_attention(const AttentionChoice& attention) {
+  if (attention.method != options_.execution.attention.method) arena_ = Arena(options_.backend);
+  options_.execution.attention = attention;
+}
+
+std::size_t Model::working_bytes() const {
+  std::size_t bytes = arena_.bytes() + (spare_ ? spare_->bytes() : 0);
+  for (const auto& [key, decoder] : decoders_) bytes += decoder->bytes();
+  return bytes;
+}
+
+std::size_t Model::idle_bytes() const {
+  std::size_t bytes = arena_.bytes() - needed_arena_bytes_;
+  if (spare_ && spare_->capacity() > needed_capacity_) {
+    const std::int64_t per_token =
+        sequence_state_bytes(layer_config(), options_.dtype, options_.state_dtype, spare_->ssd())
+            .per_token;
+    bytes += static_cast<std::size_t>(spare_->batch() * per_token *
+                                      (spare_->capacity() - needed_capacity_));
+  }
+  return bytes;
+}
+
 SequenceState Model::take_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) {
+  needed_arena_bytes_ = 0;
+  needed_capacity_ = state_capacity(capacity);
   if (spare_ && spare_->batch() == batch && spare_->capacity() >= capacity &&
       spare_->restart(exec_, ssd)) {
     SequenceState state = std::move(*spare_);
@@ -129,7 +162,8 @@ bool Model::has_decoder(const SequenceState& state) const {
 }
 
 Decoder& Model::decoder(SequenceState& state) {
-  const DecoderKey key{state.id(), state.ssd().variant, state.ssd().chunk_size};
+  const DecoderKey key{state.id(), state.ssd().variant, state.ssd().chunk_size,
+                       options_.execution.attention.method};
   const auto found = decoders_.find(key);
   if (found != decoders_.end()) return *found->second;
   if (decoders_.size() >= max_decoders) decoders_.clear();
@@ -141,6 +175,11 @@ Decoder& Model::decoder(SequenceState& state) {
       {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
       tensor()};
   return *decoders_.emplace(key, std::make_unique<Decoder>(parts, state)).first->second;
+}
+
+std::size_t Model::scores_bytes(std::int64_t tokens, std::int64_t keys) const {
+  return attention_scores_arena_bytes(layer_config(), options_.backend, options_.dtype,
+                                      options_.execution.attention, tokens, keys);
 }
 
 std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const {
@@ -269,11 +308,22 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     tensor_->group.use_stream(exec_.stream);
     tensor_->group.flush();  // with the group's deadline, which the device's own waits lack
   }
+  std::size_t scores = 0;  // of one sequence at a time
   std::size_t bytes = arena_bytes(total, rows == LogitsRows::all ? total : sequences);
   if (options_.backend == Backend::cuda && total == sequences) {
-    bytes += attention_step_arena_bytes(layer_config(), state.batch(), state.capacity());
+    bytes += attention_step_arena_bytes(layer_config(), options_.execution.attention, state.batch(),
+                                        state.capacity());
   }
+  for (std::size_t s = 0; s < tokens.size(); ++s) {
+    const auto count = static_cast<std::int64_t>(tokens[s].size());
+    const std::int64_t keys =
+        (split != nullptr ? split->own().end
+                          : state.position(static_cast<std::int64_t>(s)) + count);
+    scores = std::max(scores, scores_bytes(count, keys));
+  }
+  bytes += scores;
   arena_.reserve(bytes);
+  needed_arena_bytes_ = std::max(needed_arena_bytes_, bytes);
 
   View<const std::int32_t, 1> ids;
   const PackedTokens packed = pack(tokens, state, split, ids);
@@ -287,8 +337,9 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
       arena_,
       {reinterpret_cast<const float*>(inverse_frequency_.data()), {config_.rotary_dim / 2}},
       split,
-      tensor()};
-  embedding(exec_, {ids, weights_.embedding, residual});
+      tensor(),
+      options_.execution.attention};
+  embedding(exec_, {ids, weights_.embedding, residual, config_.embedding_multiplier});
 
   const std::size_t mark = arena_.mark();
   const auto x = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
@@ -304,10 +355,12 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
       const TraceRegion region("attention layer", TraceDetail::step);
       attention_layer(context, i, layer.attention, x, residual);
     }
+    if (!config_.has_mlp()) continue;
     rms_norm(exec_, {residual, layer.mlp_norm, config_.rms_norm_eps, x});
     const TraceRegion region("mlp layer", TraceDetail::step);
     mlp_layer(context, layer.mlp, x, residual);
   }
+  mamba1_layers(context, weights_.mamba1_layers, x, residual);
   arena_.release(mark);
 
   for (const auto& piece : packed.pieces) state.advance(piece.sequence, piece.tokens);
@@ -350,7 +403,9 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
     linear(exec_, {normed.slice(0, begin, end),
                    weights_.lm_head,
                    {},
-                   logits.slice(1, columns.begin, columns.end)});
+                   logits.slice(1, columns.begin, columns.end),
+                   false,
+                   config_.logits_multiplier});
     if (tensor_) {
       tensor_->sum(logits);  // each column is one rank's, and zero elsewhere
       tensor_->group.flush();

@@ -36,8 +36,9 @@ struct ModelOptions {
   RankGroup* tensor_group = nullptr;
 };
 
-/// Bytes of the current GPU that all processes use; 0 without one.
+/// Bytes of the current GPU that all processes use, and that it has; 0 without one.
 std::size_t device_memory_in_use();
+std::size_t device_memory_total();
 
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
@@ -48,7 +49,7 @@ enum class LogitsRows : std::uint8_t { none, last, all };
 using LogitsSink = std::function<void(std::int64_t sequence, std::int64_t first_token,
                                       View<const float, 2> logits)>;
 
-/// A Bamba or Llama model with its weights. Not thread-safe: one forward pass at a time.
+/// A model with its weights. Not thread-safe: one forward pass at a time.
 class Model {
  public:
   /// Throws InputError for a checkpoint that does not fit the configuration, UsageError for too
@@ -56,10 +57,14 @@ class Model {
   Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
         const ModelOptions& options);
 
-  const ModelConfig& config() const { return config_; }  // layers cut to options.layers
-  const ModelOptions& options() const { return options_; }
+  const ModelConfig& config() const { return config_; }     // layers cut to options.layers
+  const ModelOptions& options() const { return options_; }  // residual_dtype as the family wants it
   /// This rank's.
   const Weights& weights() const { return weights_; }
+
+  /// Of the forward passes and decoders from now on. No generation may be under way.
+  /// Scores of another method are freed.
+  void set_attention(const AttentionChoice& attention);
 
   /// Memory for `batch` sequences of up to `capacity` tokens.
   SequenceState make_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) const;
@@ -86,8 +91,9 @@ class Model {
                      std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
                      const LogitsSink& sink = {});
 
-  /// forward() of one sequence in pieces of at most `piece_tokens` (0: longest_pass()), cut at chunk
-  /// borders where the variant needs it, so that activation memory does not grow with the prompt.
+  /// forward() of one sequence in pieces of at most `piece_tokens` (0: longest_pass()), cut at
+  /// chunk borders where the variant needs it, so that activation memory does not grow with the
+  /// prompt.
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
                std::int64_t piece_tokens, LogitsRows rows, const LogitsSink& sink = {});
 
@@ -108,6 +114,10 @@ class Model {
 
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }
+  /// Bytes of states, activations and decoders that are kept for the next request.
+  std::size_t working_bytes() const;
+  /// Of these, what the last request did not need.
+  std::size_t idle_bytes() const;
   /// Arena bytes that a forward pass over so many tokens reserves.
   std::size_t arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const;
 
@@ -120,6 +130,7 @@ class Model {
   void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
            SequenceSplit* split, LogitsRows rows, const LogitsSink& sink);
   std::int64_t state_capacity(std::int64_t tokens) const;
+  std::size_t scores_bytes(std::int64_t tokens, std::int64_t keys) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const LogitsSink& sink);
 
@@ -139,7 +150,9 @@ class Model {
   Arena arena_;
   std::vector<float> host_logits_;  // cuda only
   std::optional<SequenceState> spare_;
-  using DecoderKey = std::tuple<std::uint64_t, const SsdVariant*, std::int64_t>;
+  std::size_t needed_arena_bytes_ = 0;  // since take_state()
+  std::int64_t needed_capacity_ = 0;    // of the state that take_state() gave
+  using DecoderKey = std::tuple<std::uint64_t, const SsdVariant*, std::int64_t, AttentionMethod>;
   std::map<DecoderKey, std::unique_ptr<Decoder>> decoders_;  // cuda only
 };
 

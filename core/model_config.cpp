@@ -1,32 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model_config.hpp"
 
-#include <cmath>
-#include <initializer_list>
-#include <limits>
-#include <utility>
+#include <algorithm>
 
+#include "core/config_members.hpp"
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "core/json_input.hpp"
+#include "core/mamba1.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
 namespace {
-
-using nlohmann::json;
-
-// Bounds that no product of two or three sizes can overflow, far above any model of these families.
-constexpr std::int64_t max_hidden = std::int64_t{1} << 20;
-constexpr std::int64_t max_width = std::int64_t{1} << 22;
-constexpr std::int64_t max_layers = 4096;
-constexpr std::int64_t max_vocab = std::int64_t{1} << 24;
-constexpr std::int64_t max_heads = std::int64_t{1} << 14;
-constexpr std::int64_t max_head_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_state_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_conv_taps = 16;
-constexpr std::int64_t max_chunk_size = std::int64_t{1} << 20;
-constexpr std::int64_t max_positions = std::int64_t{1} << 40;
 
 /// The bare token Infinity (Python's json writes it) as a number that reads as infinite in fp32;
 /// byte offsets stay.
@@ -50,210 +35,122 @@ std::string with_finite_infinity(std::string_view text) {
   return result;
 }
 
-float time_step(const JsonObject& object, const json& element) {
-  const json* value = &element;
-  if (element.is_object() && element.size() == 1 && element.contains("__float__")) {
-    value = &element["__float__"];
-    if (*value == "Infinity") return std::numeric_limits<float>::infinity();
-  }
-  if (!value->is_number() || value->get<double>() < 0.0) {
-    object.fail("time_step_limit", *value,
-                "two elements, each a number >= 0, Infinity or {\"__float__\": \"Infinity\"}");
-  }
-  const double number = value->get<double>();
-  return number > static_cast<double>(std::numeric_limits<float>::max())
-             ? std::numeric_limits<float>::infinity()
-             : static_cast<float>(number);
-}
-
-void read_time_step_limit(const JsonObject& object, ModelConfig& config) {
-  if (object.find("time_step_limit") == nullptr) return;
-  const json& limit = object.array("time_step_limit", 2);
-  if (limit.size() != 2) object.fail("time_step_limit", limit, "two elements");
-  config.dt_min = time_step(object, limit[0]);
-  config.dt_max = time_step(object, limit[1]);
-  if (!(config.dt_min < config.dt_max)) {
-    object.fail("time_step_limit is [" + limit[0].dump() + ", " + limit[1].dump() +
-                "], expected the first element below the second");
-  }
-}
-
-void refuse_rope_scaling(const JsonObject& object) {
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const json* member = object.find(key);
-    if (member == nullptr) continue;
-    const JsonObject scaling(*member, object.where() + ": " + key);
-    for (const char* type_key : {"rope_type", "type"}) {
-      const std::string type = scaling.string_or(type_key, "default");
-      if (type != "default") {
-        scaling.fail(std::string(type_key) + " '" + printable(type) +
-                     "' is not supported, expected 'default'");
-      }
-    }
-  }
-}
-
-double rope_theta(const JsonObject& object) {
-  double theta = object.number_or("rope_theta", 10000.0);
-  if (const json* parameters = object.find("rope_parameters")) {
-    theta = JsonObject(*parameters, object.where() + ": rope_parameters")
-                .number_or("rope_theta", theta);
-  }
-  if (!(theta > 0.0) || theta > 1e30) {
-    object.fail("rope_theta", json(theta), "a number above 0, at most 1e30");
-  }
-  return theta;
-}
-
-LayerKind layer_kind(const JsonObject& object, const json& name) {
-  if (name == "mamba" || name == "linear_attention") return LayerKind::mamba;
-  if (name == "attention" || name == "full_attention") return LayerKind::attention;
-  object.fail("layer_types", name, "'mamba', 'linear_attention', 'attention' or 'full_attention'");
-}
-
-/// attn_layer_indices, layer_types, both if they agree, or neither: `absent` for all layers.
-void read_layers(const JsonObject& object, LayerKind absent, ModelConfig& config) {
-  const std::int64_t count = object.integer("num_hidden_layers", 1, max_layers);
-  config.layers.assign(static_cast<std::size_t>(count), absent);
-  const bool has_indices =
-      absent == LayerKind::mamba && object.find("attn_layer_indices") != nullptr;
-  if (has_indices) {
-    for (const json& element : object.array("attn_layer_indices", max_layers)) {
-      const std::int64_t layer =
-          checked_integer(element, object.where() + ": attn_layer_indices: element", 0, count - 1);
-      config.layers[static_cast<std::size_t>(layer)] = LayerKind::attention;
-    }
-  }
-  if (object.find("layer_types") == nullptr) return;
-  const json& types = object.array("layer_types", max_layers);
-  if (types.size() != config.layers.size()) {
-    object.fail("layer_types", types, std::to_string(count) + " elements (num_hidden_layers)");
-  }
-  for (std::size_t i = 0; i < types.size(); ++i) {
-    const LayerKind kind = layer_kind(object, types[i]);
-    const bool may_differ = absent == LayerKind::mamba && !has_indices;
-    if (kind != config.layers[i] && !may_differ) {
-      object.fail("layer_types names layer " + std::to_string(i) + " " + types[i].dump() +
-                  (has_indices ? ", attn_layer_indices says otherwise"
-                               : ", this architecture has attention layers only"));
-    }
-    config.layers[i] = kind;
-  }
-}
-
-void read_common(const JsonObject& object, float absent_eps, ModelConfig& config) {
-  config.vocab_size = object.integer("vocab_size", 1, max_vocab);
-  config.hidden_size = object.integer("hidden_size", 1, max_hidden);
-  config.intermediate_size = object.integer("intermediate_size", 1, max_width);
-  const double eps = object.number_or("rms_norm_eps", absent_eps);
-  if (!(eps >= 0.0) || eps > 1.0) {
-    object.fail("rms_norm_eps", json(eps), "a number from 0 to 1");
-  }
-  config.rms_norm_eps = static_cast<float>(eps);
-  config.tie_word_embeddings = object.boolean_or("tie_word_embeddings", false);
-  config.max_position_embeddings =
-      object.integer_or("max_position_embeddings", 0, 0, max_positions);
-  const std::string activation = object.string_or("hidden_act", "silu");
-  if (activation != "silu" && activation != "swish") {
-    object.fail("hidden_act '" + printable(activation) + "' is not supported, expected 'silu'");
-  }
-  for (const char* key : {"attention_bias", "mlp_bias"}) {
-    if (object.boolean_or(key, false)) {
-      object.fail(std::string(key) + " true is not supported, expected false");
-    }
-  }
-}
-
-void read_attention(const JsonObject& object, bool explicit_head_dim, ModelConfig& config) {
-  config.attention_heads = object.integer("num_attention_heads", 1, max_heads);
-  config.kv_heads =
-      object.integer_or("num_key_value_heads", config.attention_heads, 1, config.attention_heads);
-  if (config.attention_heads % config.kv_heads != 0) {
-    object.fail("num_key_value_heads " + std::to_string(config.kv_heads) +
-                " does not divide num_attention_heads " + std::to_string(config.attention_heads));
-  }
-  if (explicit_head_dim && object.find("head_dim") != nullptr) {
-    config.attention_head_dim = object.integer("head_dim", 1, max_head_dim);
-  } else if (config.hidden_size % config.attention_heads != 0) {
-    object.fail("num_attention_heads " + std::to_string(config.attention_heads) +
-                " does not divide hidden_size " + std::to_string(config.hidden_size));
-  } else {
-    config.attention_head_dim = config.hidden_size / config.attention_heads;
-  }
-  refuse_rope_scaling(object);
-  config.rope_theta = rope_theta(object);
-}
-
-void check_rotary_dim(const JsonObject& object, const ModelConfig& config) {
-  if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0) {
-    object.fail("the attention head dim " + std::to_string(config.attention_head_dim) + " leaves " +
-                std::to_string(config.rotary_dim) +
-                " rotary elements, expected an even number above 0");
-  }
-}
-
-void read_mamba(const JsonObject& object, ModelConfig& config) {
-  const std::int64_t expand = object.integer_or("mamba_expand", 2, 1, 64);
-  const std::int64_t inner = expand * config.hidden_size;
-  config.mamba_heads = object.integer("mamba_n_heads", 1, max_heads);
-  const json* head_dim = object.find("mamba_d_head");
-  if (head_dim == nullptr || *head_dim == "auto") {
-    config.mamba_head_dim = inner / config.mamba_heads;
-  } else {
-    config.mamba_head_dim = object.integer("mamba_d_head", 1, max_head_dim);
-  }
-  if (config.inner_size() != inner || config.mamba_head_dim > max_head_dim) {
-    object.fail("mamba_n_heads " + std::to_string(config.mamba_heads) + " x mamba_d_head " +
-                std::to_string(config.mamba_head_dim) +
-                " is not mamba_expand x hidden_size = " + std::to_string(inner));
-  }
-  config.state_dim = object.integer("mamba_d_state", 1, max_state_dim);
-  config.groups = object.integer_or("mamba_n_groups", 1, 1, config.mamba_heads);
-  if (config.mamba_heads % config.groups != 0) {
-    object.fail("mamba_n_groups " + std::to_string(config.groups) +
-                " does not divide mamba_n_heads " + std::to_string(config.mamba_heads));
-  }
-  config.conv_taps = object.integer_or("mamba_d_conv", 4, 1, max_conv_taps);
-  config.chunk_size = object.integer_or("mamba_chunk_size", 256, 1, max_chunk_size);
-  config.conv_bias = object.boolean_or("mamba_conv_bias", true);
-  config.projection_bias = object.boolean_or("mamba_proj_bias", false);
-  read_time_step_limit(object, config);
-}
-
 ModelConfig read_bamba(const JsonObject& object) {
   ModelConfig config;
-  config.family = "bamba";
-  read_common(object, 1e-5F, config);
+  read_common(object, {}, 1e-5, config);
   read_layers(object, LayerKind::mamba, config);
   read_attention(object, false, config);
   // The family's definition: half of each head, whatever partial_rotary_factor or attn_rotary_emb
   // say.
-  config.rotary_dim = config.attention_head_dim / 2;
-  check_rotary_dim(object, config);
-  read_mamba(object, config);
+  read_rotary(object, config.attention_head_dim / 2, config);
+  read_mamba(object, {}, config);
   return config;
 }
 
 ModelConfig read_llama(const JsonObject& object) {
   ModelConfig config;
-  config.family = "llama";
-  read_common(object, 1e-6F, config);
+  read_common(object, {}, 1e-6, config);
   read_layers(object, LayerKind::attention, config);
   read_attention(object, true, config);
-  config.rotary_dim = config.attention_head_dim;
-  check_rotary_dim(object, config);
+  read_rotary(object, config.attention_head_dim, config);
   return config;
 }
 
+// Granite 3: llama and four multipliers.
+ModelConfig read_granite(const JsonObject& object) {
+  ModelConfig config = read_llama(object);
+  read_multipliers(object, config);
+  return config;
+}
+
+// Granite 4: any mixture of mamba and attention layers, and granite's multipliers.
+ModelConfig read_granite_hybrid(const JsonObject& object) {
+  ModelConfig config;
+  read_common(object, {.intermediate = "shared_intermediate_size"}, 1e-6, config);
+  // The class takes 8 experts for an absent key.
+  const std::int64_t experts = object.integer_or("num_local_experts", 8, 0, 1 << 20);
+  if (experts > 0) {
+    object.fail("num_local_experts is " + std::to_string(experts) +
+                (object.find("num_local_experts") == nullptr ? " where it is absent" : "") +
+                ", expected 0: layers with experts are not supported");
+  }
+  const std::string normalization = object.string_or("normalization_function", "rmsnorm");
+  if (normalization != "rmsnorm") {
+    object.fail("normalization_function '" + printable(normalization) +
+                "' is not supported, expected 'rmsnorm'");
+  }
+  read_layers(object, LayerKind::mamba, config);
+  read_attention(object, true, config);
+  const std::string positions = object.string_or("position_embedding_type", "nope");
+  if (positions == "rope") {
+    read_rotary(object, config.attention_head_dim, config);
+  } else if (positions != "nope") {
+    object.fail("position_embedding_type '" + printable(positions) +
+                "' is not supported, expected 'nope', 'rope' or null");
+  }
+  const bool has_mamba = std::find(config.layers.begin(), config.layers.end(), LayerKind::mamba) !=
+                         config.layers.end();
+  if (has_mamba) read_mamba(object, {}, config);
+  config.norm_groups = has_mamba ? config.groups : 1;
+  read_multipliers(object, config);
+  return config;
+}
+
+ModelConfig read_mamba2(const JsonObject& object) {
+  ModelConfig config;
+  read_common(object, {.intermediate = nullptr, .eps = "layer_norm_epsilon"}, 1e-5, config);
+  read_layers(object, LayerKind::mamba, config);
+  if (std::find(config.layers.begin(), config.layers.end(), LayerKind::attention) !=
+      config.layers.end()) {
+    object.fail("this architecture has mamba layers only");
+  }
+  read_mamba(object,
+             {.heads = "num_heads",
+              .head_dim = "head_dim",
+              .state_dim = "state_size",
+              .groups = "n_groups",
+              .taps = "conv_kernel",
+              .expand = "expand",
+              .chunk_size = "chunk_size",
+              .conv_bias = "use_conv_bias",
+              .projection_bias = "use_bias",
+              .absent_groups = 8},
+             config);
+  config.norm_groups = config.groups;
+  config.residual_in_fp32 = object.boolean_or("residual_in_fp32", true);
+  return config;
+}
+
+struct Family {
+  const char* name;
+  ModelConfig (*read)(const JsonObject& object);
+};
+constexpr Family families[] = {
+    {"bamba", read_bamba}, {"granite", read_granite},     {"granitemoehybrid", read_granite_hybrid},
+    {"llama", read_llama}, {"mamba", read_mamba1_config}, {"mamba2", read_mamba2}};
+
 }  // namespace
 
+std::string model_families() {
+  std::string names;
+  for (const Family& family : families) {
+    names += (names.empty() ? "" : ", ") + std::string(family.name);
+  }
+  return names;
+}
+
 ModelConfig parse_model_config(std::string_view text, const std::string& file) {
-  const json document = parse_json(with_finite_infinity(text), file);
+  const nlohmann::json document = parse_json(with_finite_infinity(text), file);
   const JsonObject object(document, file);
   const std::string& type = object.string("model_type");
-  if (type == "bamba") return read_bamba(object);
-  if (type == "llama") return read_llama(object);
-  object.fail("model_type '" + printable(type) + "' is not supported; supported: bamba, llama");
+  for (const Family& family : families) {
+    if (type != family.name) continue;
+    ModelConfig config = family.read(object);
+    if (config.family.empty()) config.family = type;
+    return config;
+  }
+  object.fail("model_type '" + printable(type) +
+              "' is not supported; supported: " + model_families());
 }
 
 ModelConfig read_model_config(const std::filesystem::path& file) {

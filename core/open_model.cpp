@@ -8,6 +8,8 @@
 #include "core/digest.hpp"
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
+#include "core/mamba1.hpp"
+#include "core/variant_names.hpp"
 
 namespace chunkstate {
 namespace {
@@ -75,13 +77,16 @@ std::vector<std::int32_t> OpenModel::stop_tokens() const {
 SsdSettings ssd_settings(const std::string& variant, std::int64_t chunk_size, std::int64_t lookback,
                          const ModelConfig& config) {
   SsdSettings settings;
-  settings.variant = find_ssd_variant(variant);
+  const bool mamba1 = config.family == "mamba1";
+  settings.variant = mamba1 ? find_mamba1_variant(variant) : find_ssd_variant(variant);
   if (settings.variant == nullptr) {
     std::string known;
-    for (const SsdVariant& row : ssd_variants()) {
-      known += (known.empty() ? "" : ", ") + std::string(row.name);
+    for (const std::string& name : mamba1 ? selective_scan_variant_names() : ssd_variant_names()) {
+      known += (known.empty() ? "" : ", ") + name;
     }
-    throw UsageError("unknown SSD variant '" + variant + "'; known: " + known);
+    const bool other = !mamba1 && find_mamba1_variant(variant) != nullptr;
+    throw UsageError("unknown " + std::string(mamba1 ? "Mamba-1" : "SSD") + " variant '" + variant +
+                     "'" + (other ? " (it is one of family mamba1)" : "") + "; known: " + known);
   }
   if (chunk_size < 0) {
     throw UsageError("chunk size: found " + std::to_string(chunk_size) + ", expected at least 1");

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/attention/attention.hpp"
 #include "kernels/base/executor.hpp"
 #include "kernels/base/view.hpp"
 
@@ -58,6 +59,12 @@ struct ProductBenchResult {
   double relative_error = 0;  // of a few rows, as in SsdBenchResult
   double first_seconds = 0;   // of the first call, with what is made on first use
   std::string provider;       // attention: who computed it
+  // attention only: what this method does beyond the least
+  double method_flops = 0;
+  double traffic = 0;  // bytes through the level of memory that holds `footprint`
+  std::int64_t footprint =
+      0;  // bytes: naive's scores, or the keys and values that flash reads again
+  std::int64_t scores_bytes = 0;
 };
 
 /// y [tokens, out_features] = x weight^T.
@@ -75,6 +82,7 @@ struct AttentionBenchCase {
   std::int64_t heads = 32;
   std::int64_t kv_heads = 8;
   std::int64_t head_dim = 128;
+  AttentionChoice choice;
 };
 ProductBenchResult bench_attention(const Executor& exec, const AttentionBenchCase& shape,
                                    DType dtype, int repeats);
@@ -86,6 +94,16 @@ struct MemoryBenchResult {
   double bytes_per_second = 0;
 };
 std::vector<MemoryBenchResult> bench_memory(const Executor& exec);
+
+/// What bounds an attention, by its rates in the same run: "arithmetic", or the level of memory
+/// that its footprint needs, whichever takes longer; and the share of the measured time that this
+/// is.
+struct AttentionBound {
+  std::string by;
+  double share = 0;
+};
+AttentionBound attention_bound(const ProductBenchResult& result, const MachinePeaks& peaks,
+                               const std::vector<MemoryBenchResult>& levels);
 
 /// Runs every named variant `repeats` times after one warm-up, variants in turn so that drift of
 /// the machine falls on all of them alike, inputs rotated beyond the caches. Fresh random inputs,

@@ -73,7 +73,49 @@ double attention_error(const Executor& exec, const AttentionBenchCase& c, DType 
   return relative_error(found.view<1>(), right);
 }
 
+// naive writes the scores, reads and writes them for the softmax and reads them for the values.
+// flash reads the keys and values that a block of queries sees, for every block.
+void describe_method(const Executor& exec, const AttentionBenchCase& c, DType dtype,
+                     const AttentionArgs& args, ProductBenchResult& result) {
+  const auto element = static_cast<double>(bytes_of(dtype));
+  const auto tokens = static_cast<double>(c.tokens);
+  if (c.choice.method == AttentionMethod::naive) {
+    const double score = exec.backend == Backend::cuda ? element : 4.0;
+    const double scores = static_cast<double>(c.heads) * tokens * tokens * score;
+    result.method_flops = 4.0 * tokens * tokens * static_cast<double>(c.heads * c.head_dim);
+    result.footprint = static_cast<std::int64_t>(scores);
+    result.traffic = 4.0 * scores;
+    result.scores_bytes = 4 * attention_scores(exec.backend, args);
+    return;
+  }
+  const std::int64_t heads_per_kv = c.heads / c.kv_heads;
+  const bool on_device = exec.backend == Backend::cuda;
+  const auto queries =
+      static_cast<double>(on_device ? 64 : std::max<std::int64_t>(256 / heads_per_kv, 16));
+  const double readers = static_cast<double>(on_device ? c.heads : c.kv_heads);
+  const double row = 2.0 * static_cast<double>(c.head_dim) * element;
+  result.method_flops = result.flops;
+  result.footprint = static_cast<std::int64_t>(tokens * static_cast<double>(c.kv_heads) * row);
+  result.traffic = readers * row * tokens * (tokens / queries + 1.0) / 2.0;
+}
+
 }  // namespace
+
+AttentionBound attention_bound(const ProductBenchResult& result, const MachinePeaks& peaks,
+                               const std::vector<MemoryBenchResult>& levels) {
+  AttentionBound bound{"arithmetic", result.method_flops / peaks.gemm_flops};
+  const auto holds = [&](const MemoryBenchResult& level) {
+    return level.footprint >= result.footprint;
+  };
+  if (!levels.empty()) {
+    const auto found = std::find_if(levels.begin(), levels.end(), holds);
+    const MemoryBenchResult& level = found == levels.end() ? levels.back() : *found;
+    const double seconds = result.traffic / level.bytes_per_second;
+    if (seconds > bound.share) bound = {level.level, seconds};
+  }
+  bound.share /= result.timing.median();
+  return bound;
+}
 
 ProductBenchResult bench_linear(const Executor& exec, const LinearBenchCase& c, DType dtype,
                                 int repeats) {
@@ -115,7 +157,9 @@ ProductBenchResult bench_linear(const Executor& exec, const LinearBenchCase& c, 
 ProductBenchResult bench_attention(const Executor& exec, const AttentionBenchCase& c, DType dtype,
                                    int repeats) {
   ProductBenchResult result;
-  result.shape = std::to_string(c.tokens) + " tokens";
+  result.shape = std::to_string(c.tokens) + " tokens" +
+                 (c.choice.method == AttentionMethod::naive ? ", naive" : ", flash") +
+                 (c.choice.block_keys > 0 ? " " + std::to_string(c.choice.block_keys) : "");
   const auto tokens = static_cast<double>(c.tokens);
   result.flops = 2.0 * tokens * (tokens + 1) * static_cast<double>(c.heads * c.head_dim);
   result.bytes = 2.0 * static_cast<double>(bytes_of(dtype)) * tokens *
@@ -127,7 +171,10 @@ ProductBenchResult bench_attention(const Executor& exec, const AttentionBenchCas
   const Tensor v = random_tensor(exec, dtype, {c.tokens, c.kv_heads, c.head_dim}, random, -1, 1);
   Tensor y(exec.backend, dtype, {c.tokens, c.heads, c.head_dim});
   const float scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
-  const AttentionArgs args{q.view<3>(), k.view<3>(), v.view<3>(), scale, y.view<3>()};
+  AttentionArgs args{q.view<3>(), k.view<3>(), v.view<3>(), scale, y.view<3>(), c.choice};
+  Tensor scores(exec.backend, DType::fp32, {attention_scores(exec.backend, args)});
+  args.scores = scores.view<1>().as<float>();
+  describe_method(exec, c, dtype, args, result);
   const auto run = [&] { attention(exec, args); };
   const std::vector<std::uint8_t> poison(y.bytes(), 0xFF);
   copy_to_backend(exec, y.data(), poison.data(), poison.size());

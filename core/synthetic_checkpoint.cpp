@@ -74,11 +74,12 @@ bool ends_with(const std::string& name, std::string_view end) {
 /// starts its training.
 double special_value(const std::string& name, double u) {
   if (ends_with(name, "A_log")) return std::log(1.0 + 15.0 * u);
-  if (ends_with(name, "dt_bias")) {
+  if (ends_with(name, "dt_bias") || ends_with(name, "dt_proj.bias")) {
     const double dt = std::exp(std::log(0.001) + u * std::log(100.0));
     return dt + std::log(-std::expm1(-dt));  // softplus(result) = dt
   }
-  if (ends_with(name, ".D") || ends_with(name, "norm.weight")) return 0.9 + 0.2 * u;
+  if (ends_with(name, ".D") || ends_with(name, "norm.weight") || ends_with(name, "norm_f.weight"))
+    return 0.9 + 0.2 * u;
   if (ends_with(name, "conv1d.weight")) return u - 0.5;
   return 0.2 * u - 0.1;  // biases
 }

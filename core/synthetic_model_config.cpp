@@ -2,6 +2,7 @@
 #include <initializer_list>
 
 #include "core/errors.hpp"
+#include "core/mamba1.hpp"
 #include "core/model_config.hpp"
 
 namespace chunkstate {
@@ -60,12 +61,57 @@ ModelConfig llama(const LlamaShape& shape) {
   return config;
 }
 
+// Granite 3.1, by its published config.json.
+ModelConfig granite_8b() {
+  ModelConfig config = llama({49155, 4096, 12800, 40, 32, 8, 131072, true});
+  config.family = "granite";
+  config.rope_theta = 5e6;
+  config.embedding_multiplier = 12.0F;
+  config.attention_multiplier = 1.0F / 128;
+  config.residual_multiplier = 0.22F;
+  config.logits_multiplier = 1.0F / 16;
+  return config;
+}
+
+// What the sizes of Granite 4.0 H without experts do not share.
+struct GraniteHybridShape {
+  BambaShape bamba;
+  double attention_multiplier, residual_multiplier, logits_scaling;
+};
+
+ModelConfig granite_hybrid(const GraniteHybridShape& shape) {
+  ModelConfig config = bamba(shape.bamba);
+  config.family = "granitemoehybrid";
+  config.rotary_dim = 0;
+  config.embedding_multiplier = 12.0F;
+  config.attention_multiplier = static_cast<float>(shape.attention_multiplier);
+  config.residual_multiplier = static_cast<float>(shape.residual_multiplier);
+  config.logits_multiplier = static_cast<float>(1.0 / shape.logits_scaling);
+  return config;
+}
+
+ModelConfig mamba2_2_7b() {
+  ModelConfig config;
+  config.family = "mamba2";
+  config.vocab_size = 50288;  // 50277 and the rows that fill up a multiple of 16
+  config.hidden_size = 2560;
+  config.layers.assign(64, LayerKind::mamba);
+  config.tie_word_embeddings = true;
+  config.residual_in_fp32 = true;
+  config.mamba_heads = 80;
+  config.mamba_head_dim = 64;
+  config.state_dim = 128;
+  config.groups = 1;
+  config.conv_taps = 4;
+  return config;
+}
+
 struct NamedShape {
   const char* name;
   ModelConfig (*make)();
 };
 
-// The published shapes of Bamba-9B (with v2's context) and Llama-2, and those of experiments/models.
+// The published shapes (Bamba-9B with v2's context), and those of experiments/models.
 constexpr NamedShape shapes[] = {
     {"bamba-9b",
      [] {
@@ -91,6 +137,32 @@ constexpr NamedShape shapes[] = {
      [] {
        return llama({32000, 8192, 28672, 80, 64, 8, 4096, false});
      }},
+    {"granite-3-8b", granite_8b},
+    {"granite-4.0-h-350m",
+     [] {
+       return granite_hybrid({{100352, 768, 2048, 32, {10, 13, 17, 27}, 12, 4, 48, 32, 32768, true},
+                              0.015625,
+                              0.246,
+                              3});
+     }},
+    {"granite-4.0-h-1b",
+     [] {
+       return granite_hybrid(
+           {{100352, 1536, 4096, 40, {5, 15, 25, 35}, 12, 4, 48, 64, 131072, true},
+            0.0078125,
+            0.22,
+            6});
+     }},
+    {"granite-4.0-h-micro",
+     [] {
+       return granite_hybrid(
+           {{100352, 2048, 8192, 40, {5, 15, 25, 35}, 32, 8, 64, 64, 131072, true},
+            0.015625,
+            0.22,
+            8});
+     }},
+    {"mamba2-2.7b", mamba2_2_7b},
+    {"mamba1-lm", mamba1_lm_config},
 };
 
 }  // namespace

@@ -214,10 +214,15 @@ class ShareCheckpoint final : public Checkpoint {
     if (is(".o_proj.weight")) {
       return columns(c.attention_heads * head_dim, scaled(share_.attention_heads, head_dim));
     }
+    if (is(".input_linear.weight")) {  // gate | up
+      return rows(2 * c.intermediate_size,
+                  {share_.channels, scaled(share_.channels, 1, c.intermediate_size)});
+    }
     if (is(".gate_proj.weight") || is(".up_proj.weight")) {
       return rows(c.intermediate_size, {share_.channels});
     }
-    if (is(".down_proj.weight")) return columns(c.intermediate_size, share_.channels);
+    if (is(".down_proj.weight") || is(".output_linear.weight"))
+      return columns(c.intermediate_size, share_.channels);
     if (is("lm_head.weight")) return rows(c.vocab_size, {share_.vocab});
     return {};
   }
@@ -232,11 +237,19 @@ class ShareCheckpoint final : public Checkpoint {
 }  // namespace
 
 TensorShare tensor_share(const ModelConfig& config, int rank, int ranks) {
+  if (config.family == "mamba1")
+    refuse(ranks, "mamba-1 layers are not shared out, expected 1 rank");
   TensorShare share;
   share.rank = rank;
   share.ranks = ranks;
   share.config = config;
   share.inner_channels = config.inner_size();
+  share.splits_norm = config.norm_groups == 1;
+  if (!share.splits_norm && config.groups < ranks) {
+    refuse(ranks, "the norm of each of the model's " + std::to_string(config.groups) +
+                      " groups is one rank's, expected at most " + std::to_string(config.groups) +
+                      " ranks");
+  }
   const HeadShare mamba =
       share_heads("mamba heads, groups:", config.mamba_heads, config.groups, rank, ranks);
   const HeadShare attention = share_heads("attention heads, kv heads:", config.attention_heads,
@@ -245,10 +258,12 @@ TensorShare tensor_share(const ModelConfig& config, int rank, int ranks) {
   share.groups = mamba.groups;
   share.attention_heads = attention.heads;
   share.kv_heads = attention.groups;
-  share.channels = share_channels("intermediate_size", config.intermediate_size, rank, ranks);
+  if (config.has_mlp())
+    share.channels = share_channels("intermediate_size", config.intermediate_size, rank, ranks);
   share.vocab = share_channels("vocab_size", config.vocab_size, rank, ranks);
   share.config.mamba_heads = share.mamba_heads.size();
   share.config.groups = share.groups.size();
+  if (!share.splits_norm) share.config.norm_groups = share.groups.size();
   share.config.attention_heads = share.attention_heads.size();
   share.config.kv_heads = share.kv_heads.size();
   share.config.intermediate_size = share.channels.size();

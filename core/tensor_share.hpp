@@ -27,6 +27,7 @@ struct TensorShare {
   Range channels;                   // of the MLP
   Range vocab;                      // rows of lm_head
   std::int64_t inner_channels = 0;  // of all ranks
+  bool splits_norm = false;         // the gated norm's mean is over all ranks' inner channels
 };
 
 /// Parts that differ by at most one head, or by one aligned block of channels. Throws UsageError,

@@ -129,7 +129,13 @@ struct Tokenizer::Impl {
       splits.emplace_back(pattern, name + ": pre_tokenizer");
     }
     for (const AddedToken& token : file.added) {
-      finders[token.normalized ? 1 : 0].add(token);
+      if (token.normalized) {
+        AddedToken normalized = token;
+        normalized.content = file.normalizer.apply(token.content, max_text_bytes);
+        if (!normalized.content.empty()) finders[1].add(normalized);
+      } else {
+        finders[0].add(token);
+      }
       for (const char* content : {"<|end_of_text|>", "<|eot_id|>", "<|endoftext|>", "</s>"}) {
         if (token.content == content) end_of_text.push_back(token.id);
       }
@@ -144,6 +150,10 @@ struct Tokenizer::Impl {
     if (pass == finders.size()) {
       split(text, 0, scratch, ids);
       return;
+    }
+    std::string normalized;
+    if (pass == 1 && file.normalizer.steps() > 0) {
+      text = normalized = file.normalizer.apply(text, max_text_bytes);
     }
     std::size_t done = 0;
     while (const auto found = finders[pass].find(text, done)) {
@@ -196,6 +206,15 @@ struct Tokenizer::Impl {
 
   void merge(std::string_view piece, std::vector<std::int32_t>& tokens) const {
     tokens.clear();
+    if (file.byte_fallback) {
+      add_characters(piece, tokens);
+    } else {
+      add_bytes(piece, tokens);
+    }
+    merges.apply(tokens);
+  }
+
+  void add_bytes(std::string_view piece, std::vector<std::int32_t>& tokens) const {
     for (const char byte : piece) {
       const std::int32_t id = file.byte_tokens[static_cast<unsigned char>(byte)];
       if (id < 0) {
@@ -205,7 +224,64 @@ struct Tokenizer::Impl {
       }
       tokens.push_back(id);
     }
-    merges.apply(tokens);
+  }
+
+  /// Of each character its token, or those of its bytes, or the unknown token, which waits for the
+  /// next character that is a token.
+  void add_characters(std::string_view piece, std::vector<std::int32_t>& tokens) const {
+    bool unknown = false;
+    for (std::size_t end = 0; end < piece.size();) {
+      const std::size_t begin = end;
+      const auto found = file.character_tokens.find(next_code_point(piece, end));
+      if (found != file.character_tokens.end()) {
+        if (unknown) tokens.push_back(file.unknown);
+        unknown = false;
+        tokens.push_back(found->second);
+        continue;
+      }
+      const std::string_view character = piece.substr(begin, end - begin);
+      const auto token_of = [&](char byte) {
+        return file.byte_tokens[static_cast<unsigned char>(byte)];
+      };
+      if (std::all_of(character.begin(), character.end(),
+                      [&](char byte) { return token_of(byte) >= 0; })) {
+        for (const char byte : character) tokens.push_back(token_of(byte));
+        continue;
+      }
+      if (file.unknown < 0) {
+        throw InputError("tokenizer: the vocabulary has no token for " + in_quotes(character) +
+                         ", nor for each of its bytes, and no unk_token");
+      }
+      if (unknown && !file.fuse_unknown) tokens.push_back(file.unknown);
+      unknown = true;
+    }
+    if (unknown) tokens.push_back(file.unknown);
+  }
+
+  /// A run of byte tokens is text if it is valid UTF-8; if not, each of them is a U+FFFD.
+  std::string decode_with_fallback(std::span<const std::int32_t> ids) const {
+    std::string text, run;
+    const auto end_run = [&] {
+      if (valid_utf8_prefix(run) == run.size()) {
+        text += run;
+      } else {
+        for (std::size_t i = 0; i < run.size(); ++i) append_utf8(text, 0xFFFD);
+      }
+      run.clear();
+    };
+    for (const std::int32_t id : ids) {
+      const std::string_view bytes = bytes_of_token(id);
+      if (bytes.empty()) continue;
+      if (file.tokens[static_cast<std::size_t>(id)].is_byte) {
+        run += bytes;
+        continue;
+      }
+      end_run();
+      text += bytes;
+    }
+    end_run();
+    const std::size_t first = std::min(text.find_first_not_of(' '), text.size());
+    return text.substr(std::min(first, file.stripped_spaces));
   }
 
   std::string_view bytes_of_token(std::int32_t id) const {
@@ -265,6 +341,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
+  if (impl_->file.byte_fallback) return impl_->decode_with_fallback(ids);
   std::string bytes;
   for (const std::int32_t id : ids) bytes += impl_->bytes_of_token(id);
   return replace_invalid_utf8(bytes);

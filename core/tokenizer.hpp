@@ -11,8 +11,8 @@
 
 namespace chunkstate {
 
-/// A byte-level BPE tokenizer as described by a Hugging Face tokenizer.json. Its functions may be
-/// called by several threads.
+/// A BPE tokenizer as described by a Hugging Face tokenizer.json, byte-level or with byte fallback
+/// (TokenizerFile says what that is). Its functions may be called by several threads.
 class Tokenizer {
  public:
   /// `json` is the file's content, `file` its name for messages. `vocab_size`, if not 0, bounds the
@@ -28,7 +28,9 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens) const;
 
   /// The text of the ids: the bytes of all tokens joined, invalid UTF-8 replaced by U+FFFD (maximal
-  /// subparts, as Python's errors="replace"). An id below `vocab_size` that no token has is no
+  /// subparts, as Python's errors="replace"; with byte fallback, where only bytes can be invalid,
+  /// each byte of a run of them that is). The space that begins a text is no part of it where the
+  /// file's decoder says so. An id below `vocab_size` that no token has is no
   /// text. Throws InputError for a negative id and for one that is neither below `vocab_size` nor
   /// below size().
   std::string decode(std::span<const std::int32_t> ids) const;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/tokenizer_file.hpp"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "core/errors.hpp"
 #include "core/json_input.hpp"
+#include "core/tokenizer_parts.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
@@ -53,34 +55,55 @@ class Reader {
       if (root_.find(key) != nullptr)
         root_.fail(key, *root_.find(key), "null: it is not supported");
     }
-    read_normalizer(root_.find("normalizer"));
-    read_pre_tokenizer(root_.at("pre_tokenizer"));
-    if (!byte_level_)
-      root_.fail("pre_tokenizer has no ByteLevel: only byte-level BPE is supported");
-    read_decoder(root_.at("decoder"));
+    const json* model = root_.find("model");
+    result_.byte_fallback =
+        model != nullptr && model->is_object() &&
+        JsonObject(*model, file_ + ": model").boolean_or("byte_fallback", false);
+    if (const json* normalizer = root_.find("normalizer")) {
+      add_normalizer(*normalizer, file_ + ": normalizer", result_);
+    }
+    if (result_.byte_fallback) {
+      if (const json* splits = root_.find("pre_tokenizer")) {
+        root_.fail("pre_tokenizer", *splits, "null where the model has byte_fallback");
+      }
+      read_fallback_decoder(JsonObject(root_.at("decoder"), file_ + ": decoder"));
+    } else {
+      read_pre_tokenizer(root_.at("pre_tokenizer"));
+      if (!byte_level_) {
+        root_.fail(
+            "pre_tokenizer has no ByteLevel, and the model no byte_fallback: other BPE is not "
+            "supported");
+      }
+      read_decoder(root_.at("decoder"));
+    }
     read_model(JsonObject(root_.at("model"), file_ + ": model"));
     read_added_tokens();
-    if (const json* processor = root_.find("post_processor")) read_post_processor(*processor);
+    if (const json* processor = root_.find("post_processor")) {
+      add_post_processor(*processor, file_ + ": post_processor", result_);
+    }
     return std::move(result_);
   }
 
  private:
-  /// The elements of a Sequence, which names its list after its kind.
-  template <class Visit>
-  void for_each_element(const JsonObject& sequence, const char* list, Visit&& visit) {
-    for (const json& element : sequence.array(list, 64)) visit(element);
-  }
-
-  [[noreturn]] void refuse_type(const JsonObject& object, const std::string& supported) const {
-    object.fail("type '" + printable(object.string("type")) + "' is not supported, expected " +
-                supported);
-  }
-
-  void read_normalizer(const json* value) {
-    if (value == nullptr) return;
-    const JsonObject object(*value, file_ + ": normalizer");
-    if (object.string("type") != "Sequence") refuse_type(object, "null");
-    for_each_element(object, "normalizers", [&](const json& e) { read_normalizer(&e); });
+  /// Replace, ByteFallback, Fuse and, if spaces are to be dropped, Strip.
+  void read_fallback_decoder(const JsonObject& decoder) {
+    if (decoder.string("type") != "Sequence") {
+      refuse_type(decoder, "a Sequence of Replace, ByteFallback, Fuse and Strip");
+    }
+    const json& list = decoder.array("decoders", 8);
+    constexpr const char* types[] = {"Replace", "ByteFallback", "Fuse", "Strip"};
+    if (list.size() < 3 || list.size() > 4) {
+      decoder.fail("decoders", list, "Replace, ByteFallback, Fuse and Strip");
+    }
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const JsonObject object(list[i], decoder.where() + ": decoder " + std::to_string(i));
+      if (object.string("type") != types[i]) refuse_type(object, types[i]);
+      if (i == 0) decoded_ = {replaced_text(object), object.string("content")};
+      if (i < 3) continue;
+      if (object.string("content") != " ") object.fail("content", object.at("content"), "a space");
+      if (object.integer("stop", 0, 1) != 0) object.fail("stop", object.at("stop"), "0");
+      result_.stripped_spaces = static_cast<std::size_t>(object.integer("start", 0, 1024));
+    }
   }
 
   void read_pre_tokenizer(const json& value) {
@@ -90,8 +113,11 @@ class Reader {
       for_each_element(object, "pretokenizers", [&](const json& e) { read_pre_tokenizer(e); });
       return;
     }
-    if (type != "Split" && type != "ByteLevel") {
-      refuse_type(object, "Sequence, Split or ByteLevel");
+    if (type != "Split" && type != "Digits" && type != "ByteLevel") {
+      refuse_type(object, "Sequence, Split, Digits or ByteLevel");
+    }
+    if (result_.split_patterns.size() >= max_split_patterns) {
+      object.fail("has more than " + std::to_string(max_split_patterns) + " Splits");
     }
     if (byte_level_) object.fail("ByteLevel is followed by " + type + ", expected to be the last");
     if (type == "ByteLevel") {
@@ -102,15 +128,17 @@ class Reader {
       if (object.boolean_or("use_regex", true)) result_.split_patterns.emplace_back(gpt2_pattern);
       return;
     }
+    if (type == "Digits") {
+      result_.split_patterns.emplace_back(
+          object.boolean_or("individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)");
+      return;
+    }
     if (object.string("behavior") != "Isolated" || object.boolean_or("invert", false)) {
       object.fail("Split with behavior '" + printable(object.string("behavior")) +
                   "' or invert is not supported, expected 'Isolated' and false");
     }
     const JsonObject pattern(object.at("pattern"), object.where() + ": pattern");
     result_.split_patterns.push_back(pattern.string("Regex"));
-    if (result_.split_patterns.size() > max_split_patterns) {
-      object.fail("has more than " + std::to_string(max_split_patterns) + " Splits");
-    }
   }
 
   void read_decoder(const json& value) {
@@ -124,18 +152,52 @@ class Reader {
 
   void read_model(const JsonObject& model) {
     if (model.string_or("type", "BPE") != "BPE") refuse_type(model, "BPE");
-    for (const char* key : {"byte_fallback", "fuse_unk"}) {
-      if (model.boolean_or(key, false)) {
-        model.fail(std::string(key) + " true is not supported, expected false");
-      }
+    result_.fuse_unknown = model.boolean_or("fuse_unk", false);
+    if (result_.fuse_unknown && !result_.byte_fallback) {
+      model.fail("fuse_unk true is not supported, expected false");
     }
     if (model.number_or("dropout", 0.0) != 0.0) model.fail("dropout is not supported");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!model.string_or(key, "").empty()) model.fail(std::string(key) + " is not supported");
     }
     result_.ignore_merges = model.boolean_or("ignore_merges", false);
+    if (result_.ignore_merges && result_.byte_fallback) {
+      model.fail("ignore_merges true with byte_fallback is not supported, expected false");
+    }
     read_vocabulary(JsonObject(model.at("vocab"), model.where() + ": vocab"), model.at("vocab"));
     read_merges(model);
+    const std::string unknown = model.string_or("unk_token", "");
+    if (!result_.byte_fallback || unknown.empty()) return;
+    const auto found = ids_.find(unknown);
+    if (found == ids_.end()) {
+      model.fail("unk_token " + in_quotes(unknown) + " is not in vocab");
+    }
+    result_.unknown = found->second;
+  }
+
+  /// A vocabulary entry of the form that starts from characters.
+  void add_text(const std::string& text, std::int32_t id, TokenizerFile::Token& token) {
+    std::size_t end = 0;
+    if (!text.empty()) {
+      const char32_t first = next_code_point(text, end);
+      if (end == text.size()) result_.character_tokens.emplace(first, id);
+    }
+    const int byte = fallback_byte(text);
+    token.is_byte = byte >= 0;
+    token.bytes = token.is_byte ? std::string(1, static_cast<char>(byte))
+                                : replace_all(text, decoded_.pattern, decoded_.content);
+    // Written with upper-case digits where a text falls back to it.
+    if (token.is_byte && text.find_first_of("abcdef", 3) == std::string::npos) {
+      result_.byte_tokens[static_cast<std::size_t>(byte)] = id;
+    }
+  }
+
+  /// The byte that a token "<0x..>" stands for; -1 for other texts.
+  static int fallback_byte(std::string_view text) {
+    if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
+    int byte = 0;
+    const auto read = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
+    return read.ptr == text.data() + 5 && byte >= 0 ? byte : -1;
   }
 
   std::int32_t checked_id(const json& value, const std::string& what) const {
@@ -165,6 +227,10 @@ class Reader {
       owner = &text;
       ids_.emplace(text, id);
       TokenizerFile::Token& token = result_.tokens[static_cast<std::size_t>(id)];
+      if (result_.byte_fallback) {
+        add_text(text, id, token);
+        continue;
+      }
       token.bytes = bytes_of_token_text(text, token.in_vocabulary);
       if (token.in_vocabulary && token.bytes.size() == 1) {
         result_.byte_tokens[static_cast<unsigned char>(token.bytes[0])] = id;
@@ -249,61 +315,26 @@ class Reader {
       object.fail("id " + std::to_string(token.id) + " of " + name + " belongs to another token");
     }
     is_taken = 1;
+    TokenizerFile::Token& entry = result_.tokens[static_cast<std::size_t>(token.id)];
     if (is_new) {
-      result_.tokens[static_cast<std::size_t>(token.id)].bytes = token.content;
+      entry.bytes = token.content;
       ids_.emplace(object.string("content"), token.id);
     }
+    if (result_.byte_fallback && (is_new || token.normalized)) {
+      // The tokenizers package knows such a token by its normalized text.
+      const std::string text = token.normalized
+                                   ? result_.normalizer.apply(token.content, max_tokenizer_bytes)
+                                   : token.content;
+      entry = {replace_all(text, decoded_.pattern, decoded_.content)};
+    }
     result_.added.push_back(std::move(token));
-  }
-
-  void read_post_processor(const json& value) {
-    const JsonObject object(value, file_ + ": post_processor");
-    const std::string& type = object.string("type");
-    if (type == "Sequence") {
-      for_each_element(object, "processors", [&](const json& e) { read_post_processor(e); });
-    } else if (type == "TemplateProcessing") {
-      read_template(object);
-    } else if (type != "ByteLevel") {  // ByteLevel moves offsets only
-      refuse_type(object, "Sequence, ByteLevel or TemplateProcessing");
-    }
-  }
-
-  void read_template(const JsonObject& object) {
-    std::vector<std::int32_t> before, after;
-    bool text_seen = false;
-    const json no_tokens = json::object();
-    const json* special = object.find("special_tokens");
-    const JsonObject special_tokens(special == nullptr ? no_tokens : *special,
-                                    object.where() + ": special_tokens");
-    for (const json& element : object.array("single", 64)) {
-      const JsonObject part(element, object.where() + ": single");
-      if (part.find("Sequence") != nullptr) {
-        if (text_seen) part.fail("holds two Sequences, expected one");
-        text_seen = true;
-        continue;
-      }
-      const JsonObject token(part.at("SpecialToken"), part.where() + ": SpecialToken");
-      const std::string& name = token.string("id");
-      const JsonObject entry(special_tokens.at(name.c_str()),
-                             special_tokens.where() + ": '" + printable(name) + "'");
-      for (const json& id : entry.array("ids", 64)) {
-        (text_seen ? after : before).push_back(known_id(id, entry.where() + ": id"));
-      }
-    }
-    if (!text_seen) object.fail("single has no Sequence, expected one");
-    result_.prefix.insert(result_.prefix.begin(), before.begin(), before.end());
-    result_.suffix.insert(result_.suffix.end(), after.begin(), after.end());
-  }
-
-  std::int32_t known_id(const json& value, const std::string& what) const {
-    return static_cast<std::int32_t>(
-        checked_integer(value, what, 0, static_cast<std::int64_t>(result_.tokens.size()) - 1));
   }
 
   const JsonObject& root_;
   const std::string& file_;
   std::int64_t id_limit_;
   bool byte_level_ = false;
+  TextNormalizer::Step decoded_;  // with byte fallback: what the decoder replaces
   std::unordered_map<std::string_view, std::int32_t> ids_;  // by text; views into the JSON
   TokenizerFile result_;
 };

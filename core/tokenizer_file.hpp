@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "core/byte_pair_merges.hpp"
+#include "core/text_normalizer.hpp"
 
 namespace chunkstate {
 
@@ -22,9 +24,13 @@ struct AddedToken {
 };
 
 /// What a tokenizer.json says, checked: ids are unique and in range, merges name known tokens.
+/// Two forms: byte-level BPE cuts a text into pieces by expressions and starts from their bytes;
+/// BPE with byte fallback (SentencePiece's form, as Llama-2 has it) starts from the characters of
+/// the whole normalized text, and from bytes for characters that are no token.
 struct TokenizerFile {
   struct Token {
-    std::string bytes;
+    std::string bytes;     // what it decodes to
+    bool is_byte = false;  // byte fallback: a run of such tokens is one piece of UTF-8
     bool in_vocabulary =
         false;  // a piece of text can be this token; false for added tokens and holes
   };
@@ -35,11 +41,19 @@ struct TokenizerFile {
   std::vector<std::string> split_patterns;   // each cuts the pieces of the one before
   std::vector<std::int32_t> prefix, suffix;  // the post-processor's template
   bool ignore_merges = false;
+
+  // With byte fallback only.
+  bool byte_fallback = false;
+  TextNormalizer normalizer;
+  std::unordered_map<char32_t, std::int32_t> character_tokens;
+  std::int32_t unknown = -1;        // for a character that is no token and lacks a byte token
+  bool fuse_unknown = false;        // a run of them is one token
+  std::size_t stripped_spaces = 0;  // at most so many leading spaces of a decoded text are dropped
 };
 
-/// Reads the bytes of a byte-level BPE tokenizer.json. What would change the ids and is not
-/// implemented is refused by name. `file` is used in messages only; `vocab_size`, if not 0, bounds
-/// the ids. A pure function. Throws InputError.
+/// Reads the bytes of a tokenizer.json of one of the two forms. What would change the ids and is
+/// not implemented is refused by name. `file` is used in messages only; `vocab_size`, if not 0,
+/// bounds the ids. A pure function. Throws InputError.
 TokenizerFile parse_tokenizer_file(std::string_view json, const std::string& file,
                                    std::int64_t vocab_size);
 

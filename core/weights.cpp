@@ -3,22 +3,11 @@
 
 #include <cmath>
 
+#include "core/tensor_names.hpp"
 #include "kernels/base/memory.hpp"
 
 namespace chunkstate {
 namespace {
-
-// Names that differ between the families' Hugging Face checkpoints.
-struct FamilyNames {
-  const char* mlp_norm;
-  const char* mlp;
-  const char* final_norm;
-};
-
-FamilyNames family_names(const std::string& family) {
-  if (family == "bamba") return {"pre_ff_layernorm", "feed_forward", "model.final_layernorm"};
-  return {"post_attention_layernorm", "mlp", "model.norm"};
-}
 
 // fp32 arithmetic is exact on any storage type; 16-bit arithmetic rounds wider weights, as
 // transformers does when it loads a checkpoint in that type.
@@ -42,24 +31,30 @@ Tensor convert(const CheckpointTensor& tensor, DType target) {
 Weights::Weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
                  Backend backend, DType dtype, const Range& vocab)
     : checkpoint_(std::move(checkpoint)), backend_(backend), dtype_(dtype) {
-  const FamilyNames names = family_names(config.family);
-  embedding = matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  if (config.family == "mamba1") {
+    load_mamba1(config);
+    return;
+  }
+  const TensorNames names = tensor_names(config.family);
+  embedding = matrix(names.embedding, config.vocab_size, config.hidden_size);
   streamed_bytes_ = 0;  // a pass reads single rows of the table only
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    const std::string prefix = names.layers + std::to_string(i) + ".";
     LayerWeights layer;
     layer.kind = config.layers[i];
-    layer.mixer_norm = vector(prefix + "input_layernorm.weight", config.hidden_size);
+    layer.mixer_norm = vector(prefix + names.mixer_norm, config.hidden_size);
     if (layer.kind == LayerKind::mamba) {
-      layer.mamba = mamba(config, prefix + "mamba.");
+      layer.mamba = mamba(config, prefix + names.mamba);
     } else {
-      layer.attention = attention(config, prefix + "self_attn.");
+      layer.attention = attention(config, prefix + names.attention);
     }
-    layer.mlp_norm = vector(prefix + names.mlp_norm + ".weight", config.hidden_size);
-    layer.mlp = mlp(config, prefix + names.mlp + ".");
+    if (config.has_mlp()) {
+      layer.mlp_norm = vector(prefix + names.mlp_norm, config.hidden_size);
+      layer.mlp = mlp(config, prefix, names);
+    }
     layers.push_back(layer);
   }
-  final_norm = vector(std::string(names.final_norm) + ".weight", config.hidden_size);
+  final_norm = vector(names.final_norm, config.hidden_size);
   if (config.tie_word_embeddings) {
     lm_head = embedding.slice(0, vocab.begin, vocab.end);
     streamed_bytes_ += static_cast<double>(vocab.size() * config.hidden_size) *
@@ -97,24 +92,29 @@ AttentionWeights Weights::attention(const ModelConfig& config, const std::string
   return w;
 }
 
-// On a GPU gate and up lie in one block, so that one product makes both.
-MlpWeights Weights::mlp(const ModelConfig& config, const std::string& prefix) {
+// Gate and up lie in one block in some files, and on a GPU, so that one product makes both.
+MlpWeights Weights::mlp(const ModelConfig& config, const std::string& prefix,
+                        const TensorNames& names) {
   const std::int64_t channels = config.intermediate_size, hidden = config.hidden_size;
-  const std::string gate = prefix + "gate_proj.weight", up = prefix + "up_proj.weight";
   MlpWeights w;
-  w.down = matrix(prefix + "down_proj.weight", hidden, channels);
-  const DType target = storage_type(checkpoint_->dtype(gate), dtype_);
-  const std::size_t half = static_cast<std::size_t>(channels * hidden) * bytes_of(target);
-  if (backend_ != Backend::cuda || storage_type(checkpoint_->dtype(up), dtype_) != target ||
-      half % device_alignment != 0) {
-    w.gate = matrix(gate, channels, hidden);
-    w.up = matrix(up, channels, hidden);
-    return w;
+  w.down = matrix(prefix + names.down, hidden, channels);
+  if (*names.gate_and_up != 0) {
+    w.gate_up = matrix(prefix + names.gate_and_up, 2 * channels, hidden);
+  } else {
+    const std::string gate = prefix + names.gate, up = prefix + names.up;
+    const DType target = storage_type(checkpoint_->dtype(gate), dtype_);
+    const std::size_t half = static_cast<std::size_t>(channels * hidden) * bytes_of(target);
+    if (backend_ != Backend::cuda || storage_type(checkpoint_->dtype(up), dtype_) != target ||
+        half % device_alignment != 0) {
+      w.gate = matrix(gate, channels, hidden);
+      w.up = matrix(up, channels, hidden);
+      return w;
+    }
+    std::byte* const both = own(target, {2 * channels, hidden});
+    put_on_device(gate, {channels, hidden}, target, both);
+    put_on_device(up, {channels, hidden}, target, both + half);
+    w.gate_up = {both, target, {2 * channels, hidden}};
   }
-  std::byte* const both = own(target, {2 * channels, hidden});
-  put_on_device(gate, {channels, hidden}, target, both);
-  put_on_device(up, {channels, hidden}, target, both + half);
-  w.gate_up = {both, target, {2 * channels, hidden}};
   w.gate = w.gate_up.slice(0, 0, channels);
   w.up = w.gate_up.slice(0, channels, 2 * channels);
   return w;
@@ -145,7 +145,13 @@ ConstAnyView<2> Weights::conv_matrix(const std::string& name, std::int64_t chann
 
 View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t size,
                                          bool negate_exp) {
-  const CheckpointTensor tensor = checkpoint_->tensor(name, {size});
+  return {fp32_values(name, {size}, negate_exp), {size}};
+}
+
+const float* Weights::fp32_values(const std::string& name, const std::vector<std::int64_t>& extents,
+                                  bool negate_exp) {
+  const CheckpointTensor tensor = checkpoint_->tensor(name, extents);
+  const std::int64_t size = element_count(extents);
   const ConstAnyView<1> source{tensor.data, tensor.dtype, {size}};
   std::vector<float> values(static_cast<std::size_t>(size));
   for (std::int64_t i = 0; i < size; ++i) {
@@ -158,7 +164,7 @@ View<const float, 1> Weights::small_fp32(const std::string& name, std::int64_t s
   std::byte* const target = own(DType::fp32, {size});
   copy_to_backend(Executor{backend_}, target, values.data(), values.size() * sizeof(float));
   synchronize(Executor{backend_});
-  return {reinterpret_cast<const float*>(target), {size}};
+  return reinterpret_cast<const float*>(target);
 }
 
 std::byte* Weights::own(DType dtype, const std::vector<std::int64_t>& extents) {

@@ -7,6 +7,7 @@
 #include "core/checkpoint.hpp"
 #include "core/model_config.hpp"
 #include "core/tensor.hpp"
+#include "core/tensor_names.hpp"
 #include "kernels/base/view.hpp"
 #include "parallel/partition.hpp"
 
@@ -22,6 +23,22 @@ struct MambaWeights {
   View<const float, 1> dt_bias;  // [heads]
   View<const float, 1> D;        // [heads]
   ConstAnyView<1> norm;          // [inner]
+  ConstAnyView<2> out_proj;      // [hidden, inner]
+  ConstAnyView<1> out_proj_bias;
+};
+
+/// A layer of family mamba1.
+struct Mamba1Weights {
+  ConstAnyView<1> norm;          // [hidden]
+  ConstAnyView<2> in_proj;       // [x | z, hidden]
+  ConstAnyView<1> in_proj_bias;  // not given unless the model has one
+  ConstAnyView<2> conv;          // [inner, taps]
+  ConstAnyView<1> conv_bias;     // not given unless the model has one
+  ConstAnyView<2> x_proj;        // [dt_rank | B | C, inner]
+  ConstAnyView<2> dt_proj;       // [inner, dt_rank]
+  View<const float, 2> A;        // [inner, state_dim]  -exp(A_log)
+  View<const float, 1> dt_bias;  // [inner]  dt_proj's bias
+  View<const float, 1> D;        // [inner]
   ConstAnyView<2> out_proj;      // [hidden, inner]
   ConstAnyView<1> out_proj_bias;
 };
@@ -46,7 +63,7 @@ struct LayerWeights {
   MambaWeights mamba;          // kind mamba only
   AttentionWeights attention;  // kind attention only
   ConstAnyView<1> mlp_norm;    // [hidden]
-  MlpWeights mlp;
+  MlpWeights mlp;              // with mlp_norm: models with MLPs only
 };
 
 /// A model's weights where its backend computes. Host backends read the checkpoint in place (a
@@ -63,6 +80,7 @@ class Weights {
   ConstAnyView<1> final_norm;  // [hidden]
   ConstAnyView<2> lm_head;     // [rows of vocab, hidden]; the embedding's if tied
   std::vector<LayerWeights> layers;
+  std::vector<Mamba1Weights> mamba1_layers;  // of family mamba1, in place of `layers`
 
   /// Bytes of device or converted copies; what is read in place does not count.
   std::size_t owned_bytes() const { return owned_bytes_; }
@@ -74,9 +92,12 @@ class Weights {
   ConstAnyView<2> matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   ConstAnyView<2> conv_matrix(const std::string& name, std::int64_t channels, std::int64_t taps);
   View<const float, 1> small_fp32(const std::string& name, std::int64_t size, bool negate_exp);
+  const float* fp32_values(const std::string& name, const std::vector<std::int64_t>& extents,
+                           bool negate_exp);
+  void load_mamba1(const ModelConfig& config);
   MambaWeights mamba(const ModelConfig& config, const std::string& prefix);
   AttentionWeights attention(const ModelConfig& config, const std::string& prefix);
-  MlpWeights mlp(const ModelConfig& config, const std::string& prefix);
+  MlpWeights mlp(const ModelConfig& config, const std::string& prefix, const TensorNames& names);
   std::byte* own(DType dtype, const std::vector<std::int64_t>& extents);
   void put_on_device(const std::string& name, const std::vector<std::int64_t>& extents,
                      DType target, std::byte* device);

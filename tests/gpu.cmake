@@ -1,7 +1,7 @@
 # Tests and benchmarks that need a GPU. Their main returns 77 without one: CTest counts that as skipped.
 chunkstate_test(kernels_cuda_test
-  SOURCES gpu_test_main.cpp kernels/cuda_test.cpp kernels/cuda_ssd_test.cpp kernels/cuda_step_test.cpp
-          kernels/cuda_trace_test.cpp kernels/cuda_library_test.cpp
+  SOURCES gpu_test_main.cpp kernels/cuda_test.cpp kernels/cuda_selective_scan_test.cpp kernels/cuda_ssd_test.cpp
+          kernels/cuda_step_test.cpp kernels/cuda_trace_test.cpp kernels/cuda_library_test.cpp
   LINK chunkstate_kernels CUDA::cudart_static LABELS gpu)
 set_tests_properties(kernels_cuda_test PROPERTIES SKIP_RETURN_CODE 77)
 

@@ -55,6 +55,11 @@ else
 fi
 
 "$build/tests/kernels_cuda_bench" "$@" || status=$?
+if [[ ${#targets[@]} != 2 && selective_scan == *"${1:-}"* ]]; then
+  for dtype in fp32 bf16; do
+    "$build/chunkstate" bench selective_scan --backend cuda --dtype $dtype --batch 1,16 --tokens 512,4096 || status=$?
+  done
+fi
 if [[ ${#targets[@]} != 2 && $# == 0 ]]; then
   for state in bf16 fp32; do
     "$build/chunkstate" bench decode --model synthetic:bamba-9b --backend cuda --dtype bf16 \

@@ -37,6 +37,7 @@ void add_bench(CLI::App& app, VerbAction& action) {
                                        "shares of what this machine reaches in the same run");
   bench->require_subcommand(1);
   add_bench_ssd(*bench, action);
+  add_bench_selective_scan(*bench, action);
   add_bench_products(*bench, action);
   add_bench_engine(*bench, action, false);
   add_bench_engine(*bench, action, true);

@@ -13,6 +13,7 @@ namespace chunkstate {
 void add_bench_ssd(CLI::App& bench, VerbAction& action);
 void add_bench_comm(CLI::App& bench, VerbAction& action);
 void add_bench_products(CLI::App& bench, VerbAction& action);
+void add_bench_selective_scan(CLI::App& bench, VerbAction& action);
 void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode);
 
 /// "87 %", or "-" if the peak is unknown.

@@ -3,6 +3,7 @@
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "core/execution_options.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
 
@@ -17,6 +18,8 @@ struct ProductFlags {
   std::vector<std::int64_t> tokens;
   LinearBenchCase linear;
   AttentionBenchCase attention;
+  std::vector<std::string> methods = {"flash"};
+  std::int64_t block = 0;
   std::string backend = "auto";
   std::string dtype = "fp32";
   int threads = 0;
@@ -73,7 +76,20 @@ void print_products(const std::string& title, const std::vector<ProductBenchResu
   fmt::print("{}", table.text());
 }
 
-void print_json(const std::vector<ProductBenchResult>& results, const MachinePeaks& peaks) {
+// What each method costs in memory, and what keeps it from being faster.
+void print_bounds(const std::vector<ProductBenchResult>& results, const MachinePeaks& peaks,
+                  const std::vector<MemoryBenchResult>& levels) {
+  Table table({"shape", "scores in memory", "reads and writes", "bound by", "for"});
+  for (const ProductBenchResult& r : results) {
+    const AttentionBound bound = attention_bound(r, peaks, levels);
+    table.add({r.shape, format_bytes(static_cast<double>(r.scores_bytes)), format_bytes(r.traffic),
+               bound.by, fmt::format("{:.0f} % of the time", 100.0 * bound.share)});
+  }
+  fmt::print("\n{}", table.text());
+}
+
+void print_json(const std::vector<ProductBenchResult>& results, const MachinePeaks& peaks,
+                const std::vector<MemoryBenchResult>& levels) {
   nlohmann::json rows = nlohmann::json::array();
   for (const ProductBenchResult& r : results) {
     rows.push_back({{"shape", r.shape},
@@ -85,6 +101,12 @@ void print_json(const std::vector<ProductBenchResult>& results, const MachinePea
                     {"first_seconds", r.first_seconds},
                     {"provider", r.provider},
                     {"relative_error", r.relative_error}});
+    if (levels.empty()) continue;
+    const AttentionBound bound = attention_bound(r, peaks, levels);
+    rows.back()["scores_bytes"] = r.scores_bytes;
+    rows.back()["traffic"] = r.traffic;
+    rows.back()["bound_by"] = bound.by;
+    rows.back()["bound_share"] = bound.share;
   }
   fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"rows", rows}}.dump(2));
 }
@@ -123,13 +145,18 @@ int bench_products_verb(const ProductFlags& flags, bool is_linear) {
       shape.tokens = tokens;
       results.push_back(bench_linear(exec, shape, dtype, flags.repeats));
     } else {
-      AttentionBenchCase shape = a;
-      shape.tokens = tokens;
-      results.push_back(bench_attention(exec, shape, dtype, flags.repeats));
+      for (const std::string& method : flags.methods) {
+        AttentionBenchCase shape = a;
+        shape.tokens = tokens;
+        shape.choice = attention_choice(method, method == "flash" ? flags.block : 0);
+        results.push_back(bench_attention(exec, shape, dtype, flags.repeats));
+      }
     }
   }
+  const std::vector<MemoryBenchResult> levels =
+      is_linear ? std::vector<MemoryBenchResult>{} : bench_memory(exec);
   if (flags.json) {
-    print_json(results, peaks);
+    print_json(results, peaks, levels);
   } else {
     const std::string title =
         is_linear ? fmt::format("linear: tokens x outputs x inputs, {}, {} threads", flags.dtype,
@@ -137,6 +164,7 @@ int bench_products_verb(const ProductFlags& flags, bool is_linear) {
                   : fmt::format("attention: causal, {} heads on {} x {}, {}, {} threads", a.heads,
                                 a.kv_heads, a.head_dim, flags.dtype, exec.threads);
     print_products(title, results, peaks);
+    if (!is_linear) print_bounds(results, peaks, levels);
   }
   return exit_ok;
 }
@@ -192,6 +220,11 @@ void add_bench_products(CLI::App& bench, VerbAction& action) {
   verb->add_option("--heads", attention->attention.heads)->capture_default_str();
   verb->add_option("--kv-heads", attention->attention.kv_heads)->capture_default_str();
   verb->add_option("--head-dim", attention->attention.head_dim)->capture_default_str();
+  verb->add_option("--method", attention->methods, "flash, naive; several make rows")
+      ->delimiter(',')
+      ->capture_default_str();
+  verb->add_option("--block", attention->block, "keys that flash takes at a time; 0: own number")
+      ->capture_default_str();
   attention->add_to(*verb);
   verb->callback([attention, &action] {
     action = [attention] { return bench_products_verb(*attention, false); };

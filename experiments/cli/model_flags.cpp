@@ -3,6 +3,7 @@
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "core/json_input.hpp"
+#include "core/variant_names.hpp"
 #include "experiments/cli/verb.hpp"
 
 namespace chunkstate {
@@ -26,10 +27,15 @@ void ModelFlags::add_to(CLI::App& verb) {
       ->capture_default_str();
   verb.add_option("--state-dtype", state_dtype, "storage of the SSD state: fp32, bf16 or fp16")
       ->capture_default_str();
-  std::string names;
-  for (const SsdVariant& row : ssd_variants())
-    names += (names.empty() ? "" : ", ") + std::string(row.name);
-  verb.add_option("--variant", variant, "SSD variant: " + names)->capture_default_str();
+  const auto listed = [](const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+  };
+  verb.add_option("--variant", variant,
+                  "SSD variant: " + listed(ssd_variant_names()) +
+                      "; of a Mamba-1 model: " + listed(selective_scan_variant_names()))
+      ->capture_default_str();
   verb.add_option("--chunk-size", chunk_size, "tokens per chunk; 0: the model's own")
       ->capture_default_str();
   verb.add_option("--lookback", lookback, "previous chunks that variant lookback sees")
@@ -41,6 +47,11 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--autotune", autotune, "search matrix products' algorithms: off or on")
       ->capture_default_str();
   verb.add_option("--fusion", fusion, "fused decode kernels: auto, off or on")
+      ->capture_default_str();
+  verb.add_option("--attention", attention, "flash, or naive: all scores in memory")
+      ->capture_default_str();
+  verb.add_option("--attention-block", attention_block,
+                  "keys at a time: 32, 64, 128; 0: own number")
       ->capture_default_str();
   verb.add_option("--seed", seed, "of sampling and of synthetic weights")->capture_default_str();
 }
@@ -62,6 +73,7 @@ ModelOptions ModelFlags::options() const {
   result.state_dtype = dtype_from_name(state_dtype);
   result.layers = layers;
   result.execution = execution_options(mode, autotune, fusion, result.backend, result.dtype);
+  result.execution.attention = attention_choice(attention, attention_block);
   return result;
 }
 

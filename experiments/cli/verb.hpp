@@ -56,6 +56,8 @@ struct ModelFlags {
   std::string mode = "auto";
   std::string autotune = "off";
   std::string fusion = "auto";
+  std::string attention = "flash";
+  std::int64_t attention_block = 0;
   std::uint64_t seed = 42;
   std::string split;  // of verbs that run in groups: sequence or tensor; empty: none
 

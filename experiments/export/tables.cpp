@@ -65,7 +65,7 @@ std::string export_csv(const StoredResults& results) {
     line.add(request.batch);
     line.add(request.rank);
     line.add(request.process);
-    line.add(request.status == RequestStatus::done ? "done" : "failed");
+    line.add(std::string(name_of(request.status)));
     line.add(request.stop_reason);
     line.add(request.error);
     line.add(request.t_start);

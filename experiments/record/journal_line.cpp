@@ -45,6 +45,7 @@ void for_each_real(Record& r, const Visit& visit) {
   visit("io_wait", r.io_wait);
   visit("energy", r.energy);
   visit("sm_clock", r.sm_clock);
+  visit("launches", r.launches);
   visit("warmup_seconds", r.warmup_seconds);
 }
 
@@ -131,7 +132,7 @@ RequestRecord record_of(const Fields& fields, RequestStatus status) {
   RequestRecord record;
   record.item_id = fields.text("item");
   record.status = status;
-  if (status == RequestStatus::failed) record.error = fields.text("error");
+  if (status != RequestStatus::done) record.error = fields.text("error");
   record.stop_reason = fields.text("stop_reason");
   record.text = fields.text("text");
   record.token_ids = fields.list<std::int32_t>("token_ids", integer_of<std::int32_t>);
@@ -207,8 +208,9 @@ json json_of(const RequestRecord& record) {
                  {"token_ids", record.token_ids},
                  {"logprobs", json_of_reals(record.logprobs)},
                  {"t_emit", json_of_reals(record.t_emit)}};
-  object["kind"] = record.status == RequestStatus::done ? "result" : "failed";
-  if (record.status == RequestStatus::failed) object["error"] = canonical_text(record.error);
+  const bool done = record.status == RequestStatus::done;
+  object["kind"] = done ? "result" : name_of(record.status);
+  if (!done) object["error"] = canonical_text(record.error);
   for_each_integer(record, [&](const char* name, std::int64_t value) { object[name] = value; });
   for_each_real(record,
                 [&](const char* name, double value) { object[name] = json_of_real(value); });
@@ -265,10 +267,11 @@ JournalEvent LineDecoder::decode(std::string_view line) {
   JournalEvent event;
   event.seconds = real_of(fields.at("t"));
   const std::string_view kind = text_of(fields.at("kind"));
-  if (kind == "result" || kind == "failed") {
+  if (kind == "result" || kind == "failed" || kind == "skipped") {
     event.kind = Kind::outcome;
-    event.record =
-        record_of(fields, kind == "result" ? RequestStatus::done : RequestStatus::failed);
+    event.record = record_of(fields, kind == "result"   ? RequestStatus::done
+                                     : kind == "failed" ? RequestStatus::failed
+                                                        : RequestStatus::skipped);
   } else if (kind == "evaluation") {
     event.kind = Kind::evaluation;
     event.item = fields.text("item");

@@ -81,7 +81,7 @@ struct OneJournal {
         break;
       case Kind::outcome:
         file.open_claims.erase(event.record->item_id);
-        ++(event.record->status == RequestStatus::done ? file.done : file.failed);
+        ++(event.record->status == RequestStatus::failed ? file.failed : file.done);
         records.push_back(std::move(*event.record));
         break;
       case Kind::evaluation:

@@ -171,7 +171,7 @@ void ResultsMerge::add_request(RequestRecord request, const std::filesystem::pat
                             evaluation_digest(*before), evaluation_digest(*request.evaluation),
                             paths_[kept_input], path});
     }
-  } else if (kept.status == RequestStatus::failed) {
+  } else if (kept.status != RequestStatus::done) {
     kept = std::move(request);
     kept_input = input;
   } else if (request.status == RequestStatus::done) {

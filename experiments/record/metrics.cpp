@@ -48,6 +48,8 @@ constexpr Metric metrics[] = {
      [](const RequestRecord& r) { return r.energy; }},
     {"sm_clock", "Hz", "clock of the GPU's multiprocessors at the end of the request",
      [](const RequestRecord& r) { return r.sm_clock; }},
+    {"launches", "1", "operators launched by the rank during the request",
+     [](const RequestRecord& r) { return r.launches; }},
     {"warmup_seconds", "s", "the unrecorded requests just before, building the model included",
      [](const RequestRecord& r) { return r.warmup_seconds; }},
 };

@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "experiments/record/evaluation.hpp"
@@ -25,10 +26,17 @@ inline constexpr std::array<ThrottleReason, 5> throttle_reasons = {{{"power cap"
                                                                     {"hardware thermal", true},
                                                                     {"power brake", true}}};
 
-enum class RequestStatus : std::uint8_t { done, failed };
+/// `skipped`: needs more memory than there is, which was known before; `error` says how much.
+enum class RequestStatus : std::uint8_t { done, failed, skipped };
 
-/// Everything recorded of one request: a `result` or `failed` line of the journal, a row of
-/// /requests. Times are seconds on CLOCK_MONOTONIC. NaN and -1 mean missing. Formulas:
+constexpr std::string_view name_of(RequestStatus status) {
+  return status == RequestStatus::done     ? "done"
+         : status == RequestStatus::failed ? "failed"
+                                           : "skipped";
+}
+
+/// Everything recorded of one request: a `result`, `failed` or `skipped` line of the journal, a row
+/// of /requests. Times are seconds on CLOCK_MONOTONIC. NaN and -1 mean missing. Formulas:
 /// experiments/README.md.
 struct RequestRecord {
   std::string item_id;
@@ -37,11 +45,11 @@ struct RequestRecord {
   std::int64_t repeat = 0;
   std::int64_t batch = 1;  // equal sequences that were generated together
   RequestStatus status = RequestStatus::done;
-  std::string error;  // failed only: "class: message"
+  std::string error;  // not done: "class: message"
 
   // what came out: part of the content digest
   std::int64_t tokens_in = -1;
-  std::string stop_reason;  // "length" | "eos" | "" (failed)
+  std::string stop_reason;  // "length" | "eos" | "" (not done)
   std::string text;
   std::vector<std::int32_t> token_ids;
   std::vector<float> logprobs;                              // one per token_id, nats
@@ -64,6 +72,7 @@ struct RequestRecord {
   double energy = std::numeric_limits<double>::quiet_NaN();    // joules
   double sm_clock = std::numeric_limits<double>::quiet_NaN();  // Hz, of the GPU at the end
   std::int64_t throttled = -1;  // sum of throttle_reasons; 0: none, -1: not known
+  double launches = std::numeric_limits<double>::quiet_NaN();  // operators launched
   double warmup_seconds =
       std::numeric_limits<double>::quiet_NaN();  // of the unrecorded requests just before
 

@@ -18,7 +18,7 @@ void add_text(Digest& digest, const std::string& text) {
 }
 
 void add_result(Digest& digest, const RequestRecord& record) {
-  digest.integer(record.status == RequestStatus::done ? 0 : 1);
+  digest.integer(static_cast<int>(record.status));
   add_text(digest, error_class(record.error));
   digest.integer(record.tokens_in);
   add_text(digest, record.stop_reason);

@@ -99,6 +99,7 @@ void visit_request_reals(const Visit& visit) {
   visit("io_wait", &RequestRecord::io_wait);
   visit("energy", &RequestRecord::energy);
   visit("sm_clock", &RequestRecord::sm_clock);
+  visit("launches", &RequestRecord::launches);
   visit("warmup_seconds", &RequestRecord::warmup_seconds);
 }
 

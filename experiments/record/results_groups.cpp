@@ -190,8 +190,9 @@ void write_sweep(const h5::Group& root, const ResultsContent& content,
     const auto point = static_cast<std::size_t>(request->point);
     if (request->status == RequestStatus::done) {
       ++done[point];
-    } else if (failed[point]++ == 0) {
-      errors[point] = canonical_text(request->error);
+    } else {
+      if (errors[point].empty()) errors[point] = canonical_text(request->error);
+      failed[point] += request->status == RequestStatus::failed ? 1 : 0;
     }
   }
   std::vector<std::uint8_t> status;
@@ -202,7 +203,8 @@ void write_sweep(const h5::Group& root, const ResultsContent& content,
   group.write<std::int64_t>({"failed", "1", "requests failed"}, failed, {"point"});
   group.write_flags({"status", "1", "outcome of the point: failed if any of its requests did"},
                     status, "point", {"done", "failed", "skipped"});
-  group.write_texts({"error", "1", "the first failed request's error"}, errors, "point");
+  group.write_texts({"error", "1", "of the first request that failed or was skipped"}, errors,
+                    "point");
 }
 
 void write_prompts(const h5::Group& root, const ResultsContent& content) {

@@ -116,6 +116,7 @@ void read_requests(const h5::Group& root, StoredResults& results) {
   });
   visit_request_reals([&](const char* name, double RequestRecord::*field) {
     if (std::string_view(name) == "sm_clock" && !group.has(name)) return;  // as above
+    if (field == &RequestRecord::launches && !group.has(name)) return;
     column({name, "", ""}, field);
   });
   column({"tokens_in", "", ""}, &RequestRecord::tokens_in);
@@ -126,7 +127,9 @@ void read_requests(const h5::Group& root, StoredResults& results) {
   expect_rows(status.size(), requests.size(), group, "status");
   expect_rows(stop_reason.size(), requests.size(), group, "stop_reason");
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    requests[i].status = status[i] == "done" ? RequestStatus::done : RequestStatus::failed;
+    requests[i].status = status[i] == "done"     ? RequestStatus::done
+                         : status[i] == "failed" ? RequestStatus::failed
+                                                 : RequestStatus::skipped;
     requests[i].stop_reason = stop_reason[i] == "none" ? "" : stop_reason[i];
   }
   const h5::Group outputs = root.open_group("outputs");

@@ -74,16 +74,14 @@ void write_requests(const h5::Group& root, const ResultsContent& content,
                       collect<double>(requests, [](const auto& r) { return r.t_start; }),
                       {"request"}, std::nan(""));
   for (const Metric& metric : request_metrics()) write_metric(group, metric, requests);
-  group.write_flags({"status", "1", "outcome"},
-                    collect<std::uint8_t>(requests,
-                                          [](const auto& r) {
-                                            return static_cast<std::uint8_t>(
-                                                r.status == RequestStatus::done ? 0 : 1);
-                                          }),
-                    "request", {"done", "failed"});
+  group.write_flags(
+      {"status", "1", "outcome"},
+      collect<std::uint8_t>(requests,
+                            [](const auto& r) { return static_cast<std::uint8_t>(r.status); }),
+      "request", {"done", "failed", "skipped"});
   write_stop_reasons(group, requests);
   group.write_texts(
-      {"error", "1", "class: message of a failed request"},
+      {"error", "1", "class: message of a request that failed or was skipped"},
       collect<std::string>(requests, [](const auto& r) { return canonical_text(r.error); }),
       "request");
   group.write_texts({"item_id", "1", "hash of experiment, model, prompt, point and repeat"},

@@ -90,7 +90,7 @@ class Verifier {
       } else if (!ids.insert(r.item_id).second) {
         problem("/requests: item_id " + r.item_id + " is there twice");
       } else {
-        ++(r.status == RequestStatus::done ? report_.items_done : report_.items_failed);
+        ++(r.status == RequestStatus::failed ? report_.items_failed : report_.items_done);
       }
     }
     report_.items_missing = report_.items_expected - static_cast<std::int64_t>(seen.size());

@@ -61,7 +61,7 @@ RunStatus read_status(const std::filesystem::path& directory) {
   const JournalContents contents = read_journals(directory);
   RunStatus status;
   for (const RequestRecord& record : contents.records) {
-    ++(record.status == RequestStatus::done ? status.done : status.failed);
+    ++(record.status == RequestStatus::failed ? status.failed : status.done);
     if (record.evaluation) ++status.evaluated;
   }
   for (const JournalFile& file : contents.files) {

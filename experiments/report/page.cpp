@@ -36,12 +36,13 @@ std::string card(const std::string& value, const std::string& label) {
 
 std::string cards(const StoredResults& results) {
   std::int64_t failed = 0;
+  std::int64_t skipped = 0;
   std::int64_t tokens = 0;
   double busy = 0;
   for (const RequestRecord& request : results.requests) {
-    if (request.status == RequestStatus::failed) {
-      ++failed;
-    } else {
+    if (request.status == RequestStatus::failed) ++failed;
+    if (request.status == RequestStatus::skipped) ++skipped;
+    if (request.status == RequestStatus::done) {
       tokens += request.tokens_out();
       busy += request.e2e;
     }
@@ -54,6 +55,7 @@ std::string cards(const StoredResults& results) {
   std::string html = "<div class=\"cards\">\n";
   html += card(fmt::format("{} of {}", results.requests.size(), expected), "requests");
   html += card(std::to_string(failed), "failed");
+  if (skipped > 0) html += card(std::to_string(skipped), "skipped");
   html += card(std::to_string(std::count(disturbed.begin(), disturbed.end(), true)), "disturbed");
   html += card(std::to_string(results.spec.points.size()), "sweep points");
   html += card(fmt::format("{} x {}", results.prompts.prompts.size(), results.spec.measure.repeats),

@@ -17,6 +17,8 @@ namespace {
 
 using Format = std::string (*)(double);
 
+std::string format_count(double value) { return fmt::format("{:.0f}", value); }
+
 struct MetricColumn {
   const char* metric;
   const char* title;
@@ -31,6 +33,7 @@ constexpr MetricColumn summary_columns[] = {
     {"bandwidth", "bytes/s", format_bytes},
     {"peak_memory_bytes", "peak memory", format_bytes},
     {"cpu_percent", "CPU, % of a core", format_number},
+    {"launches", "launches", format_count},
     {"energy", "energy, J", format_number},
 };
 
@@ -79,15 +82,16 @@ void add_medians(const StoredResults& results, const MetricColumn (&columns)[cou
 ReportTable failure_table_of(const StoredResults& results) {
   ReportTable table{"failed",
                     sections::failures,
-                    "Failed requests",
+                    "Requests that failed or were skipped",
                     "/requests/error",
-                    {"point", "prompt", "repeat", "error"},
+                    {"point", "prompt", "repeat", "status", "error"},
                     {}};
   for (const RequestRecord& request : results.requests) {
-    if (request.status != RequestStatus::failed) continue;
+    if (request.status == RequestStatus::done) continue;
     table.rows.push_back({short_name(results.spec.points[static_cast<std::size_t>(request.point)]),
                           results.prompts.prompts[static_cast<std::size_t>(request.prompt)].id,
-                          std::to_string(request.repeat), request.error});
+                          std::to_string(request.repeat), std::string(name_of(request.status)),
+                          request.error});
   }
   return table;
 }
@@ -141,7 +145,8 @@ ReportTable summary_table_of(const StoredResults& results) {
     std::int64_t failed = 0;
     std::int64_t marked = 0;
     for (const RequestRecord& request : requests_of(results, point)) {
-      ++(request.status == RequestStatus::failed ? failed : done);
+      if (request.status == RequestStatus::failed) ++failed;
+      if (request.status == RequestStatus::done) ++done;
       if (disturbed[static_cast<std::size_t>(&request - results.requests.data())]) ++marked;
     }
     std::vector<TableCell> cells = axis_cells(point);
@@ -173,10 +178,10 @@ ReportTable execution_table_of(const StoredResults& results) {
 }
 
 std::vector<ReportTable> report_tables(const StoredResults& results) {
-  std::vector<ReportTable> tables = {summary_table_of(results),  accuracy_table_of(results),
-                                     gptscore_table_of(results), execution_table_of(results),
-                                     failure_table_of(results),  model_table_of(results),
-                                     rank_table_of(results)};
+  std::vector<ReportTable> tables = {summary_table_of(results),   accuracy_table_of(results),
+                                     gptscore_table_of(results),  execution_table_of(results),
+                                     agreement_table_of(results), failure_table_of(results),
+                                     model_table_of(results),     rank_table_of(results)};
   std::erase_if(tables, [](const ReportTable& table) { return table.rows.empty(); });
   return tables;
 }

@@ -18,6 +18,10 @@ ReportTable summary_table_of(const StoredResults& results);
 /// fusion.
 ReportTable execution_table_of(const StoredResults& results);
 
+/// How far the outputs of points agree that compute the same in other ways (axes of `execution`,
+/// generation.batch and use_cache); no rows where an axis changes what is computed.
+ReportTable agreement_table_of(const StoredResults& results);
+
 /// Means over prompts of what was compared with the exact reference and judged, with 95 %
 /// intervals; no rows if nothing was evaluated.
 ReportTable accuracy_table_of(const StoredResults& results);

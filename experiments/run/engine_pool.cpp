@@ -42,10 +42,25 @@ void EnginePool::share_weights(const PointSettings& settings, Communicator& worl
   if (opened.checkpoint->made_in_memory()) files_.at(key.first).checkpoint = shared_[key];
 }
 
+std::size_t EnginePool::working_bytes() const {
+  std::size_t total = 0;
+  for (const auto& [key, model] : models_) total += model ? model->working_bytes() : 0;
+  return total;
+}
+
+std::size_t EnginePool::held_bytes() const {
+  std::size_t total = working_bytes();
+  for (const auto& [key, model] : models_) total += model ? model->weights().owned_bytes() : 0;
+  return total;
+}
+
 Model& EnginePool::model(const PointSettings& settings) {
-  const ModelKey key{file_key(settings),    settings.model_dtype, settings.backend,
-                     settings.model_layers, settings.mode,        settings.autotune,
-                     settings.fusion};
+  const ModelKey key{
+      file_key(settings), settings.model_dtype, settings.backend, settings.model_layers,
+      settings.mode, settings.autotune, settings.fusion,
+      // So that a reference can be another model. A GPU's weights are not worth a
+      // copy: there, one model changes its method.
+      backend_from_name(settings.backend) == Backend::cuda ? "" : settings.attention};
   std::unique_ptr<Model>& model = models_[key];
   if (!model) {
     const TraceRegion region("load model");
@@ -63,6 +78,7 @@ Model& EnginePool::model(const PointSettings& settings) {
     model = std::make_unique<Model>(
         opened.config, shared != shared_.end() ? shared->second : opened.checkpoint, options);
   }
+  model->set_attention(attention_choice(settings.attention, settings.attention_block));
   return *model;
 }
 

@@ -28,7 +28,7 @@ class EnginePool {
   /// the ranks of a host share. Collective; before the first model() of these settings. Throws as
   /// model() does.
   void share_weights(const PointSettings& settings, Communicator& world);
-  /// Ready to run. Throws also std::bad_alloc.
+  /// Ready to run, with the attention of these settings. Throws also std::bad_alloc.
   Model& model(const PointSettings& settings);
   /// From now on models are made for these ranks together (ModelOptions::tensor_group); nullptr
   /// members: by this rank alone. Built models are freed.
@@ -36,6 +36,10 @@ class EnginePool {
     release_models();
     tensor_groups_ = groups;
   }
+  /// Bytes of all built models: states, activations and decoders; and with the weights that are no
+  /// one else's.
+  std::size_t working_bytes() const;
+  std::size_t held_bytes() const;
   /// Frees built models (they are rebuilt on next use): what can be done after out of memory.
   void release_models() { models_.clear(); }
   int threads() const { return threads_; }
@@ -43,7 +47,7 @@ class EnginePool {
  private:
   using FileKey = std::tuple<std::string, std::string, std::string, std::uint64_t>;
   using ModelKey = std::tuple<FileKey, std::string, std::string, std::int64_t, std::string,
-                              std::string, std::string>;
+                              std::string, std::string, std::string>;
   using WeightKey = std::pair<FileKey, std::string>;  // and model.dtype
   static FileKey file_key(const PointSettings& settings);
 

@@ -25,6 +25,8 @@ PointSettings reference_settings(const PointSettings& settings) {
   exact.mode = defaults.mode;
   exact.autotune = defaults.autotune;
   exact.fusion = defaults.fusion;
+  exact.attention = defaults.attention;
+  exact.attention_block = defaults.attention_block;
   return exact;
 }
 

@@ -110,6 +110,7 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
       // Every point's model, device and scan are checked before the first item runs.
       const OpenModel& files = engines.files(point.settings);
       setup.model_digests.push_back(files.digest);
+      attention_choice(point.settings.attention, point.settings.attention_block);
       if (runs_here) {
         execution_options(point.settings.mode, point.settings.autotune, point.settings.fusion,
                           backend_from_name(point.settings.backend),

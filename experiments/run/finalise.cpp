@@ -83,6 +83,8 @@ Outcome count_outcomes(const std::vector<WorkItem>& plan, const JournalContents&
       ++outcome.missing;
     } else if (record->status == RequestStatus::failed) {
       ++outcome.failed;
+    } else if (record->status == RequestStatus::skipped) {
+      ++outcome.skipped;
     } else {
       ++outcome.done;
       if (record->is_to_evaluate())
@@ -119,10 +121,8 @@ std::string summary_table(const ResultsContent& content) {
   std::map<std::int64_t, PointSamples> samples;
   for (const RequestRecord& request : content.requests) {
     PointSamples& point = samples[request.point];
-    if (request.status == RequestStatus::failed) {
-      ++point.failed;
-      continue;
-    }
+    if (request.status == RequestStatus::failed) ++point.failed;
+    if (request.status != RequestStatus::done) continue;
     point.ttft.push_back(request.ttft);
     point.tpot.push_back(request.tpot());
     point.throughput.push_back(request.throughput());

@@ -16,6 +16,7 @@ namespace chunkstate {
 struct Outcome {
   std::int64_t done = 0;
   std::int64_t failed = 0;
+  std::int64_t skipped = 0;
   std::int64_t missing = 0;
   // of those done and of repeat 0
   std::int64_t evaluated = 0;

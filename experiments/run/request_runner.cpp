@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/request_runner.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <new>
@@ -11,6 +13,7 @@
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
 #include "core/generate.hpp"
+#include "core/launches.hpp"
 #include "core/trace.hpp"
 #include "experiments/run/clock.hpp"
 #include "experiments/run/resource_meter.hpp"
@@ -71,13 +74,37 @@ std::string trace_arguments(const GpuMeter::Use& use) {
   return reasons.empty() ? text : text + ",\"throttled\":\"" + reasons + "\"";
 }
 
-void check_context(const ModelConfig& config, std::int64_t tokens) {
+/// A request that needs more memory than there is.
+struct DoesNotFit {
+  double bytes;
+};
+
+/// Throws DoesNotFit. What models keep for their next requests counts as free: it is reused or,
+/// where memory gets short, freed.
+void check_memory(const EnginePool& engines, const Model& model, const SsdSettings& ssd,
+                  const PointSettings& settings, std::int64_t tokens_in,
+                  std::int64_t max_new_tokens) {
+  const std::int64_t total = tokens_in + max_new_tokens;
+  const auto needed = static_cast<double>(model.request_bytes(
+      ssd, settings.batch, settings.use_cache ? tokens_in : total, settings.prefill_tokens, total));
+  const bool on_device = model.options().backend == Backend::cuda;
+  const double free = on_device ? static_cast<double>(device_memory_total()) -
+                                      static_cast<double>(device_memory_in_use())
+                                : available_memory_bytes();
+  const double reusable =
+      on_device ? static_cast<double>(engines.held_bytes() - model.weights().owned_bytes())
+                : static_cast<double>(model.working_bytes());
+  if (needed > free + reusable) throw DoesNotFit{needed};
+}
+
+void check_context(const ModelConfig& config, const PointSettings& settings, std::int64_t tokens) {
+  const std::int64_t most =
+      settings.model_context > 0 ? settings.model_context : config.max_position_embeddings;
   const bool attends = std::find(config.layers.begin(), config.layers.end(),
                                  LayerKind::attention) != config.layers.end();
-  if (attends && config.max_position_embeddings > 0 && tokens > config.max_position_embeddings) {
+  if (attends && most > 0 && tokens > most) {
     throw std::length_error("prompt and new tokens are " + std::to_string(tokens) +
-                            ", the model's context holds " +
-                            std::to_string(config.max_position_embeddings));
+                            ", the model's context holds " + std::to_string(most));
   }
 }
 
@@ -119,6 +146,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   if (settings.stop_at_eos) options.stop_tokens = files.stop_tokens();
 
   const TraceRegion region("generate");
+  const std::int64_t launched = launched_operators.load();
 
   ResourceMeter meter;
   meter.start();
@@ -127,7 +155,11 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   const std::vector<std::int32_t> tokens =
       prompt.tokens.empty() ? files.encode_prompt(prompt.text, prompt.token_len) : prompt.tokens;
   record.tokens_in = static_cast<std::int64_t>(tokens.size());
-  check_context(model.config(), record.tokens_in + max_new_tokens);
+  check_context(model.config(), settings, record.tokens_in + max_new_tokens);
+  // The ranks of a group must do the same, and may not have the same memory.
+  if (groups_.host == nullptr) {
+    check_memory(engines_, model, ssd, settings, record.tokens_in, max_new_tokens);
+  }
   record.batch = settings.batch;
   const std::vector<std::vector<std::int32_t>> sequences(static_cast<std::size_t>(record.batch),
                                                          tokens);
@@ -137,6 +169,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
         if (sequence + 1 != record.batch) return;  // a step has emitted when its last copy has
         record.t_emit.push_back(monotonic_seconds() - start);
       });
+  const std::int64_t launches = launched_operators.load() - launched;
   used_ = telemetry_.stop();
   const ResourceUse use = meter.stop();
   if (results.empty()) return;  // another rank of the group has them
@@ -151,11 +184,17 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
     record.e2e = record.t_emit.back();
   }
   const Cost cost = batch_cost(model, ssd, record, settings.use_cache);
+  record.launches = static_cast<double>(launches);
   record.flops = cost.flops;
   record.bytes_moved = cost.bytes;
-  record.peak_memory_bytes = model.options().backend == Backend::cuda
-                                 ? static_cast<double>(device_memory_in_use())
-                                 : use.peak_memory_bytes;
+  // What other models and longer requests have left behind is not this one's.
+  const bool on_device = model.options().backend == Backend::cuda;
+  const std::size_t left_behind = (on_device ? engines_.held_bytes() - model.weights().owned_bytes()
+                                             : engines_.working_bytes()) -
+                                  model.working_bytes() + model.idle_bytes();
+  record.peak_memory_bytes =
+      (on_device ? static_cast<double>(device_memory_in_use()) : use.peak_memory_bytes) -
+      static_cast<double>(left_behind);
   record.cpu_percent = use.cpu_percent;
   record.io_wait = use.io_wait;
   record.energy = used_.energy;
@@ -196,6 +235,11 @@ RequestRecord RequestRunner::run(const WorkItem& item) {
       engines_.release_models();
       begin();
       continue;
+    } catch (const DoesNotFit& missing) {
+      begin();
+      record.status = RequestStatus::skipped;
+      record.error = fmt::format("memory: needs {:.0f} bytes beside the weights", missing.bytes);
+      return record;
     } catch (const std::length_error& e) {
       error = std::string("context: ") + e.what();
     } catch (const std::domain_error& e) {
@@ -225,6 +269,7 @@ void RequestRunner::warm_up(const WorkItem& item) {
     RequestRecord unrecorded;
     try {
       generate_into(item, std::min<std::int64_t>(settings.max_new_tokens, 2), unrecorded);
+    } catch (const DoesNotFit&) {
     } catch (const std::exception&) {
       // The recorded request meets the same error and records it.
     }

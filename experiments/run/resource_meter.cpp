@@ -79,6 +79,8 @@ ResourceUse ResourceMeter::stop() const {
   return use;
 }
 
+double available_memory_bytes() { return proc_kilobytes("/proc/meminfo", "MemAvailable:"); }
+
 double proportional_memory_bytes() { return proc_kilobytes("/proc/self/smaps_rollup", "Pss:"); }
 
 }  // namespace chunkstate

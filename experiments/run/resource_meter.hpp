@@ -36,5 +36,7 @@ class ResourceMeter {
 
 /// Proportional set size of this process: pages shared by n processes count 1/n. NaN if unknown.
 double proportional_memory_bytes();
+/// Bytes of the host's memory that can still be taken; NaN where /proc does not say.
+double available_memory_bytes();
 
 }  // namespace chunkstate

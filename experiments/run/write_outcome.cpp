@@ -17,9 +17,11 @@ int write_outcome(const Job& job, const std::vector<std::size_t>& items,
   std::vector<WorkItem> mine;
   for (const std::size_t item : items) mine.push_back(job.setup.plan[item]);
   const Outcome outcome = count_outcomes(mine, journals);
-  const std::string tally = fmt::format("{}{}: {} of {} items done, {} failed", job.directory,
-                                        shard.whole() ? "" : ", shard " + to_string(shard),
-                                        outcome.done, mine.size(), outcome.failed);
+  const std::string tally =
+      fmt::format("{}{}: {} of {} items done, {} failed", job.directory,
+                  shard.whole() ? "" : ", shard " + to_string(shard), outcome.done, mine.size(),
+                  outcome.failed) +
+      (outcome.skipped > 0 ? fmt::format(", {} skipped", outcome.skipped) : "");
   if (outcome.missing > 0) {
     fmt::print(stderr, "{}, {} left; run again to resume\n", tally, outcome.missing);
     return code == exit_ok ? exit_stopped_early : code;
@@ -43,6 +45,10 @@ int write_outcome(const Job& job, const std::vector<std::size_t>& items,
   if (outcome.evaluations_failed > 0) {
     fmt::print(stderr, "{} evaluations failed: /accuracy/error says why\n",
                outcome.evaluations_failed);
+  }
+  if (outcome.skipped > 0) {
+    fmt::print(stderr, "{} requests skipped for lack of memory: /requests/error says how much\n",
+               outcome.skipped);
   }
   fmt::print("{}\nresults: {}\ndigest:  {}\n", summary_table(content), file, digest);
   return code;

@@ -15,6 +15,7 @@ struct PointSettings {
   std::string model_path;                    // a Hugging Face folder, or "synthetic:NAME"
   std::string model_dtype = "bf16";          // fp32 | bf16 | fp16: of activations
   std::int64_t model_layers = 0;             // first N layers; 0 means all
+  std::int64_t model_context = 0;            // tokens of a sequence at most; 0: the model's own
   std::string model_weights = "checkpoint";  // checkpoint | synthetic (always for "synthetic:NAME")
   // generation
   std::int64_t max_new_tokens = 100;
@@ -32,11 +33,13 @@ struct PointSettings {
   std::int64_t lookback = 1;         // variant lookback only
   std::string state_dtype = "fp32";  // of the SSD state between tokens and chunks
   // execution
-  std::string backend = "auto";     // auto | cpu | cuda | reference
-  std::string mode = "auto";        // auto | eager | graph
-  std::string autotune = "off";     // off | on
-  std::string fusion = "auto";      // auto | off | on
-  std::int64_t prefill_tokens = 0;  // longest piece of a prompt per forward pass; 0: whole prompts
+  std::string backend = "auto";      // auto | cpu | cuda | reference
+  std::string mode = "auto";         // auto | eager | graph
+  std::string autotune = "off";      // off | on
+  std::string fusion = "auto";       // auto | off | on
+  std::string attention = "flash";   // flash | naive
+  std::int64_t attention_block = 0;  // keys that flash takes at a time; 0: the kernel's own number
+  std::int64_t prefill_tokens = 0;   // longest piece of a prompt per forward pass; 0: whole prompts
 };
 
 struct PromptSettings {

@@ -58,6 +58,7 @@ Names weights() { return {"checkpoint", "synthetic"}; }
 Names samplings() { return {"greedy", "sample"}; }
 Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names execution_modes() { return {"auto", "eager", "graph"}; }
+Names attentions() { return {"flash", "naive"}; }
 Names references() { return {"none", "exact_fp32"}; }
 Names switches() { return {"auto", "off", "on"}; }
 Names off_on() { return {"off", "on"}; }
@@ -85,6 +86,8 @@ const std::vector<Key>& table() {
        "How activations are stored."},
       {"model.layers", Scope::point, point<&Point::model_layers>, integer(0, 10000),
        "The first N layers only; 0: all."},
+      {"model.context", Scope::point, point<&Point::model_context>, integer(0, 1 << 24),
+       "Tokens that a sequence may have where there is attention; 0: what the model is made for."},
       {"model.weights", Scope::point, point<&Point::model_weights>, choice(weights),
        "`synthetic` draws seeded weights in the model's shapes; always so for `synthetic:NAME`."},
 
@@ -118,8 +121,8 @@ const std::vector<Key>& table() {
       {"generation.seed", Scope::point, point<&Point::seed>, integer(0, exact),
        "Seed of sampling, synthetic weights and synthetic prompts."},
 
-      {"ssm.variant", Scope::point, point<&Point::variant>, choice(ssd_variant_names),
-       "How states pass chunk borders."},
+      {"ssm.variant", Scope::point, point<&Point::variant>, choice(all_variant_names),
+       "How states pass chunk borders; the last four: what a Mamba-1 model's scan fuses."},
       {"ssm.chunk_size", Scope::point, point<&Point::chunk_size>, integer(0, 1 << 20),
        "Tokens of a chunk; 0: the model's own."},
       {"ssm.lookback", Scope::point, point<&Point::lookback>, integer(0, 1 << 20),
@@ -138,6 +141,10 @@ const std::vector<Key>& table() {
        "later runs too; GPU only."},
       {"execution.fusion", Scope::point, point<&Point::fusion>, choice(switches),
        "Decode through fused kernels; GPU with bf16 or fp16 only, which `auto` goes by."},
+      {"execution.attention", Scope::point, point<&Point::attention>, choice(attentions),
+       "`flash` keeps scores on the chip; `naive` writes all of them to memory, as a baseline."},
+      {"execution.attention_block", Scope::point, point<&Point::attention_block>, integer(0, 128),
+       "Keys that `flash` takes at a time in a prompt: 32, 64 or 128; 0: the kernel's own number."},
       {"execution.prefill_tokens", Scope::point, point<&Point::prefill_tokens>, integer(0, 1 << 24),
        "Longest piece of a prompt per forward pass; 0: whole prompts, on a GPU up to 32,768 "
        "tokens."},

@@ -2,6 +2,7 @@
 #include "kernels/attention/attention.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 namespace {
@@ -29,6 +30,15 @@ void attention(const Executor& exec, const AttentionArgs& args) {
     throw ShapeError("attention: k has " + std::to_string(keys) + " keys, expected at least the " +
                      std::to_string(tokens) + " tokens of q");
   }
+  const std::int64_t block = args.choice.block_keys;
+  if (block != 0 && block != 32 && block != 64 && block != 128) {
+    throw ShapeError("attention: block_keys is " + std::to_string(block) +
+                     ", expected 32, 64, 128 or 0");
+  }
+  if (args.scores.extent[0] < attention_scores(exec.backend, args)) {
+    throw ShapeError("attention: scores is shorter than attention_scores");
+  }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::attention(args);
@@ -45,6 +55,13 @@ std::string attention_provider(const Executor& exec, const AttentionArgs& args) 
     if (exec.backend == Backend::cuda) return cuda::attention_provider(args);
   }
   return std::string(name_of(exec.backend));
+}
+
+std::int64_t attention_scores(Backend backend, const AttentionArgs& args) {
+  if (args.choice.method != AttentionMethod::naive || backend == Backend::reference) return 0;
+  if (backend == Backend::cpu) return cpu::attention_scores(args);
+  if constexpr (CHUNKSTATE_HAS_CUDA) return cuda::attention_scores(args);
+  throw BackendError("attention", backend);
 }
 
 void attention_step(const Executor& exec, const AttentionStepArgs& args) {
@@ -68,6 +85,7 @@ void attention_step(const Executor& exec, const AttentionStepArgs& args) {
       }
     }
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::attention_step(args);

@@ -9,6 +9,19 @@
 
 namespace chunkstate {
 
+/// `flash` keeps a block of scores at a time and never writes them to memory; `naive` writes the
+/// scores of all heads, tokens and keys, then their softmax, then reads them back for the values:
+/// what a framework without a fused operator does, as a baseline. Rounding differs, nothing else.
+enum class AttentionMethod : std::uint8_t { flash, naive };
+
+struct AttentionChoice {
+  AttentionMethod method = AttentionMethod::flash;
+  /// Keys that `flash` takes at a time: 32, 64 or 128; 0: the kernel's own number. Of many tokens
+  /// on Backend::cpu, and of 16-bit ones on Backend::cuda (there 0 leaves them to cuDNN if it has a
+  /// plan); elsewhere without effect.
+  std::int64_t block_keys = 0;
+};
+
 /// Causal attention of one sequence's newest `tokens` over all its `keys` (cached ones included).
 /// Query head h reads kv head h / (heads / kv_heads).
 struct AttentionArgs {
@@ -17,7 +30,11 @@ struct AttentionArgs {
   ConstAnyView<3> v;   // [keys, kv_heads, head_dim]
   float scale = 1.0F;  // usually 1 / sqrt(head_dim)
   AnyView<3> y;        // [tokens, heads, head_dim]
+  AttentionChoice choice;
+  View<float, 1> scores;  // attention_scores() floats of scratch
 };
+/// 0 for `flash`.
+std::int64_t attention_scores(Backend backend, const AttentionArgs& args);
 
 /// y_t = softmax(scale q_t k^T) v over keys [0, keys - tokens + t]. fp32 inside (reference:
 /// double). Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
@@ -34,7 +51,8 @@ struct AttentionStepArgs {
   ConstAnyView<4> v;                    // [batch, capacity, kv_heads, head_dim]
   View<const std::int64_t, 1> lengths;  // [batch]  keys to attend to, the current one included
   float scale = 1.0F;
-  AnyView<3> y;  // [batch, heads, head_dim]
+  AnyView<3> y;            // [batch, heads, head_dim]
+  AttentionChoice choice;  // method alone counts: on Backend::cuda, for attention_append_step
 };
 
 void attention_step(const Executor& exec, const AttentionStepArgs& args);
@@ -60,10 +78,12 @@ void attention(const AttentionArgs& args);
 void attention_step(const AttentionStepArgs& args);
 }  // namespace reference
 namespace cpu {
+std::int64_t attention_scores(const AttentionArgs& args);
 void attention(const Executor& exec, const AttentionArgs& args);
 void attention_step(const Executor& exec, const AttentionStepArgs& args);
 }  // namespace cpu
 namespace cuda {
+std::int64_t attention_scores(const AttentionArgs& args);
 void attention(const AttentionArgs& args, CUstream_st* stream);
 std::string attention_provider(const AttentionArgs& args);
 void attention_step(const AttentionStepArgs& args, CUstream_st* stream);

@@ -133,6 +133,7 @@ bool fits(const BasicAnyView<Byte, 3>& view, DType dtype) {
 }
 
 std::string refusal_of(const AttentionArgs& args) {
+  if (args.choice.block_keys != 0) return "cuDNN: block_keys";
   const DType dtype = args.q.dtype;
   if (dtype == DType::fp32) return "cuDNN: fp32";
   if (args.q.extent[0] < least_tokens) return "cuDNN: too few tokens";

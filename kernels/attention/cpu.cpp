@@ -4,46 +4,22 @@
 #include <limits>
 
 #include "kernels/attention/attention.hpp"
+#include "kernels/attention/naive.hpp"
+#include "kernels/attention/soften.hpp"
 #include "kernels/base/dot.hpp"
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
-#include "kernels/base/simd.hpp"
-#include "kernels/base/vector_math.hpp"
 
 namespace chunkstate::cpu {
 namespace {
 
-constexpr std::int64_t block_keys = 128;
+constexpr std::int64_t own_block_keys = 128;
 // Query rows that share a block of keys: the heads of one kv head times so many tokens. Enough for
 // the conversion of keys and values to cost little beside the products.
 constexpr std::int64_t block_rows = 256;
 
-/// One row of the online softmax. Scores of the first `visible` keys become weights relative to the
-/// largest score so far, the others 0; returns what earlier sums must be multiplied with.
-CHUNKSTATE_MULTIVERSION
-float soften(float* scores, std::int64_t visible, std::int64_t count, float* largest,
-             float* total) {
-  float top = *largest;
-#pragma omp simd reduction(max : top)
-  for (std::int64_t j = 0; j < visible; ++j) top = scores[j] > top ? scores[j] : top;
-  float sum = 0.0F;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t j = 0; j < visible; ++j) {
-    const float weight = fast_exp(scores[j] - top);
-    scores[j] = weight;
-    sum += weight;
-  }
-  for (std::int64_t j = visible; j < count; ++j) scores[j] = 0.0F;
-  const float correction = fast_exp(*largest - top);
-  *total = *total * correction + sum;
-  *largest = top;
-  return correction;
-}
-
-CHUNKSTATE_MULTIVERSION
-void scale(const float* values, float factor, std::int64_t count, float* result) {
-#pragma omp simd
-  for (std::int64_t d = 0; d < count; ++d) result[d] = values[d] * factor;
+std::int64_t block_of(const AttentionArgs& args) {
+  return args.choice.block_keys > 0 ? args.choice.block_keys : own_block_keys;
 }
 
 /// A kv head's keys [begin, begin + count), as [head_dim, block_keys], and values, as
@@ -51,6 +27,7 @@ void scale(const float* values, float factor, std::int64_t count, float* result)
 void load_keys(const AttentionArgs& args, std::int64_t kv, std::int64_t begin, std::int64_t count,
                std::int64_t columns, float* rows, float* keys, float* values) {
   const std::int64_t head_dim = args.q.extent[2];
+  const std::int64_t block_keys = block_of(args);
   for (std::int64_t j = 0; j < count; ++j) {
     copy_row(args.k.at(begin + j, kv, 0), args.k.dtype, head_dim, rows + j * head_dim);
     copy_row(args.v.at(begin + j, kv, 0), args.v.dtype, head_dim, values + j * columns);
@@ -77,6 +54,7 @@ struct QueryBlock {
 
 void attend(const QueryBlock& block, Scratch& scratch) {
   const AttentionArgs& args = block.args;
+  const std::int64_t block_keys = block_of(args);
   const std::int64_t head_dim = args.q.extent[2];
   const std::int64_t columns = padded(head_dim);
   const std::int64_t rows = block.rows();
@@ -144,7 +122,7 @@ void attend_one(const AttentionStepArgs& args, std::int64_t b, std::int64_t kv, 
   const std::int64_t rows = args.q.extent[1] / args.k.extent[2];
   const std::int64_t keys = args.lengths(b);
   const std::int64_t scores_row = padded(keys);
-  float* const q = scratch.floats(rows * (2 * columns + scores_row) + block_keys * columns);
+  float* const q = scratch.floats(rows * (2 * columns + scores_row) + own_block_keys * columns);
   float* const sums = q + rows * columns;
   float* const scores = sums + rows * columns;
   float* const value_rows = scores + rows * scores_row;
@@ -167,8 +145,8 @@ void attend_one(const AttentionStepArgs& args, std::int64_t b, std::int64_t kv, 
   }
   // Whole lines of fp32 can be multiplied where they lie.
   const bool direct = args.v.dtype == DType::fp32 && columns == head_dim;
-  for (std::int64_t begin = 0; begin < keys; begin += block_keys) {
-    const std::int64_t count = std::min(block_keys, keys - begin);
+  for (std::int64_t begin = 0; begin < keys; begin += own_block_keys) {
+    const std::int64_t count = std::min(own_block_keys, keys - begin);
     for (std::int64_t j = 0; j < count && !direct; ++j) {
       float* const row = value_rows + j * columns;
       copy_row(args.v.at(b, begin + j, kv, 0), args.v.dtype, head_dim, row);
@@ -193,7 +171,10 @@ void attend_one(const AttentionStepArgs& args, std::int64_t b, std::int64_t kv, 
 
 }  // namespace
 
+std::int64_t attention_scores(const AttentionArgs& args) { return naive_scores(args); }
+
 void attention(const Executor& exec, const AttentionArgs& args) {
+  if (args.choice.method == AttentionMethod::naive) return naive_attention(exec, args);
   const std::int64_t tokens = args.q.extent[0];
   const std::int64_t kv_heads = args.k.extent[1];
   const std::int64_t heads_per_kv = args.q.extent[1] / kv_heads;

@@ -4,6 +4,7 @@
 #include "kernels/attention/attention.hpp"
 #include "kernels/attention/attention_library.hpp"
 #include "kernels/attention/flash.cuh"
+#include "kernels/attention/naive.cuh"
 #include "kernels/base/check.hpp"
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
@@ -126,6 +127,8 @@ void launch(const AttentionArgs& args, CUstream_st* stream) {
 
 }  // namespace
 
+std::int64_t attention_scores(const AttentionArgs& args) { return naive_scores(args); }
+
 void attention(const AttentionArgs& args, CUstream_st* stream) {
   const auto [tokens, heads, head_dim] = args.q.extent;
   if (tokens == 0 || heads == 0 || head_dim == 0) return;
@@ -133,6 +136,7 @@ void attention(const AttentionArgs& args, CUstream_st* stream) {
     throw ShapeError("attention: head_dim is " + std::to_string(head_dim) +
                      ", the cuda backend takes at most " + std::to_string(max_head_dim));
   }
+  if (args.choice.method == AttentionMethod::naive) return naive_attention(args, stream);
   if (attention_by_library(args, stream) || flash_attention(args, stream)) return;
   if (head_dim <= 64) return launch<2>(args, stream);
   if (head_dim <= 128) return launch<4>(args, stream);
@@ -140,6 +144,7 @@ void attention(const AttentionArgs& args, CUstream_st* stream) {
 }
 
 std::string attention_provider(const AttentionArgs& args) {
+  if (args.choice.method == AttentionMethod::naive) return "own kernels";
   const AttentionLibrary library = attention_library(args);
   return library.used ? library.text : "own kernel (" + library.text + ")";
 }

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <string>
+
 #include "kernels/attention/flash.cuh"
+#include "kernels/base/check.hpp"
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
 #include "kernels/base/tensor_core.cuh"
+#include "kernels/base/workspace.cuh"
 
 namespace chunkstate::cuda {
 namespace {
 
 constexpr int warps = 4;
 constexpr int threads = warps * warp_size;
-constexpr int tile = 64;   // queries of a block (16 per warp) and keys of a round
+constexpr int tile = 64;   // queries of a block (16 per warp)
 constexpr int stages = 2;  // key and value tiles in shared memory: one computed on, one on its way
 constexpr float log2_e = 1.4426950408889634F;
 
@@ -20,12 +24,12 @@ __device__ __forceinline__ std::uint32_t piece_offset(int row, int piece) {
   return static_cast<std::uint32_t>(row * head_dim * 2 + ((piece ^ (row & 7)) << 4));
 }
 
-template <int head_dim>
+template <int head_dim, int rows_of_tile>
 __device__ __forceinline__ void copy_tile(std::uint32_t shared, const ConstAnyView<3>& rows,
                                           std::int64_t head, std::int64_t first) {
   constexpr int pieces = head_dim / 8;
 #pragma unroll
-  for (int k = 0; k < tile * pieces / threads; ++k) {
+  for (int k = 0; k < rows_of_tile * pieces / threads; ++k) {
     const int index = k * threads + static_cast<int>(threadIdx.x);
     const int row = index / pieces;
     const int piece = index % pieces;
@@ -37,14 +41,14 @@ __device__ __forceinline__ void copy_tile(std::uint32_t shared, const ConstAnyVi
 
 // One block per 64 queries of a head; keys stream through shared memory while the running maximum,
 // the running sum and the output stay in registers. Probabilities leave the first product in
-// exactly the registers in which the second one wants its left operand.
-template <DType dtype, int head_dim>
+// exactly the registers in which the second one wants its left operand. `keys`: of a round.
+template <DType dtype, int head_dim, int keys>
 __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int query_tiles) {
   constexpr int depth = head_dim / 16;
-  constexpr int tile_bytes = tile * head_dim * 2;
+  constexpr int tile_bytes = keys * head_dim * 2;
   extern __shared__ __align__(128) std::uint8_t shared_memory[];
   const std::uint32_t q_tile = shared_address(shared_memory);
-  const std::uint32_t kv_tiles = q_tile + tile_bytes;  // stage: keys, then values
+  const std::uint32_t kv_tiles = q_tile + tile * head_dim * 2;  // stage: keys, then values
 
   const std::int64_t heads = args.q.extent[1];
   const std::int64_t head = blockIdx.x % heads;
@@ -54,20 +58,20 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
       (query_tiles - 1 - static_cast<std::int64_t>(blockIdx.x / heads)) * tile;
   const std::int64_t before = args.k.extent[0] - args.q.extent[0];
   const std::int64_t end = before + min(first + tile, args.q.extent[0]);
-  const int rounds = static_cast<int>(ceil_div(end, tile));
+  const int rounds = static_cast<int>(ceil_div(end, keys));
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
 
   const auto fetch = [&](int round) {
     const std::uint32_t stage = kv_tiles + (round % stages) * 2 * tile_bytes;
     if (round < rounds) {
-      copy_tile<head_dim>(stage, args.k, kv_head, static_cast<std::int64_t>(round) * tile);
-      copy_tile<head_dim>(stage + tile_bytes, args.v, kv_head,
-                          static_cast<std::int64_t>(round) * tile);
+      copy_tile<head_dim, keys>(stage, args.k, kv_head, static_cast<std::int64_t>(round) * keys);
+      copy_tile<head_dim, keys>(stage + tile_bytes, args.v, kv_head,
+                                static_cast<std::int64_t>(round) * keys);
     }
     commit_copies();
   };
-  copy_tile<head_dim>(q_tile, args.q, head, first);
+  copy_tile<head_dim, tile>(q_tile, args.q, head, first);
   fetch(0);
 
   std::uint32_t q[depth][4];
@@ -91,11 +95,11 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
       }
     }
 
-    float score[tile / 8][4] = {};
+    float score[keys / 8][4] = {};
 #pragma unroll
     for (int d = 0; d < depth; ++d) {
 #pragma unroll
-      for (int n = 0; n < tile / 16; ++n) {
+      for (int n = 0; n < keys / 16; ++n) {
         std::uint32_t k[4];
         load_fragments(k, k_tile + piece_offset<head_dim>(n * 16 + (lane >> 4) * 8 + (lane & 7),
                                                           2 * d + ((lane >> 3) & 1)));
@@ -104,10 +108,10 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
       }
     }
 
-    const std::int64_t key = static_cast<std::int64_t>(round) * tile + (lane & 3) * 2;
-    if (static_cast<std::int64_t>(round + 1) * tile > before + first + 1) {
+    const std::int64_t key = static_cast<std::int64_t>(round) * keys + (lane & 3) * 2;
+    if (static_cast<std::int64_t>(round + 1) * keys > before + first + 1) {
 #pragma unroll
-      for (int n = 0; n < tile / 8; ++n) {
+      for (int n = 0; n < keys / 8; ++n) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           if (key + n * 8 + (e & 1) > before + first + row + (e >> 1) * 8) score[n][e] = -INFINITY;
@@ -119,7 +123,7 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
     for (int half = 0; half < 2; ++half) {
       float largest = maximum[half];
 #pragma unroll
-      for (int n = 0; n < tile / 8; ++n) {
+      for (int n = 0; n < keys / 8; ++n) {
         largest = fmaxf(largest, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
       }
       largest = fmaxf(largest, __shfl_xor_sync(full_warp, largest, 1));
@@ -133,7 +137,7 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
         output[n][2 * half + 1] *= correction;
       }
 #pragma unroll
-      for (int n = 0; n < tile / 8; ++n) {
+      for (int n = 0; n < keys / 8; ++n) {
 #pragma unroll
         for (int e = 2 * half; e < 2 * half + 2; ++e) {
           score[n][e] = exp2f((score[n][e] - largest) * scale);
@@ -143,7 +147,7 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
     }
 
 #pragma unroll
-    for (int d = 0; d < tile / 16; ++d) {
+    for (int d = 0; d < keys / 16; ++d) {
       const std::uint32_t probability[4] = {
           detail::pack<dtype>(score[2 * d][0], score[2 * d][1]),
           detail::pack<dtype>(score[2 * d][2], score[2 * d][3]),
@@ -177,10 +181,15 @@ __global__ void __launch_bounds__(threads) flash_kernel(AttentionArgs args, int 
   }
 }
 
-template <DType dtype, int head_dim>
+template <DType dtype, int head_dim, int keys>
 void launch(const AttentionArgs& args, CUstream_st* stream) {
-  constexpr int shared_bytes = (1 + 2 * stages) * tile * head_dim * 2;
-  const auto kernel = flash_kernel<dtype, head_dim>;
+  constexpr int shared_bytes = (tile + 2 * stages * keys) * head_dim * 2;
+  if (shared_bytes > device_limits().shared_bytes_per_block) {
+    throw ShapeError("attention: block_keys " + std::to_string(keys) + " needs " +
+                     std::to_string(shared_bytes) + " bytes of shared memory, this GPU has " +
+                     std::to_string(device_limits().shared_bytes_per_block));
+  }
+  const auto kernel = flash_kernel<dtype, head_dim, keys>;
   check_cuda(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
       "attention shared memory");
@@ -188,6 +197,18 @@ void launch(const AttentionArgs& args, CUstream_st* stream) {
   const auto blocks = static_cast<unsigned>(query_tiles * args.q.extent[1]);
   kernel<<<blocks, threads, shared_bytes, stream>>>(args, query_tiles);
   check_cuda(cudaGetLastError(), "attention flash launch");
+}
+
+template <DType dtype, int head_dim>
+void launch(const AttentionArgs& args, CUstream_st* stream) {
+  switch (args.choice.block_keys) {
+    case 32:
+      return launch<dtype, head_dim, 32>(args, stream);
+    case 128:
+      return launch<dtype, head_dim, 128>(args, stream);
+    default:
+      return launch<dtype, head_dim, 64>(args, stream);
+  }
 }
 
 }  // namespace

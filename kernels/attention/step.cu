@@ -290,6 +290,136 @@ __global__ void combine_kernel(AttentionStepArgs args, const float* partial, int
   }
 }
 
+// AttentionMethod::naive, in four kernels that pass everything through memory: scores, softmax,
+// values in parts of keys_per_split, their sum. Per (sequence, head): scores, then parts.
+struct NaiveScratch {
+  float* data;
+  std::int64_t splits;
+
+  __device__ float* scores(std::int64_t row, int head_dim) const {
+    return data + row * splits * (keys_per_split + head_dim);
+  }
+  __device__ float* parts(std::int64_t row, int head_dim) const {
+    return scores(row, head_dim) + splits * keys_per_split;
+  }
+};
+
+// One block per (sequence, head, split). The first keys_per_split threads have a key each; all of
+// them append and load.
+__global__ void __launch_bounds__(threads)
+    naive_scores_kernel(const __grid_constant__ AttentionStepArgs args,
+                        const __grid_constant__ Append append, NaiveScratch scratch) {
+  static_assert(keys_per_split <= threads, "a thread per key");
+  overlap_kernels();
+  __shared__ float table[max_head_dim], q[max_head_dim];
+  const std::int64_t heads = args.q.extent[1];
+  const auto head_dim = static_cast<int>(args.q.extent[2]);
+  const std::int64_t split = blockIdx.x % scratch.splits;
+  const std::int64_t head = blockIdx.x / scratch.splits % heads;
+  const std::int64_t sequence = blockIdx.x / scratch.splits / heads;
+  const std::int64_t kv_head = head / (heads / args.k.extent[2]);
+  const std::int64_t first = split * keys_per_split;
+  const std::int64_t length = args.lengths(sequence);
+  if (first >= length) return;
+  // All heads of a kv head append the same values.
+  append_new(append, sequence, kv_head, length - 1, length - 1 - first < keys_per_split, table);
+  const auto pairs = static_cast<int>(append.inverse_frequency.extent[0]);
+  for (int e = threadIdx.x; e < head_dim; e += threads) {
+    q[e] = rotated(load_element(args.q.at(sequence, head, e), args.q.dtype),
+                   load_element(args.q.at(sequence, head, partner(e, pairs)), args.q.dtype), e,
+                   pairs, table);
+  }
+  __syncthreads();
+  const std::int64_t key = first + threadIdx.x;
+  if (threadIdx.x >= keys_per_split || key >= length) return;
+  float score = 0.0F;
+  for (int e = 0; e < head_dim; ++e) {
+    score += q[e] * load_element(args.k.at(sequence, key, kv_head, e), args.k.dtype);
+  }
+  scratch.scores(sequence * heads + head, head_dim)[key] = score * args.scale * log2_e;
+}
+
+// One block per (sequence, head).
+__global__ void __launch_bounds__(threads)
+    naive_softmax_kernel(const __grid_constant__ AttentionStepArgs args, NaiveScratch scratch) {
+  overlap_kernels();
+  __shared__ float partial[warps];
+  const std::int64_t length = args.lengths(blockIdx.x / args.q.extent[1]);
+  float* const scores = scratch.scores(blockIdx.x, static_cast<int>(args.q.extent[2]));
+  const int warp = static_cast<int>(threadIdx.x) / warp_size;
+  float maximum = -INFINITY;
+  for (std::int64_t k = threadIdx.x; k < length; k += threads) maximum = fmaxf(maximum, scores[k]);
+  maximum = warp_max(maximum);
+  if (threadIdx.x % warp_size == 0) partial[warp] = maximum;
+  __syncthreads();
+  for (int w = 0; w < warps; ++w) maximum = fmaxf(maximum, partial[w]);
+  __syncthreads();
+  float sum = 0.0F;
+  for (std::int64_t k = threadIdx.x; k < length; k += threads) sum += exp2f(scores[k] - maximum);
+  sum = warp_sum(sum);
+  if (threadIdx.x % warp_size == 0) partial[warp] = sum;
+  __syncthreads();
+  sum = 0.0F;
+  for (int w = 0; w < warps; ++w) sum += partial[w];
+  for (std::int64_t k = threadIdx.x; k < length; k += threads) {
+    scores[k] = exp2f(scores[k] - maximum) / sum;
+  }
+}
+
+// One block per (sequence, head, split), one thread per element.
+__global__ void __launch_bounds__(threads)
+    naive_values_kernel(const __grid_constant__ AttentionStepArgs args, NaiveScratch scratch) {
+  overlap_kernels();
+  const std::int64_t heads = args.q.extent[1];
+  const auto head_dim = static_cast<int>(args.q.extent[2]);
+  const std::int64_t split = blockIdx.x % scratch.splits;
+  const std::int64_t row = blockIdx.x / scratch.splits;
+  const std::int64_t kv_head = row % heads / (heads / args.k.extent[2]);
+  const std::int64_t first = split * keys_per_split;
+  const std::int64_t length = args.lengths(row / heads);
+  const std::int64_t end = min(first + keys_per_split, length);
+  const float* const weights = scratch.scores(row, head_dim);
+  for (int e = threadIdx.x; e < head_dim && first < length; e += threads) {
+    float sum = 0.0F;
+    for (std::int64_t k = first; k < end; ++k) {
+      sum += weights[k] * load_element(args.v.at(row / heads, k, kv_head, e), args.v.dtype);
+    }
+    scratch.parts(row, head_dim)[split * head_dim + e] = sum;
+  }
+}
+
+// One block per (sequence, head), one thread per element.
+__global__ void __launch_bounds__(threads)
+    naive_sum_kernel(const __grid_constant__ AttentionStepArgs args, NaiveScratch scratch) {
+  overlap_kernels();
+  const std::int64_t heads = args.q.extent[1];
+  const auto head_dim = static_cast<int>(args.q.extent[2]);
+  const std::int64_t row = blockIdx.x;
+  const std::int64_t used = ceil_div(args.lengths(row / heads), keys_per_split);
+  const float* const parts = scratch.parts(row, head_dim);
+  for (int e = threadIdx.x; e < head_dim; e += threads) {
+    float sum = 0.0F;
+    for (std::int64_t s = 0; s < used; ++s) sum += parts[s * head_dim + e];
+    store_element(args.y.at(row / heads, row % heads, e), args.y.dtype, sum);
+  }
+}
+
+void launch_naive(const AttentionStepArgs& args, const Append& append, float* partials,
+                  CUstream_st* stream) {
+  const auto [batch, heads, head_dim] = args.q.extent;
+  const NaiveScratch scratch{partials, ceil_div(args.k.extent[1], keys_per_split)};
+  const auto rows = static_cast<unsigned>(batch * heads);
+  const auto blocks = static_cast<unsigned>(batch * heads * scratch.splits);
+  launch_overlapping("attention_step scores launch", naive_scores_kernel, blocks, threads, stream,
+                     args, append, scratch);
+  launch_overlapping("attention_step softmax launch", naive_softmax_kernel, rows, threads, stream,
+                     args, scratch);
+  launch_overlapping("attention_step values launch", naive_values_kernel, blocks, threads, stream,
+                     args, scratch);
+  launch_overlapping("attention_step sum launch", naive_sum_kernel, rows, threads, stream, args,
+                     scratch);
+}
+
 void check_head_dim(const char* op, std::int64_t head_dim) {
   if (head_dim <= max_head_dim) return;
   throw ShapeError(std::string(op) + ": head_dim is " + std::to_string(head_dim) +
@@ -325,8 +455,12 @@ void attention_append_step(const AttentionAppendStepArgs& args, CUstream_st* str
   const auto [batch, heads, head_dim] = args.step.q.extent;
   if (batch == 0 || heads == 0 || head_dim == 0) return;
   check_head_dim("attention_append_step", head_dim);
-  launch<true>(args.step, {args.k, args.v, args.new_k, args.new_v, args.inverse_frequency},
-               args.partials.data, stream);
+  const Append append{args.k, args.v, args.new_k, args.new_v, args.inverse_frequency};
+  if (args.step.choice.method == AttentionMethod::naive) {
+    launch_naive(args.step, append, args.partials.data, stream);
+  } else {
+    launch<true>(args.step, append, args.partials.data, stream);
+  }
 }
 
 }  // namespace chunkstate::cuda
@@ -335,7 +469,9 @@ namespace chunkstate {
 
 std::int64_t attention_step_partials(const AttentionStepArgs& args) {
   const auto [batch, heads, head_dim] = args.q.extent;
-  return batch * heads * ceil_div(args.k.extent[1], cuda::keys_per_split) * (head_dim + 2);
+  const bool naive = args.choice.method == AttentionMethod::naive;
+  return batch * heads * ceil_div(args.k.extent[1], cuda::keys_per_split) *
+         (head_dim + (naive ? cuda::keys_per_split : 2));
 }
 
 }  // namespace chunkstate

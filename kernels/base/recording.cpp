@@ -5,6 +5,7 @@
 #include <new>
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 #if CHUNKSTATE_HAS_CUDA
 #include "kernels/base/cuda_check.cuh"
@@ -31,7 +32,9 @@ Recording::Recording(const Executor& exec, const std::function<void()>& launch) 
   cudaGraph_t graph = nullptr;
   try {
     check_cuda(cudaStreamGetCaptureInfo(exec.stream, &status, &id_), "recording");
+    const std::int64_t launched = launched_operators.load();
     launch();
+    launched_operators.store(launched);  // nothing has run
   } catch (...) {
     static_cast<void>(cudaStreamEndCapture(exec.stream, &graph));
     if (graph != nullptr) static_cast<void>(cudaGraphDestroy(graph));
@@ -48,6 +51,7 @@ Recording::~Recording() {
   release_workspaces(nullptr, id_);
 }
 void Recording::replay(const Executor& exec) const {
+  count_launches();
   check_cuda(cudaGraphLaunch(graph_, exec.stream), "replay");
 }
 

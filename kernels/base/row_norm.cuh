@@ -17,10 +17,11 @@ inline unsigned threads(std::int64_t channels, int n) {
 }
 
 /// y = weight * v / sqrt(mean(v^2) + epsilon) for row `token`, in fp32, where
-/// `input.load(channel, Stored&)` asks for what N channels are made of and `Input::value(Stored,
-/// float(&)[N])` makes v of it. Rows beyond kept * max_threads vectors are read twice. Called by
-/// whole blocks, once. Where a row's channels are shared out: the squares of all rows, and how many
-/// channels they are of.
+/// `input.load(channel, Stored&)` asks for what N channels are made of and `input.value(Stored,
+/// float(&)[N])` makes v of it; `input.keep(channel, v)`, if there is one, is called before y of
+/// these channels is stored and after all loads of other threads. Rows beyond kept * max_threads
+/// vectors are read twice. Called by whole blocks, once. Where a row's channels are shared out: the
+/// squares of all rows, and how many channels they are of.
 template <int N, Storage storage, class Input, class Args>
 __device__ __forceinline__ void normalize(const Args& args, std::int64_t token, const Input& input,
                                           const float* squares = nullptr,
@@ -37,7 +38,7 @@ __device__ __forceinline__ void normalize(const Args& args, std::int64_t token, 
   for (int i = 0; i < kept; ++i) input.load(channel(i), stored[i]);
 #pragma unroll
   for (int i = 0; i < kept; ++i) {
-    Input::value(stored[i], value[i]);
+    input.value(stored[i], value[i]);
     float sum = 0.0F;
 #pragma unroll
     for (int k = 0; k < N; ++k) sum += value[i][k] * value[i][k];
@@ -47,7 +48,7 @@ __device__ __forceinline__ void normalize(const Args& args, std::int64_t token, 
     Stored more;
     float v[N];
     input.load(c, more);
-    Input::value(more, v);
+    input.value(more, v);
 #pragma unroll
     for (int k = 0; k < N; ++k) sum_of_squares += v[k] * v[k];
   }
@@ -66,6 +67,7 @@ __device__ __forceinline__ void normalize(const Args& args, std::int64_t token, 
   const auto store = [&](int c, const StoredElements<N, storage>& factors, float(&v)[N]) {
     float factor[N];
     factors.unpack(factor);
+    if constexpr (requires { input.keep(c, v); }) input.keep(c, v);
 #pragma unroll
     for (int k = 0; k < N; ++k) v[k] *= scale * factor[k];
     store_elements(args.y.at(token, c), type_of<storage>(args.y.dtype), v);
@@ -78,7 +80,7 @@ __device__ __forceinline__ void normalize(const Args& args, std::int64_t token, 
     Stored more;
     float v[N];
     input.load(c, more);
-    Input::value(more, v);
+    input.value(more, v);
     weight[0].load(args.weight.data, c, args.weight.dtype);
     store(c, weight[0], v);
   }

@@ -2,6 +2,7 @@
 #include "kernels/conv1d/conv1d.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 namespace {
@@ -25,6 +26,7 @@ void conv1d(const Executor& exec, const Conv1dArgs& args) {
                 "taps - 1 x channels");
   }
   check_shape("conv1d", "y", args.y, {tokens, channels}, "tokens x channels");
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::conv1d(args);
@@ -43,6 +45,7 @@ void conv1d_step(const Executor& exec, const Conv1dStepArgs& args) {
   check_shape("conv1d_step", "window", args.window, {batch, args.weight.extent[1] - 1, channels},
               "batch x taps - 1 x channels");
   check_shape("conv1d_step", "y", args.y, {batch, channels}, "batch x channels");
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::conv1d_step(args);

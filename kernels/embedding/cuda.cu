@@ -13,6 +13,8 @@ __global__ void __launch_bounds__(row_threads) embedding_kernel(EmbeddingArgs ar
   if (c >= args.y.extent[1]) return;
   float value[N];
   load_elements(args.table.at(args.tokens(token), c), args.table.dtype, value);
+#pragma unroll
+  for (int e = 0; e < N; ++e) value[e] *= args.scale;
   store_elements(args.y.at(token, c), args.y.dtype, value);
 }
 

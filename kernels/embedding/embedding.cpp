@@ -2,6 +2,7 @@
 #include "kernels/embedding/embedding.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -11,6 +12,7 @@ void embedding(const Executor& exec, const EmbeddingArgs& args) {
   check_shape("embedding", "tokens", args.tokens, {tokens}, "tokens");
   check_shape("embedding", "table", args.table, {vocab, channels}, "vocab x channels");
   check_shape("embedding", "y", args.y, {tokens, channels}, "tokens x channels");
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
     case Backend::cpu:

@@ -6,7 +6,7 @@ namespace chunkstate::reference {
 void embedding(const EmbeddingArgs& args) {
   for (std::int64_t t = 0; t < args.tokens.extent[0]; ++t) {
     for (std::int64_t c = 0; c < args.table.extent[1]; ++c) {
-      args.y.store(args.table.load(args.tokens(t), c), t, c);
+      args.y.store(args.scale * args.table.load(args.tokens(t), c), t, c);
     }
   }
 }

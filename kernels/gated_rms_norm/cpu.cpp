@@ -33,7 +33,8 @@ void scale_row(const float* weight, std::int64_t channels, float scale, float* y
 void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t channels = args.x.extent[1];
-  const auto all = static_cast<float>(args.squares ? args.squares_channels : channels);
+  const std::int64_t width = channels / args.groups;
+  const auto all = static_cast<float>(args.squares ? args.squares_channels : width);
 #pragma omp parallel num_threads(exec.threads) if (tokens > 1)
   {
     thread_local Scratch scratch;
@@ -45,9 +46,11 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
       const float* x = load_row(args.x.at(t, 0), args.x.dtype, channels, memory + row);
       const float* z = load_row(args.z.at(t, 0), args.z.dtype, channels, memory + 2 * row);
       float* y = output_row(args.y.at(t, 0), args.y.dtype, memory + 3 * row);
-      const float own = gate(x, z, channels, y);
-      const float squares = args.squares ? args.squares(t) : own;
-      scale_row(weight, channels, 1.0F / std::sqrt(squares / all + args.epsilon), y);
+      for (std::int64_t c = 0; c < channels; c += width) {
+        const float own = gate(x + c, z + c, width, y + c);
+        const float squares = args.squares ? args.squares(t) : own;
+        scale_row(weight + c, width, 1.0F / std::sqrt(squares / all + args.epsilon), y + c);
+      }
       store_row(y, channels, args.y.at(t, 0), args.y.dtype);
     }
   }

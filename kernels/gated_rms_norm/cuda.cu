@@ -29,16 +29,19 @@ struct GatedInput {
   }
 };
 
-// One block per token.
+// One block per token and group. `args` has all channels of weight and y, one group's of x.
 template <int N, Storage storage>
 __global__ void __launch_bounds__(row_norm::max_threads)
     gated_rms_norm_kernel(GatedRmsNormArgs args) {
   overlap_kernels();
-  const std::int64_t token = blockIdx.x;
-  row_norm::normalize<N, storage>(
-      args, token,
-      GatedInput<N, storage>{args.x.at(token, 0), args.z.at(token, 0), args.x.dtype, args.z.dtype},
-      args.squares.data, args.squares_channels);
+  const auto groups = static_cast<unsigned>(args.groups);
+  const std::int64_t token = blockIdx.x / groups;
+  const std::int64_t begin = blockIdx.x % groups * args.x.extent[1];
+  const GatedInput<N, storage> input{args.x.at(token, begin), args.z.at(token, begin), args.x.dtype,
+                                     args.z.dtype};
+  args.weight.data = args.weight.at(begin);
+  args.y.data = args.y.at(0, begin);
+  row_norm::normalize<N, storage>(args, token, input, args.squares.data, args.squares_channels);
 }
 
 // One block per token.
@@ -78,13 +81,16 @@ void gated_squares(const GatedRmsNormArgs& args, CUstream_st* stream) {
 void gated_rms_norm(const GatedRmsNormArgs& args, CUstream_st* stream) {
   const auto [tokens, channels] = args.x.extent;
   if (tokens == 0 || channels == 0) return;
-  const bool vectors = allows_vectors<8>(args.x) && allows_vectors<8>(args.z) &&
+  const std::int64_t width = channels / args.groups;
+  const bool vectors = width % 8 == 0 && allows_vectors<8>(args.x) && allows_vectors<8>(args.z) &&
                        allows_vectors<8>(args.weight) && allows_vectors<8>(args.y);
+  GatedRmsNormArgs of_group = args;
+  of_group.x.extent[1] = width;
   with_storage<8>(vectors, storage_of(args.x, args.z, args.weight, args.y),
                   [&]<int N, Storage storage>() {
                     launch_overlapping("gated_rms_norm launch", gated_rms_norm_kernel<N, storage>,
-                                       static_cast<unsigned>(args.x.extent[0]),
-                                       row_norm::threads(args.x.extent[1], N), stream, args);
+                                       static_cast<unsigned>(args.x.extent[0] * args.groups),
+                                       row_norm::threads(width, N), stream, of_group);
                   });
 }
 

@@ -11,9 +11,10 @@ double gated(const GatedRmsNormArgs& args, std::int64_t t, std::int64_t c) {
   return args.x.load(t, c) * (z / (1.0 + std::exp(-z)));
 }
 
-double sum_of_squares(const GatedRmsNormArgs& args, std::int64_t t) {
+double sum_of_squares(const GatedRmsNormArgs& args, std::int64_t t, std::int64_t begin,
+                      std::int64_t end) {
   double squares = 0.0;
-  for (std::int64_t c = 0; c < args.x.extent[1]; ++c) {
+  for (std::int64_t c = begin; c < end; ++c) {
     squares += gated(args, t, c) * gated(args, t, c);
   }
   return squares;
@@ -23,19 +24,23 @@ double sum_of_squares(const GatedRmsNormArgs& args, std::int64_t t) {
 
 void gated_rms_norm(const GatedRmsNormArgs& args) {
   const std::int64_t channels = args.x.extent[1];
-  const std::int64_t all = args.squares ? args.squares_channels : channels;
+  const std::int64_t width = channels / args.groups;
+  const std::int64_t all = args.squares ? args.squares_channels : width;
   for (std::int64_t t = 0; t < args.x.extent[0]; ++t) {
-    const double squares = args.squares ? args.squares(t) : sum_of_squares(args, t);
-    const double scale = 1.0 / std::sqrt(squares / static_cast<double>(all) + args.epsilon);
-    for (std::int64_t c = 0; c < channels; ++c) {
-      args.y.store(static_cast<float>(args.weight.load(c) * (gated(args, t, c) * scale)), t, c);
+    for (std::int64_t begin = 0; begin < channels; begin += width) {
+      const double squares =
+          args.squares ? args.squares(t) : sum_of_squares(args, t, begin, begin + width);
+      const double scale = 1.0 / std::sqrt(squares / static_cast<double>(all) + args.epsilon);
+      for (std::int64_t c = begin; c < begin + width; ++c) {
+        args.y.store(static_cast<float>(args.weight.load(c) * (gated(args, t, c) * scale)), t, c);
+      }
     }
   }
 }
 
 void gated_squares(const GatedRmsNormArgs& args) {
   for (std::int64_t t = 0; t < args.x.extent[0]; ++t) {
-    args.squares(t) = static_cast<float>(sum_of_squares(args, t));
+    args.squares(t) = static_cast<float>(sum_of_squares(args, t, 0, args.x.extent[1]));
   }
 }
 

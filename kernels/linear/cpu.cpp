@@ -23,13 +23,16 @@ constexpr std::int64_t blocks_of(std::int64_t count, std::int64_t block) {
   return (count + block - 1) / block;
 }
 
-/// y[t, begin ...] = values + bias (+ y), rounded once. `old` is scratch.
+/// y[t, begin ...] = scale (values + bias) (+ y), rounded once. `old` is scratch.
 void finish_row(const LinearArgs& args, std::int64_t t, std::int64_t begin, std::int64_t count,
                 float* values, float* old) {
   std::byte* row = args.y.at(t, begin);
   if (args.bias) {
     const float* bias = load_row(args.bias.at(begin), args.bias.dtype, count, old);
     for (std::int64_t o = 0; o < count; ++o) values[o] += bias[o];
+  }
+  if (args.scale != 1.0F) {
+    for (std::int64_t o = 0; o < count; ++o) values[o] *= args.scale;
   }
   if (args.accumulate) {
     const float* y = load_row(row, args.y.dtype, count, old);

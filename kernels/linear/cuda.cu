@@ -41,6 +41,7 @@ __global__ void __launch_bounds__(tile_product::threads) linear_kernel(LinearArg
     const std::int64_t o = out + column;
     if (t >= args.x.extent[0] || o >= args.weight.extent[0]) return;
     if (args.bias.data != nullptr) value += load_element(args.bias.at(o), args.bias.dtype);
+    value *= args.scale;
     if (args.accumulate) value += load_element(args.y.at(t, o), args.y.dtype);
     store_element(args.y.at(t, o), args.y.dtype, value);
   });

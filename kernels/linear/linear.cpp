@@ -2,6 +2,7 @@
 #include "kernels/linear/linear.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -28,8 +29,12 @@ void linear_group(const Executor& exec, std::span<const LinearArgs> products) {
       throw ShapeError("linear_group: the products are not of the same x");
     }
   }
-  if (exec.backend == Backend::cpu) return cpu::linear(exec, products);
+  if (exec.backend == Backend::cpu) {
+    count_launches();
+    return cpu::linear(exec, products);
+  }
   for (const LinearArgs& args : products) {
+    count_launches();
     if (exec.backend == Backend::reference) {
       reference::linear(args);
     } else if constexpr (CHUNKSTATE_HAS_CUDA) {

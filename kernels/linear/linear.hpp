@@ -16,9 +16,10 @@ struct LinearArgs {
   ConstAnyView<1> bias;     // [out_features]; not given means none
   AnyView<2> y;             // [tokens, out_features]
   bool accumulate = false;  // y += instead of y =, rounded once
+  float scale = 1.0F;       // of what is stored or added
 };
 
-/// y_t = W x_t + bias (+ y_t). Sums in fp32 (reference: double), one rounding to y's type.
+/// y_t = scale (W x_t + bias) (+ y_t). Sums in fp32 (reference: double), one rounding to y's type.
 /// A row's result does not depend on the number of threads.
 /// Throws ShapeError, BackendError. Asynchronous on Backend::cuda.
 void linear(const Executor& exec, const LinearArgs& args);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 namespace {
@@ -69,6 +70,7 @@ void linear_step(const Executor& exec, const LinearStepArgs& args) {
     throw BackendError(op, exec.backend);
   }
   check(args);
+  count_launches();
   if constexpr (CHUNKSTATE_HAS_CUDA) cuda::linear_step(args, exec.stream);
 }
 

@@ -10,8 +10,8 @@ namespace chunkstate {
 
 /// What becomes of the products of linear_step.
 enum class StepSink : std::uint8_t {
-  store,       // y_i = W_i x + bias_i, for each product given
-  accumulate,  // y += W x + bias
+  store,       // y_i = scale (W_i x + bias_i), for each product given
+  accumulate,  // y += scale (W x + bias)
   silu_mul,    // y = silu(W_0 x) (W_1 x): two weights of one shape, y of the first
   convolve,    // as store; then some rows of y pass conv1d_step, in place
 };
@@ -39,6 +39,7 @@ struct LinearStepArgs {
                                  // only; not given: summed here, which every block then does
   float epsilon = 0.0F;
   StepSink sink = StepSink::store;
+  float scale = 1.0F;                     // sinks store and accumulate only
   std::array<LinearProduct, 3> products;  // the first ones given, all with the same `in`
   StepConvolution convolution;            // sink convolve only
   View<float, 2> squares_out;  // accumulate only: [tokens, ceil(out / 16)] sums of y^2 over

@@ -102,10 +102,10 @@ bool MatmulPlan::accepts(MatmulAlgorithm& algorithm) const {
 
 cublasStatus_t MatmulPlan::run(const LinearArgs& args, const MatmulAlgorithm& algorithm,
                                void* workspace, CUstream_st* stream) const {
-  const float one = 1.0F;
+  const float alpha = args.scale;
   const float beta = args.accumulate ? 1.0F : 0.0F;
-  return cublasLtMatmul(library_, matmul_.get(), &one, args.weight.data, weight_.get(), args.x.data,
-                        x_.get(), &beta, args.y.data, y_.get(), args.y.data, y_.get(),
+  return cublasLtMatmul(library_, matmul_.get(), &alpha, args.weight.data, weight_.get(),
+                        args.x.data, x_.get(), &beta, args.y.data, y_.get(), args.y.data, y_.get(),
                         &algorithm.algorithm, workspace, algorithm.workspace, stream);
 }
 

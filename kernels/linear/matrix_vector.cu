@@ -63,6 +63,7 @@ __device__ __forceinline__ void prefetch_line(const std::byte* address) {
 __device__ __forceinline__ void store_output(const LinearArgs& args, std::int64_t token,
                                              std::int64_t out, float value) {
   if (args.bias.data != nullptr) value += load_element(args.bias.at(out), args.bias.dtype);
+  value *= args.scale;
   std::byte* address = args.y.at(token, out);
   if (args.accumulate) value += load_element(address, args.y.dtype);
   store_element(address, args.y.dtype, value);

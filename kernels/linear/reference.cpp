@@ -10,6 +10,7 @@ void linear(const LinearArgs& args) {
       for (std::int64_t i = 0; i < args.x.extent[1]; ++i) {
         sum += static_cast<double>(args.weight.load(o, i)) * args.x.load(t, i);
       }
+      sum *= args.scale;
       if (args.accumulate) sum += args.y.load(t, o);
       args.y.store(static_cast<float>(sum), t, o);
     }

@@ -63,6 +63,7 @@ __device__ void finish(const LinearStepArgs& args, int unit, int r, int token, b
     if (valid) {
       if (product.bias.data != nullptr)
         value += load_element(product.bias.at(row), product.bias.dtype);
+      if constexpr (sink == StepSink::store || sink == StepSink::accumulate) value *= args.scale;
       std::byte* const y = product.y.at(token, row);
       if constexpr (sink == StepSink::accumulate) value += load_element(y, product.y.dtype);
       if constexpr (sink == StepSink::convolve) {

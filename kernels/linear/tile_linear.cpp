@@ -46,13 +46,14 @@ CHUNKSTATE_AVX512BF16 inline __m512 load_masked(const std::byte* from, DType dty
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-/// 16 results of one token: sums + bias (+ y), rounded once.
+/// 16 results of one token: scale (sums + bias) (+ y), rounded once.
 CHUNKSTATE_AVX512BF16 void finish_line(const LinearArgs& args, std::int64_t t, std::int64_t output,
                                        std::int64_t count, const float* sums) {
   const auto mask = static_cast<__mmask16>((1U << count) - 1);
   __m512 value = _mm512_load_ps(sums);
   if (args.bias)
     value = _mm512_add_ps(value, load_masked(args.bias.at(output), args.bias.dtype, mask));
+  if (args.scale != 1.0F) value = _mm512_mul_ps(value, _mm512_set1_ps(args.scale));
   std::byte* const y = args.y.at(t, output);
   if (args.accumulate) value = _mm512_add_ps(value, load_masked(y, args.y.dtype, mask));
   if (args.y.dtype == DType::fp32) {

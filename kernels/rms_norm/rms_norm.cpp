@@ -2,6 +2,7 @@
 #include "kernels/rms_norm/rms_norm.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -11,6 +12,11 @@ void rms_norm(const Executor& exec, const RmsNormArgs& args) {
   check_shape("rms_norm", "x", args.x, {tokens, channels}, "tokens x channels");
   check_shape("rms_norm", "weight", args.weight, {channels}, "channels");
   check_shape("rms_norm", "y", args.y, {tokens, channels}, "tokens x channels");
+  if (args.add) {
+    check_shape("rms_norm", "add", args.add, {tokens, channels}, "tokens x channels");
+    check_shape("rms_norm", "sum", args.sum, {tokens, channels}, "tokens x channels");
+  }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::rms_norm(args);

@@ -2,6 +2,7 @@
 #include "kernels/rope/rope.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -15,6 +16,8 @@ void rope(const Executor& exec, const RopeArgs& args) {
     throw ShapeError("rope: inverse_frequency has " + std::to_string(pairs) +
                      " pairs, expected at most head_dim / 2 = " + std::to_string(head_dim / 2));
   }
+  if (pairs == 0) return;
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::rope(args);

@@ -2,6 +2,7 @@
 #include "kernels/sampling/greedy_step.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -21,6 +22,7 @@ void greedy_step(const Executor& exec, const GreedyStepArgs& args) {
   check_shape(op, "steps", args.steps, {1}, "1");
   check_shape(op, "partials", args.partials, {greedy_step_partials(batch)}, "greedy_step_partials");
   if (exec.backend != Backend::cuda) throw BackendError(op, exec.backend);
+  count_launches();
   if constexpr (CHUNKSTATE_HAS_CUDA) cuda::greedy_step(args, exec.stream);
 }
 

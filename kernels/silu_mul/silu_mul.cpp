@@ -2,6 +2,7 @@
 #include "kernels/silu_mul/silu_mul.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 
 namespace chunkstate {
 
@@ -11,6 +12,7 @@ void silu_mul(const Executor& exec, const SiluMulArgs& args) {
   check_shape("silu_mul", "gate", args.gate, {tokens, channels}, "tokens x channels");
   check_shape("silu_mul", "up", args.up, {tokens, channels}, "tokens x channels");
   check_shape("silu_mul", "y", args.y, {tokens, channels}, "tokens x channels");
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::silu_mul(args);

@@ -2,6 +2,7 @@
 #include "kernels/ssd/ssd.hpp"
 
 #include "kernels/base/check.hpp"
+#include "kernels/base/launches.hpp"
 #include "kernels/ssd/gated_step.hpp"
 
 namespace chunkstate {
@@ -68,6 +69,7 @@ void ssd_scan(const Executor& exec, const SsdVariant& variant, const SsdArgs& ar
         {state_slots(variant, args.lookback), args.x.extent[1], args.x.extent[2], args.B.extent[2]},
         "slots x heads x head_dim x state_dim");
   }
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::ssd_scan(variant.semantics, args);
@@ -82,6 +84,7 @@ void ssd_scan(const Executor& exec, const SsdVariant& variant, const SsdArgs& ar
 
 void ssd_step(const Executor& exec, const SsdVariant& variant, const SsdStepArgs& args) {
   check_step("ssd_step", variant, args);
+  count_launches();
   switch (exec.backend) {
     case Backend::reference:
       return reference::ssd_step(variant.semantics, args);
@@ -101,6 +104,7 @@ void ssd_gated_step(const Executor& exec, const SsdVariant& variant, const SsdGa
   check_shape("ssd_gated_step", "z", args.z, {batch, heads, head_dim}, "batch x heads x head_dim");
   check_shape("ssd_gated_step", "squares", args.squares, {batch, heads}, "batch x heads");
   if (exec.backend != Backend::cuda) throw BackendError("ssd_gated_step", exec.backend);
+  count_launches();
   if constexpr (CHUNKSTATE_HAS_CUDA) cuda::ssd_gated_step(variant.semantics, args, exec.stream);
 }
 

@@ -116,6 +116,17 @@ Action tokenizer(const std::string& patch, const std::string& encoded = "") {
   return tokenizer_text(document.dump(), encoded);
 }
 
+/// A tokenizer with byte fallback (700 ids) with the members of `patch` in place of its own.
+Action fallback(const std::string& patch, const std::string& encoded = "") {
+  json document = json::parse(read_input_file(
+      std::string(CHUNKSTATE_SOURCE_DIR) + "/tests/golden/tokenizer-sentencepiece/tokenizer.json",
+      1 << 20));
+  document.merge_patch(json::parse(patch));
+  return [text = document.dump(), encoded](const TemporaryFolder& folder) {
+    read_tokenizer(folder.write("tokenizer.json", text), 700).encode(encoded, true);
+  };
+}
+
 Action added_token(const std::string& members) {
   json token = {{"id", 264}, {"content", "<x>"}, {"special", true}};
   token.merge_patch(json::parse(members));
@@ -346,7 +357,34 @@ TEST_CASE("bad configs end with one clear message") {
       {81, "time_step_limit of one", config(R"({"time_step_limit": [0.4]})"),
        "expected two elements"},
       {82, "unknown architecture", config(R"({"model_type": "mistral"})"),
-       "model_type 'mistral' is not supported; supported: bamba, llama"},
+       "model_type 'mistral' is not supported; supported: bamba, granite, "
+       "granitemoehybrid, llama, mamba, mamba2"},
+      {82, "experts", config(R"({"model_type": "granitemoehybrid", "shared_intermediate_size": 8,
+                  "num_local_experts": 64})"),
+       "num_local_experts is 64, expected 0: layers with experts are not supported"},
+      {82, "experts that nobody names",
+       config(R"({"model_type": "granitemoehybrid", "shared_intermediate_size": 8})"),
+       "num_local_experts is 8 where it is absent, expected 0"},
+      {82, "positions of another kind",
+       config(R"({"model_type": "granitemoehybrid", "shared_intermediate_size": 8,
+                  "num_local_experts": 0, "position_embedding_type": "alibi"})"),
+       "position_embedding_type 'alibi' is not supported, expected 'nope', 'rope' or null"},
+      {82, "another norm",
+       config(R"({"model_type": "granitemoehybrid", "shared_intermediate_size": 8,
+                  "num_local_experts": 0, "normalization_function": "layernorm"})"),
+       "normalization_function 'layernorm' is not supported"},
+      {82, "attention in mamba2",
+       config(R"({"model_type": "mamba2", "num_hidden_layers": 1, "attn_layer_indices": [0]})"),
+       "this architecture has mamba layers only"},
+      {82, "heads of mamba2 do not fill the width",
+       config(R"({"model_type": "mamba2", "num_heads": 3, "head_dim": 64, "state_size": 8,
+                  "attn_layer_indices": null})"),
+       "num_heads 3 x head_dim 64 is not expand x hidden_size = 512"},
+      {81, "multiplier 0", config(R"({"model_type": "granite", "attn_layer_indices": null,
+                  "residual_multiplier": 0})"),
+       "residual_multiplier is 0.0, expected a number from 1e-6 to 1e6"},
+      {82, "quantised weights", config(R"({"quantization_config": {"bits": 4}})"),
+       "quantization_config is an object"},
       {82, "no architecture", config(R"({"model_type": null})"), "model_type is missing"},
       {82, "activation", config(R"({"hidden_act": "gelu"})"), "hidden_act 'gelu' is not supported"},
       {82, "attention bias", config(R"({"attention_bias": true})"), "attention_bias true is not"},
@@ -388,7 +426,7 @@ TEST_CASE("bad tokenizers end with one clear message") {
        "id of 'he' is 264, but vocab or an earlier entry says 256"},
       {86, "byte_fallback with bad byte tokens",
        tokenizer(R"({"model": {"byte_fallback": true, "vocab": {"<0x-1>": 264, "<0xZZ>": 265}}})"),
-       "model: byte_fallback true is not supported"},
+       "pre_tokenizer is an object, expected null where the model has byte_fallback"},
       {87, "catastrophic expression", split("(a+)+$", std::string(60, 'a') + "!"),
        "pre_tokenizer: the split expression fails at byte 0 of a text: match limit exceeded"},
       {87, "catastrophic alternatives", split("(a|aa)+$", std::string(5000, 'a') + "!"), "limit"},
@@ -416,11 +454,41 @@ TEST_CASE("bad tokenizers end with one clear message") {
       {89, "unknown decoder", tokenizer(R"({"decoder": {"type": "Metaspace"}})"),
        "'Metaspace' is not"},
       {89, "unknown pre_tokenizer", tokenizer(R"({"pre_tokenizer": {"type": "Whitespace"}})"),
-       "pre_tokenizer: type 'Whitespace' is not supported, expected Sequence, Split or ByteLevel"},
+       "pre_tokenizer: type 'Whitespace' is not supported, expected Sequence, Split, Digits or "
+       "ByteLevel"},
       {89, "unknown post_processor", tokenizer(R"({"post_processor": {"type": "BertProcessing"}})"),
        "post_processor: type 'BertProcessing' is not supported"},
       {89, "truncation", tokenizer(R"({"truncation": {"max_length": 5}})"),
        "truncation is an object"},
+      {86, "byte tokens that are missing, and no unk_token",
+       fallback(R"({"model": {"unk_token": null, "vocab": {"<0xF0>": null}}})", "\U0001F600"),
+       "the vocabulary has no token for '\U0001F600', nor for each of its bytes"},
+      {86, "unk_token that is no token", fallback(R"({"model": {"unk_token": "<?>"}})"),
+       "model: unk_token '<?>' is not in vocab"},
+      {86, "ignore_merges with byte_fallback", fallback(R"({"model": {"ignore_merges": true}})"),
+       "model: ignore_merges true with byte_fallback is not supported"},
+      {89, "byte_fallback with another normalizer",
+       fallback(R"({"normalizer": {"type": "Precompiled"}})"),
+       "normalizer: type 'Precompiled' is not supported, expected Sequence, Prepend or Replace"},
+      {89, "normalizer that replaces an expression",
+       fallback(R"({"normalizer": {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b",
+                    "normalizers": null}})"),
+       "normalizer: pattern: String is missing"},
+      {89, "normalizer that lengthens a text",
+       fallback("{\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"" +
+                std::string(2000, 'x') + "\"}}"),
+       "content has 2000 bytes, expected at most 16"},
+      {89, "normalizer of many steps",
+       fallback("{\"normalizer\": {\"normalizers\": [" +
+                repeated(R"({"type": "Prepend", "prepend": "x"},)", 9) +
+                R"({"type": "Prepend", "prepend": "x"}]}})"),
+       "is the normalizer's step 5, expected at most 4"},
+      {89, "byte_fallback with another decoder",
+       fallback(R"({"decoder": {"type": "Metaspace", "decoders": null}})"),
+       "decoder: type 'Metaspace' is not supported, expected a Sequence of Replace, ByteFallback"},
+      {89, "byte_fallback with half a decoder",
+       fallback(R"({"decoder": {"decoders": [{"type": "Fuse"}]}})"),
+       "decoders is an array of 1 elements, expected Replace, ByteFallback, Fuse and Strip"},
       {90, "template with an unknown token",
        tokenizer(R"({"post_processor": {"type": "TemplateProcessing", "special_tokens": {},
                      "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}})"),

@@ -5,8 +5,11 @@
 
 #include "core/generate.hpp"
 #include "core/open_model.hpp"
+#include "core/variant_names.hpp"
 #include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
+#include "tests/core/golden_file.hpp"
+#include "tests/core/model_runs.hpp"
 
 // The whole model on a GPU: the same text as the host, the same bits every time, whatever the
 // execution mode.
@@ -64,6 +67,35 @@ TEST_CASE("A GPU writes the host's greedy text in fp32") {
         const SsdSettings ssd = scan(tiny(), variant);
         CHECK(run(device, ssd, {prompt(length)}, 40)[0].tokens ==
               run(host, ssd, {prompt(length)}, 40)[0].tokens);
+      }
+    }
+  }
+}
+
+TEST_CASE("A GPU writes the host's greedy text with every selective scan") {
+  for (const char* name : {"mamba1-a", "mamba1-b"}) {
+    const OpenModel files =
+        open_model({std::string(CHUNKSTATE_SOURCE_DIR) + "/tests/golden/" + name});
+    Model host(files.config, files.checkpoint, options(Backend::cpu, DType::fp32));
+    for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
+      Model device(files.config, files.checkpoint, options(Backend::cuda, DType::fp32, mode));
+      for (const std::string& variant : selective_scan_variant_names()) {
+        std::vector<std::vector<std::int32_t>> prompts(3);  // two of one length run together
+        for (std::int32_t t = 0; t < 37; ++t) {
+          prompts[0].push_back(t * 7 % 61);
+          prompts[1].push_back(t * 11 % 61);
+          if (t < 5) prompts[2].push_back(t);
+        }
+        CAPTURE(name, variant, static_cast<int>(mode));
+        const SsdSettings ssd = scan(files, variant);
+        const auto found = run(device, ssd, prompts, 20);
+        const auto expected = run(host, ssd, prompts, 20);
+        for (std::size_t s = 0; s < prompts.size(); ++s) {
+          CHECK(found[s].tokens == expected[s].tokens);
+          for (std::size_t t = 0; t < found[s].logprobs.size(); ++t) {
+            CHECK(std::abs(found[s].logprobs[t] - expected[s].logprobs[t]) < 1e-3F);
+          }
+        }
       }
     }
   }
@@ -159,13 +191,69 @@ TEST_CASE("bf16 decode steps score a text as fp32 does") {
   }
 }
 
+TEST_CASE("Every family's logits on a GPU equal transformers', prefill, pieces and decode steps") {
+  for (const std::string name :
+       {"bamba-a", "bamba-b", "bamba-e", "llama-a", "granite-a", "granitemoehybrid-a",
+        "granitemoehybrid-b", "mamba2-a", "mamba2-b"}) {
+    const test::GoldenFile golden(test::golden_path(name + "/expected.safetensors"));
+    const OpenModel opened = open_model({test::golden_path(name)});
+    for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
+      Model model(opened.config, opened.checkpoint, options(Backend::cuda, DType::fp32, mode));
+      const SsdSettings ssd = scan(opened, "default_optimized");
+      for (const std::string part : {"case0", "case1", "case2"}) {
+        const auto tokens = golden.integers(part + ".tokens");
+        const auto expected = golden.floats(part + ".logits");
+        CAPTURE(name, static_cast<int>(mode), part);
+        for (const std::int64_t step : {0, 1, 5}) {
+          CHECK(relative_difference(all_logits(model, ssd, tokens, step), expected) <= 1e-4);
+        }
+        CHECK(run(model, ssd, {tokens}, 12)[0].tokens == golden.integers(part + ".greedy"));
+      }
+    }
+  }
+}
+
+TEST_CASE("Naive attention writes what flash attention writes") {
+  for (const bool fusion : {false, true}) {
+    Model model(tiny().config, tiny().checkpoint,
+                options(Backend::cuda, DType::bf16, ExecutionMode::graph, fusion));
+    Model exact(tiny().config, tiny().checkpoint, options(Backend::cuda, DType::fp32));
+    const SsdSettings ssd = scan(tiny(), "default_optimized");
+    const auto ids = prompt(200);
+    const auto whole = score(exact, ssd, ids);
+    exact.set_attention({AttentionMethod::naive, 0});
+    const auto naive = score(exact, ssd, ids);
+    for (std::size_t t = 0; t < whole.size(); ++t) CHECK(std::abs(whole[t] - naive[t]) < 1e-4);
+    const auto flash_steps = stepwise_nll(model, ssd, ids);
+    model.set_attention({AttentionMethod::naive, 0});
+    const auto naive_steps = stepwise_nll(model, ssd, ids);
+    for (std::size_t t = 0; t < flash_steps.size(); ++t) {
+      CAPTURE(fusion, t);
+      CHECK(std::abs(flash_steps[t] - naive_steps[t]) < 0.1);
+    }
+    for (const std::int64_t block : {32, 64, 128}) {
+      model.set_attention({AttentionMethod::flash, block});
+      const auto blocked = score(model, ssd, ids);
+      for (std::size_t t = 0; t < whole.size(); ++t) {
+        CHECK(std::abs(blocked[t] - whole[t]) < 0.25);
+      }
+    }
+  }
+}
+
 TEST_CASE("Fused decode works for every shape of model") {
-  for (const char* name : {"synthetic:llama-tiny", "synthetic:bamba-tiny"}) {
+  const std::vector<std::pair<const char*, std::int64_t>> models = {
+      {"synthetic:llama-tiny", 0},       {"synthetic:bamba-tiny", 0},
+      {"synthetic:granite-3-8b", 2},     {"synthetic:granite-4.0-h-350m", 12},
+      {"synthetic:granite-4.0-h-1b", 7}, {"synthetic:mamba2-2.7b", 3}};  // leading layers
+  for (const auto& [name, layers] : models) {
     const OpenModel opened = open_model({name});
     CAPTURE(name);
-    Model host(opened.config, opened.checkpoint, options(Backend::cpu, DType::fp32));
-    Model device(opened.config, opened.checkpoint,
-                 options(Backend::cuda, DType::bf16, ExecutionMode::graph, true));
+    ModelOptions on_host = options(Backend::cpu, DType::fp32);
+    ModelOptions on_device = options(Backend::cuda, DType::bf16, ExecutionMode::graph, true);
+    on_host.layers = on_device.layers = layers;
+    Model host(opened.config, opened.checkpoint, on_host);
+    Model device(opened.config, opened.checkpoint, on_device);
     const SsdSettings ssd = scan(opened, "default_optimized");
     const auto ids = opened.encode_prompt(text, 40);
     const std::vector<float> expected = score(host, ssd, ids);

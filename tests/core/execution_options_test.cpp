@@ -21,6 +21,24 @@ TEST_CASE("The automatic execution is graph and fused where these apply") {
   CHECK_FALSE(full.autotune);
 }
 
+TEST_CASE("Attention is named, and naive attention has no blocks") {
+  CHECK(attention_choice("flash", 0).method == AttentionMethod::flash);
+  CHECK(attention_choice("flash", 128).block_keys == 128);
+  CHECK(attention_choice("naive", 0).method == AttentionMethod::naive);
+  const auto message = [](const std::string& attention, std::int64_t block) {
+    try {
+      attention_choice(attention, block);
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(message("sdpa", 0) == "execution.attention: found 'sdpa', expected flash or naive");
+  CHECK(message("flash", 48) == "execution.attention_block: found '48', expected 32, 64, 128 or 0");
+  CHECK(message("naive", 64) ==
+        "execution.attention_block: found '64', expected 0: naive attention has no blocks");
+}
+
 TEST_CASE("An execution that cannot apply is refused, and the backend named") {
   const auto message = [](const char* mode, const char* autotune, const char* fusion,
                           Backend backend, DType dtype) -> std::string {

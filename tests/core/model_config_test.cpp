@@ -62,6 +62,11 @@ TEST_CASE("parameter counts equal the published ones") {
   CHECK(expected_tensors(synthetic_model_config("llama-2-7b")).size() == 291);
   CHECK(synthetic_model_config("llama-2-13b").parameters() == 13'015'864'320);
   CHECK(synthetic_model_config("llama-2-70b").parameters() == 68'976'648'192);
+  CHECK(synthetic_model_config("granite-3-8b").parameters() == 8'170'848'256);
+  CHECK(synthetic_model_config("granite-4.0-h-350m").parameters() == 340'332'224);
+  CHECK(synthetic_model_config("granite-4.0-h-1b").parameters() == 1'461'538'368);
+  CHECK(synthetic_model_config("granite-4.0-h-micro").parameters() == 3'191'396'096);
+  CHECK(synthetic_model_config("mamba2-2.7b").parameters() == 2'702'599'680);
   CHECK(synthetic_model_config("bamba-tiny").parameters() == 9'611'152);
   CHECK(synthetic_model_config("llama-tiny").parameters() == 12'784'960);
 }
@@ -75,7 +80,8 @@ TEST_CASE("an unknown synthetic name lists the known ones") {
   CHECK(synthetic_model_names().front() == "bamba-9b");
   CHECK(message_of<UsageError>([] { synthetic_model_config("bamba-10b"); }) ==
         "unknown synthetic model 'bamba-10b'; known: bamba-9b, bamba-tiny, llama-tiny, llama-2-7b, "
-        "llama-2-13b, llama-2-70b");
+        "llama-2-13b, llama-2-70b, granite-3-8b, granite-4.0-h-350m, granite-4.0-h-1b, "
+        "granite-4.0-h-micro, mamba2-2.7b, mamba1-lm");
 }
 
 TEST_CASE("bamba rotates half of each head whatever its config says") {
@@ -85,6 +91,65 @@ TEST_CASE("bamba rotates half of each head whatever its config says") {
   CHECK(llama(R"("partial_rotary_factor": 0.5)").rotary_dim == 4);
   CHECK(llama(R"("head_dim": 8)").attention_head_dim == 8);
   CHECK(llama(R"("head_dim": 8)").rotary_dim == 8);
+}
+
+TEST_CASE("granite's multipliers are 1 where they are absent, and its scores' is not a root") {
+  const std::string shape = R"("vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
+      "num_hidden_layers": 2, "num_attention_heads": 4)";
+  const auto granite = [&](const std::string& members) {
+    return parse_model_config("{\"model_type\": \"granite\", " + shape + members + "}", "");
+  };
+  CHECK(llama("").attention_scale() == 0.5F);
+  CHECK(granite("").attention_scale() == 1.0F);
+  CHECK(granite("").residual_multiplier == 1.0F);
+  const ModelConfig full = granite(R"(, "embedding_multiplier": 12, "attention_multiplier": 0.25,
+      "residual_multiplier": 0.22, "logits_scaling": 16.0)");
+  CHECK(full.embedding_multiplier == 12.0F);
+  CHECK(full.attention_scale() == 0.25F);
+  CHECK(full.residual_multiplier == 0.22F);
+  CHECK(full.logits_multiplier == 0.0625F);
+  CHECK(full.rotary_dim == 4);
+}
+
+TEST_CASE(
+    "granitemoehybrid has positions only if it says so, and mamba only where it has such layers") {
+  const auto hybrid = [](const std::string& members) {
+    return parse_model_config(
+        R"({"model_type": "granitemoehybrid", "vocab_size": 32, "hidden_size": 16,
+            "shared_intermediate_size": 24, "intermediate_size": 7, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_local_experts": 0, )" +
+            members + "}",
+        "");
+  };
+  const std::string mamba = R"("mamba_n_heads": 4, "mamba_d_state": 8)";
+  CHECK(hybrid(mamba).rotary_dim == 0);
+  CHECK(hybrid(mamba + R"(, "position_embedding_type": "nope")").rotary_dim == 0);
+  CHECK(hybrid(mamba + R"(, "position_embedding_type": "rope")").rotary_dim == 4);
+  CHECK(hybrid(mamba).layers == std::vector<LayerKind>(2, LayerKind::mamba));
+  CHECK(hybrid(mamba).intermediate_size == 24);
+  const ModelConfig attention = hybrid(R"("layer_types": ["attention", "full_attention"])");
+  CHECK(attention.layers == std::vector<LayerKind>(2, LayerKind::attention));
+  CHECK(attention.in_proj_size() == 0);
+}
+
+TEST_CASE("mamba2 has no MLP, and 8 groups where it says nothing") {
+  const auto mamba2 = [](const std::string& members) {
+    return parse_model_config(
+        R"({"model_type": "mamba2", "vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2,
+            "num_heads": 8, "head_dim": 4, "state_size": 8)" +
+            members + "}",
+        "");
+  };
+  CHECK(mamba2("").groups == 8);
+  CHECK(mamba2("").norm_groups == 8);
+  CHECK(mamba2("").residual_in_fp32);
+  CHECK_FALSE(mamba2("").has_mlp());
+  const ModelConfig other =
+      mamba2(R"(, "n_groups": 1, "residual_in_fp32": false, "layer_norm_epsilon": 0.5)");
+  CHECK(other.norm_groups == 1);
+  CHECK_FALSE(other.residual_in_fp32);
+  CHECK(other.rms_norm_eps == 0.5F);
+  CHECK(expected_tensors(other).at(1).first == "backbone.layers.0.norm.weight");
 }
 
 TEST_CASE("rope_theta comes from rope_parameters, then from the flat key, then is 10000") {

@@ -18,6 +18,15 @@ namespace {
 using test::golden_path;
 using test::GoldenFile;
 
+const std::vector<std::string> families = {"bamba-a",
+                                           "bamba-b",
+                                           "bamba-e",
+                                           "llama-a",
+                                           "granite-a",
+                                           "granitemoehybrid-a",
+                                           "granitemoehybrid-b",
+                                           "mamba2-a",
+                                           "mamba2-b"};
 const std::string models = std::string(CHUNKSTATE_SOURCE_DIR) + "/experiments/models/";
 
 Model open(const std::string& folder, Backend backend = Backend::cpu, int threads = 2) {
@@ -51,7 +60,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 }  // namespace
 
 TEST_CASE("logits equal transformers' for every exact variant, prefill and decode") {
-  const std::string name = GENERATE("bamba-a", "bamba-b", "bamba-e", "llama-a");
+  const std::string name = GENERATE(from_range(families));
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
   for (const Backend backend : backends()) {
     Model model = open(golden_path(name), backend);
@@ -72,7 +81,7 @@ TEST_CASE("logits equal transformers' for every exact variant, prefill and decod
 }
 
 TEST_CASE("greedy tokens equal transformers', with and without a cache") {
-  const std::string name = GENERATE("bamba-a", "bamba-b", "bamba-e", "llama-a");
+  const std::string name = GENERATE(from_range(families));
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
   Model model = open(golden_path(name), backends().back());
   for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {

@@ -47,6 +47,15 @@ Case draw_case(unsigned seed) {
   c.tie_word_embeddings = pick({0, 1}) == 1;
   c.layers = {LayerKind::mamba, LayerKind::attention, LayerKind::mamba};
   drawn.tokens = pick({1, 2, 15, 16, 17, 45, 64});
+  c.norm_groups = pick({1, c.groups});
+  c.rotary_dim = pick({0, 4});
+  if (pick({0, 1}) == 1) {
+    c.embedding_multiplier = 3.0F;
+    c.attention_multiplier = 0.5F;
+    c.residual_multiplier = 0.3F;
+    c.logits_multiplier = 0.1F;
+  }
+  if (pick({0, 0, 1}) == 1) c.intermediate_size = 0;
   return drawn;
 }
 

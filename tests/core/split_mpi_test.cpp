@@ -114,6 +114,21 @@ SplitCase draw_tensor_case(unsigned seed, int ranks) {
     c.config.mamba_heads = c.config.groups = 0;
     c.config.mamba_head_dim = c.config.state_dim = c.config.conv_taps = 0;
     c.config.projection_bias = false;
+  } else if (seed % 6 == 1) {
+    c.config.family = "granitemoehybrid";  // gate and up in one matrix
+    c.config.rotary_dim = 0;
+    c.config.norm_groups = c.config.groups >= ranks ? c.config.groups : 1;
+    c.config.embedding_multiplier = 3.0F;
+    c.config.attention_multiplier = 0.2F;
+    c.config.residual_multiplier = 0.4F;
+    c.config.logits_multiplier = 0.25F;
+  } else if (seed % 6 == 2) {
+    c.config.family = "mamba2";
+    c.config.layers.assign(3, LayerKind::mamba);
+    c.config.intermediate_size = c.config.attention_heads = c.config.kv_heads = 0;
+    c.config.attention_head_dim = c.config.rotary_dim = 0;
+    c.config.norm_groups = c.config.groups >= ranks ? c.config.groups : 1;
+    c.config.residual_in_fp32 = true;
   }
   if (c.tokens.size() > 130) c.tokens.resize(130);
   return c;
@@ -230,6 +245,14 @@ TEST_CASE("shapes that do not go round are refused with what would") {
                     "expected at most 8 ranks, or a multiple of 8 up to 32");
   CHECK_THROWS_AS(tensor_share(config, 0, 64), UsageError);
   CHECK_NOTHROW(tensor_share(config, 0, 16));
+  config.groups = config.norm_groups = 4;
+  CHECK(tensor_share(config, 1, 2).config.norm_groups == 2);
+  CHECK_THROWS_WITH(tensor_share(config, 0, 8),
+                    "tensor split over 8 ranks: the norm of each of the model's 4 groups is one "
+                    "rank's, expected at most 4 ranks");
+  CHECK_THROWS_WITH(
+      tensor_share(synthetic_model_config("mamba1-lm"), 0, 2),
+      "tensor split over 2 ranks: mamba-1 layers are not shared out, expected 1 rank");
 }
 
 int main(int argc, char** argv) {

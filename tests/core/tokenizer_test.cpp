@@ -2,6 +2,7 @@
 #include "core/tokenizer.hpp"
 
 #include <ctime>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -9,6 +10,7 @@
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "core/split_expression.hpp"
+#include "core/text_normalizer.hpp"
 #include "core/tokenizer_file.hpp"
 #include "core/utf8.hpp"
 #include "tests/catch.hpp"
@@ -73,6 +75,65 @@ TEST_CASE("ignore_merges decides where a piece is a vocabulary entry") {
       INFO(flag << ": " << c["text"]);
       CHECK(tokenizer.encode(c["text"].get<std::string>(), false) == c["ids"].get<Ids>());
     }
+  }
+}
+
+TEST_CASE("Granite 3's pre-tokenizers cut digits as the tokenizers package does") {
+  for (const bool individual : {true, false}) {
+    json file = json::parse(source_file("experiments/models/bamba-tiny/tokenizer.json"));
+    file["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers",
+         {{{"type", "Digits"}, {"individual_digits", individual}},
+          {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}}}};
+    const Tokenizer tokenizer(file.dump(), "tokenizer.json");
+    for (const json& c : golden("tokenizer_digits.json")) {
+      if (c["individual"].get<bool>() != individual) continue;
+      INFO(c);
+      CHECK(tokenizer.encode(c["text"].get<std::string>(), false) == c["ids"].get<Ids>());
+    }
+  }
+}
+
+TEST_CASE("a tokenizer with byte fallback gives the ids and texts of the tokenizers package") {
+  const std::string folder = "tokenizer-sentencepiece";
+  std::map<std::string, Tokenizer> variants;
+  const auto add = [&](const std::string& name, const json& file) {
+    variants.emplace(name, Tokenizer(file.dump(), folder));
+  };
+  json file = golden(folder + "/tokenizer.json");
+  add("", file);
+  json normalized = file;
+  for (json& token : normalized["added_tokens"]) token["normalized"] = true;
+  add("normalized", normalized);
+  for (const char* byte : {"<0xE2>", "<0xF0>", "<0x0A>"}) file["model"]["vocab"].erase(byte);
+  add("missing bytes", file);
+  file["model"]["fuse_unk"] = false;
+  add("missing bytes, not fused", file);
+
+  const json cases = golden(folder + "/cases.json");
+  CHECK(cases.size() > 500);
+  for (const json& c : cases) {
+    const Tokenizer& tokenizer = variants.at(c["variant"].get<std::string>());
+    INFO(c);
+    const Ids ids = c["ids"].get<Ids>();
+    CHECK(tokenizer.decode(ids) == c["decoded"].get<std::string>());
+    if (!c.contains("text")) continue;
+    const auto text = c["text"].get<std::string>();
+    CHECK(tokenizer.encode(text, false) == ids);
+    CHECK(tokenizer.encode(text, true) == c["ids_with_bos"].get<Ids>());
+  }
+}
+
+TEST_CASE("with byte fallback any text comes back byte for byte") {
+  const Tokenizer tokenizer(source_file("tests/golden/tokenizer-sentencepiece/tokenizer.json"), "");
+  CHECK(tokenizer.end_of_text() == Ids{2});
+  for (unsigned seed = 0; seed < 1000; ++seed) {
+    std::mt19937 random(seed);
+    std::string text = random_text(random);
+    text = replace_all(text, "\u2581", "_");  // the one character that stands for another
+    INFO("seed " << seed);
+    CHECK(tokenizer.decode(tokenizer.encode(text, false)) == text);
   }
 }
 

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -293,6 +294,32 @@ class Runs(Scratch):
         planned = harness.run(["plan", self.sweep(), "-s", "generation.max_new_tokens=5", "--out", out])
         self.assertEqual(planned.returncode, 3)
 
+    def test_a_request_that_needs_more_memory_than_there_is_is_skipped_with_its_bytes(self):
+        prompts = self.folder / "prompts.json"
+        prompts.write_text(json.dumps([{"prompt": "short", "token_len": 16},
+                                       {"prompt": "long", "token_len": 2000000}]))
+        file = harness.experiment(self.folder / "exp.yaml",
+                                  model={"path": "synthetic:llama-tiny", "dtype": "fp32", "context": 1 << 24},
+                                  prompts={"file": str(prompts)}, generation={"max_new_tokens": 2},
+                                  sweep={"matrix": {"execution.attention": ["naive"]}})
+        out = self.folder / "out"
+        done = harness.run(["run", file, "--out", out])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("1 requests skipped", done.stderr)
+        results = out / "results.h5"
+        with h5py.File(results) as stored:
+            self.assertEqual(stored["requests/status"][:].tolist(), [0, 2])
+            error = stored["requests/error"].asstr()[1]
+        found = re.fullmatch("memory: needs ([0-9]+) bytes beside the weights", error)
+        self.assertGreater(int(found[1]), 4 * 5 * 2000000**2)  # 5 heads' score of every pair of tokens
+        digest = harness.digest_of(results)
+        self.run_ok(["run", file, "--out", out])
+        self.assertEqual(harness.digest_of(results), digest)
+        self.run_ok(["report", results])
+        self.assertIn(error, (out / "results.html").read_text())
+        self.run_ok(["merge", results, "-o", self.folder / "all.h5"])
+        self.assertEqual(harness.digest_of(self.folder / "all.h5"), digest)
+
     def test_a_prompt_longer_than_the_context_is_a_failed_item_and_the_rest_goes_on(self):
         prompts = self.folder / "prompts.json"
         prompts.write_text(json.dumps([{"prompt": "word " * 9000}, {"prompt": "A short one."}]))
@@ -501,6 +528,12 @@ class Verbs(Scratch):
                          {"sequential", "default", "default_optimized", "independent", "lookback",
                           "own_end_state"})
         self.assertTrue(all(r["relative_error"] < 1e-4 for r in rows), rows)
+        rows = json.loads(self.run_ok(["bench", "selective_scan", "--tokens", "40,70", "--batch", "1,2",
+                                       "--channels", "70", "--repeats", "2", "--backend", "cpu",
+                                       "--json"]))["variants"]
+        self.assertEqual([r["variant"] for r in rows], ["eager", "fused", "fused_block", "chunked"] * 4)
+        self.assertTrue(all(r["relative_error"] < 1e-5 and r["bytes_per_second"] > 0 for r in rows), rows)
+        self.assertEqual([r["launches"] for r in rows if r["tokens"] == 70][:4], [152, 3, 1, 1])
         for arguments in (["linear", "--tokens", "1,9", "--out", "96", "--in", "64"],
                           ["attention", "--tokens", "5,40", "--heads", "4", "--kv-heads", "2",
                            "--head-dim", "16"]):

@@ -77,6 +77,31 @@ TEST_CASE("results without evaluations and execution axes have neither table nor
   CHECK(accuracy_figures(results).empty());
 }
 
+TEST_CASE("outputs are compared where no axis changes what is computed") {
+  StoredResults results = evaluated_results();
+  results.spec.axis_paths = {"execution.attention", "generation.max_new_tokens"};
+  results.model_of_point = {0, 0, 0};
+  for (RequestRecord& request : results.requests) {
+    request.token_ids = {4, 5, 6};
+    request.logprobs = {-1.0F, -2.0F, -3.0F};
+    if (request.point == 0) request.token_ids.pop_back();  // point 1 goes furthest
+    if (request.point == 0) request.logprobs[0] = -1.5F;   // and writes the same
+    if (request.point == 2) request.token_ids = {4, 9, 6};
+  }
+  const auto rows = agreement_table_of(results).rows;
+  REQUIRE(rows.size() == 2);
+  const double prompts = rows[0][2].value;
+  CHECK(prompts == static_cast<double>(results.prompts.prompts.size()));
+  CHECK(rows[0][3].value == prompts);
+  CHECK(std::isnan(rows[0][4].value));
+  CHECK(rows[0][5].value == 0.5);
+  CHECK(rows[1][3].value == 0.0);
+  CHECK(rows[1][4].value == 1.0);
+  CHECK(rows[1][5].value == 0.0);
+  results.spec.axis_paths.push_back("ssm.variant");
+  CHECK(agreement_table_of(results).rows.empty());
+}
+
 TEST_CASE("figures show every request, and crosses those that were disturbed") {
   const StoredResults results = evaluated_results();
   const std::vector<Figure> figures = report_figures(results);

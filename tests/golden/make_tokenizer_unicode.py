@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes tokenizer_unicode.json: texts that split expressions get wrong, with the ids that Hugging Face's
-`tokenizers` package (0.23.3, Unicode 16) gives for experiments/models/bamba-tiny/tokenizer.json.
+`tokenizers` package (0.23.3, Unicode 16) gives for experiments/models/bamba-tiny/tokenizer.json; and
+tokenizer_digits.json: the same for some of them with the pre-tokenizers of Granite 3, Digits and ByteLevel.
 
     pip install tokenizers==0.23.3 && python3 tests/golden/make_tokenizer_unicode.py
 """
@@ -9,7 +10,7 @@ import json
 import pathlib
 import random
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 GOLDEN = pathlib.Path(__file__).resolve().parent
 TOKENIZER = GOLDEN.parent.parent / "experiments/models/bamba-tiny/tokenizer.json"
@@ -62,6 +63,15 @@ def main():
     lines = [json.dumps(case, separators=(",", ":")) for case in cases]
     (GOLDEN / "tokenizer_unicode.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
     print(len(cases), "cases")
+    lines = []
+    for individual in (True, False):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        for case in cases[::5] + [{"text": "x" + NUMBERS + " 2026 and 10,000.5\u00b2"}]:
+            ids = tokenizer.encode(case["text"], add_special_tokens=False).ids
+            lines.append(json.dumps({"individual": individual, "text": case["text"], "ids": ids},
+                                    separators=(",", ":")))
+    (GOLDEN / "tokenizer_digits.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,20 @@ namespace {
 struct AttentionCase {
   Numbers q, k, v, y;
   float scale = 1.0F;
+  AttentionChoice choice;
 
   void run(const Executor& exec) {
-    attention(
-        exec,
-        {.q = q.view<3>(), .k = k.view<3>(), .v = v.view<3>(), .scale = scale, .y = y.view<3>()});
+    AttentionArgs args{.q = q.view<3>(),
+                       .k = k.view<3>(),
+                       .v = v.view<3>(),
+                       .scale = scale,
+                       .y = y.view<3>(),
+                       .choice = choice};
+    // Whatever lies there must not reach the result.
+    std::vector<float> scores(static_cast<std::size_t>(attention_scores(exec.backend, args)),
+                              std::numeric_limits<float>::quiet_NaN());
+    args.scores = {scores.data(), {static_cast<std::int64_t>(scores.size())}};
+    attention(exec, args);
   }
   std::vector<const Numbers*> outputs() const { return {&y}; }
 };
@@ -69,15 +78,48 @@ TEST_CASE("attention on the CPU equals the reference") {
     const std::int64_t kv_heads = dice.between(1, 3);
     const std::int64_t heads = kv_heads * dice.between(1, 5);
     const std::int64_t head_dim = dice.between(1, 40);
-    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim);
+    AttentionChoice choice;
+    if (seed % 3 == 0) choice.method = AttentionMethod::naive;
+    if (seed % 3 == 1) choice.block_keys = 32 << dice.between(0, 2);
+    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim, choice.block_keys);
     const DType cached = dice.dtype();
     compare_backends(AttentionCase{
         .q = Numbers::random(dice.rng, dice.dtype(), {tokens, heads, head_dim}, 1, 0, dice.gap()),
         .k = Numbers::random(dice.rng, cached, {keys, kv_heads, head_dim}, 1, 0, dice.gap()),
         .v = Numbers::random(dice.rng, cached, {keys, kv_heads, head_dim}, 1, 0, dice.gap()),
         .y = Numbers(dice.dtype(), {tokens, heads, head_dim}, dice.gap()),
-        .scale = 1.0F / std::sqrt(static_cast<float>(head_dim))});
+        .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)),
+        .choice = choice});
   }
+}
+
+TEST_CASE("naive attention writes every score, flash none") {
+  AttentionArgs args;
+  args.q.extent = {1000, 4, 64};
+  args.k.extent = {3000, 2, 64};
+  CHECK(attention_scores(Backend::cpu, args) == 0);
+  args.choice.method = AttentionMethod::naive;
+  const std::int64_t scores = 4 * 1000 * 3000;
+  CHECK(attention_scores(Backend::cpu, args) >= scores);
+  CHECK(attention_scores(Backend::cpu, args) < scores + scores / 10);
+  CHECK(attention_scores(Backend::reference, args) == 0);
+}
+
+TEST_CASE("attention refuses other blocks and too little room for scores") {
+  Dice dice(1);
+  AttentionCase c{.q = Numbers::random(dice.rng, DType::fp32, {4, 1, 8}),
+                  .k = Numbers::random(dice.rng, DType::fp32, {4, 1, 8}),
+                  .v = Numbers::random(dice.rng, DType::fp32, {4, 1, 8}),
+                  .y = Numbers(DType::fp32, {4, 1, 8}),
+                  .choice = {AttentionMethod::flash, 48}};
+  CHECK_THROWS_WITH(c.run(cpu_executor(1)),
+                    "attention: block_keys is 48, expected 32, 64, 128 or 0");
+  CHECK_THROWS_AS(attention(cpu_executor(1), {.q = c.q.view<3>(),
+                                              .k = c.k.view<3>(),
+                                              .v = c.v.view<3>(),
+                                              .y = c.y.view<3>(),
+                                              .choice = {AttentionMethod::naive, 0}}),
+                  ShapeError);
 }
 
 TEST_CASE("attention survives scores that overflow exp") {

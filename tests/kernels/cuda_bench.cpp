@@ -11,6 +11,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention/attention.hpp"
@@ -19,6 +20,7 @@
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
+#include "kernels/selective_scan/selective_scan.hpp"
 #include "kernels/silu_mul/silu_mul.hpp"
 #include "kernels/ssd/ssd.hpp"
 
@@ -236,6 +238,59 @@ void bench_ssd(Bench& bench, const SsdVariant& variant, std::int64_t tokens) {
             static_cast<int>(sets.size()), call);
 }
 
+/// The Mamba-1 scan of the fusion study: 1,024 channels, states of 16.
+void bench_selective_scan(Bench& bench, const SelectiveScanVariant& variant, DType dtype,
+                          std::int64_t batch, std::int64_t tokens) {
+  const std::string name =
+      "selective_scan " + std::string(variant.name) + " " + std::string(name_of(dtype));
+  if (variant.cuda == nullptr || !bench.wants(name + " " + std::to_string(tokens))) return;
+  constexpr std::int64_t channels = 1024, states = 16;
+  const auto size = static_cast<std::int64_t>(bytes_of(dtype));
+  const std::int64_t wide = batch * tokens * channels, narrow = batch * tokens * states;
+  std::mt19937 random(2);
+  std::uniform_real_distribution<float> uniform;
+  std::vector<float> A(channels * states), D(channels), bias(channels);
+  for (float& rate : A) rate = -1.0F - 15.0F * uniform(random);
+  for (std::int64_t d = 0; d < channels; ++d) {
+    D[static_cast<std::size_t>(d)] = 0.5F + uniform(random);
+    bias[static_cast<std::size_t>(d)] = -7.0F + 5.0F * uniform(random);
+  }
+  const auto rates = upload(A), skip = upload(D), shift = upload(bias);
+  const double bytes = static_cast<double>(4 * wide + 2 * narrow) * static_cast<double>(size);
+  // Normal numbers are made as bf16; as fp32 their pairs are normal enough.
+  struct Set {
+    std::unique_ptr<Buffer> x, dt, z, BC, y;
+  };
+  std::vector<Set> sets(static_cast<std::size_t>(sets_for(bytes)));
+  for (Set& set : sets) {
+    set.x = bench.random.make(wide * size);
+    set.dt = bench.random.make(wide * size);
+    set.z = bench.random.make(wide * size);
+    set.BC = bench.random.make(2 * narrow * size);
+    set.y = std::make_unique<Buffer>(wide * size);
+  }
+  const auto call = [&](int index, const Executor& exec) {
+    const Set& set = sets[static_cast<std::size_t>(index)];
+    const auto view = [&](std::byte* data, std::int64_t columns) {
+      return AnyView<3>(data, dtype, {batch, tokens, columns});
+    };
+    SelectiveScanArgs args;
+    args.x = view(set.x->data(), channels);
+    args.dt = view(set.dt->data(), channels);
+    args.z = view(set.z->data(), channels);
+    args.B = view(set.BC->data(), states);
+    args.C = view(set.BC->data() + narrow * size, states);
+    args.A = {reinterpret_cast<const float*>(rates->data()), {channels, states}};
+    args.D = {reinterpret_cast<const float*>(skip->data()), {channels}};
+    args.dt_bias = {reinterpret_cast<const float*>(shift->data()), {channels}};
+    args.y = view(set.y->data(), channels);
+    selective_scan(exec, variant, args);
+  };
+  // Per state element and token three products, two sums and an exponential.
+  bench.row(name, std::to_string(batch) + " x " + std::to_string(tokens) + " tokens", bytes,
+            6.0 * static_cast<double>(wide * states), static_cast<int>(sets.size()), call);
+}
+
 // With `tuned`, by the algorithm that a search takes; products with 4096 outputs add to the
 // residual.
 void bench_linear(Bench& bench, std::int64_t tokens, std::int64_t out, std::int64_t in,
@@ -359,6 +414,15 @@ int run(int argc, char** argv) {
   for (const char* name : {"sequential", "default", "lookback", "own_end_state"}) {
     bench_ssd(bench, *find_ssd_variant(name), 4096);
   }
+  for (const DType dtype : {DType::fp32, DType::bf16}) {
+    for (const char* name : {"fused", "fused_block", "chunked"}) {
+      for (const auto& [batch, tokens] :
+           {std::pair<std::int64_t, std::int64_t>(1, 512), {1, 4096}, {16, 512}, {16, 4096}}) {
+        bench_selective_scan(bench, *find_selective_scan_variant(name), dtype, batch, tokens);
+      }
+    }
+  }
+  bench_selective_scan(bench, *find_selective_scan_variant("eager"), DType::fp32, 1, 512);
   constexpr std::int64_t shapes[][2] = {
       {16768, 4096}, {4096, 8192}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
   for (const auto& shape : shapes) {

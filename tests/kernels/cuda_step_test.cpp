@@ -148,7 +148,8 @@ TEST_CASE("linear_step adds to a residual and leaves its squares") {
     LinearStepCase s(seed);
     Input input(s);
     const std::int64_t out = s.c.pick({1, 16, 100, 4096});
-    CAPTURE(seed, s.tokens, s.in, s.normed, out);
+    const float scale = s.c.flip() ? 1.0F : 0.22F;
+    CAPTURE(seed, s.tokens, s.in, s.normed, out, scale);
     auto weight = s.c.array<2>({out, s.in}, s.dtype, 0);
     auto y = s.rows(out, s.c.flip() ? DType::fp32 : s.dtype);
     auto squares = s.rows((out + 15) / 16, DType::fp32);
@@ -156,12 +157,13 @@ TEST_CASE("linear_step adds to a residual and leaves its squares") {
     LinearStepArgs args;
     input.give_to(args, s);
     args.sink = StepSink::accumulate;
+    args.scale = scale;
     args.products[0] = {weight.device(), {}, y.device()};
     args.squares_out = floats(squares);
     Scratch scratch(args);
     s.c.check([&] { linear_step(device(), args); },
               [&] {
-                linear(reference(), {input.host(s), weight.host(), {}, y.host(), true});
+                linear(reference(), {input.host(s), weight.host(), {}, y.host(), true, scale});
                 for (std::int64_t t = 0; t < s.tokens; ++t) {
                   for (std::int64_t o = 0; o < out; ++o) {
                     const float value = y.host()(t, o);
@@ -332,12 +334,13 @@ TEST_CASE("ssd_gated_step is ssd_step and its gate") {
 }
 
 TEST_CASE("attention_append_step rotates, appends and attends") {
-  for (unsigned seed = 600; seed < 624; ++seed) {
+  for (unsigned seed = 600; seed < 648; ++seed) {
     DeviceCase c(seed);
+    const bool naive = seed % 2 == 1;
     const std::int64_t batch = c.pick({1, 3}), capacity = c.pick({1, 128, 129, 700});
     const std::int64_t kv_heads = c.pick({1, 2}), heads = kv_heads * c.pick({1, 4, 6});
     const std::int64_t head_dim = c.pick({64, 128, 16, 34});
-    const std::int64_t pairs = c.pick({1, head_dim / 4, head_dim / 2});
+    const std::int64_t pairs = c.pick({0, 1, head_dim / 4, head_dim / 2});
     std::vector<std::int64_t> length, at;
     for (std::int64_t b = 0; b < batch; ++b) length.push_back(1 + c.random() % capacity);
     for (const std::int64_t l : length) at.push_back(l - 1);
@@ -353,9 +356,10 @@ TEST_CASE("attention_append_step rotates, appends and attends") {
     auto v = c.array<4>({batch, capacity, kv_heads, head_dim});
     c.fill(q, 2.0F), c.fill(k, 1.0F), c.fill(v, 1.0F), c.fill(new_k, 1.0F), c.fill(new_v, 1.0F);
     const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-    CAPTURE(seed, batch, capacity, heads, kv_heads, head_dim, pairs);
+    CAPTURE(seed, naive, batch, capacity, heads, kv_heads, head_dim, pairs);
     AttentionAppendStepArgs args;
     args.step = {q.device(), k.device(), v.device(), lengths.device(), scale, y.device()};
+    if (naive) args.step.choice.method = AttentionMethod::naive;
     args.k = k.device(), args.v = v.device();
     args.new_k = new_k.device(), args.new_v = new_v.device();
     args.inverse_frequency = inverse_frequency.device();

@@ -22,7 +22,8 @@ namespace {
 TEST_CASE("rms_norm on the device matches the reference") {
   for (unsigned seed = 0; seed < 24; ++seed) {
     DeviceCase c(seed);
-    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 4096, 20000});
+    const std::int64_t tokens = c.pick({1, 3, 70}),
+                       channels = c.pick({1, 33, 64, 1000, 4096, 20000});
     auto x = c.array<2>({tokens, channels}), y = c.array<2>({tokens, channels});
     auto weight = c.array<1>({channels});
     c.fill(x, 3.0F), c.fill(weight, 1.0F);
@@ -41,18 +42,21 @@ TEST_CASE("rms_norm on the device matches the reference") {
 TEST_CASE("gated_rms_norm on the device matches the reference") {
   for (unsigned seed = 0; seed < 24; ++seed) {
     DeviceCase c(seed);
-    const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 8192, 20000});
+    const std::int64_t tokens = c.pick({1, 3, 70}),
+                       channels = c.pick({1, 33, 64, 1000, 8192, 20000});
+    const std::int64_t groups = channels % 8 == 0 ? c.pick({1, 2, 8}) : 1;
     auto x = c.array<2>({tokens, channels}), z = c.array<2>({tokens, channels});
     auto y = c.array<2>({tokens, channels});
     auto weight = c.array<1>({channels});
     c.fill(x, 1.0F), c.fill(z, 4.0F), c.fill(weight, 1.0F);
-    CAPTURE(seed, tokens, channels);
+    CAPTURE(seed, tokens, channels, groups);
     c.check(
         [&] {
-          gated_rms_norm(device(), {x.device(), z.device(), weight.device(), 1e-5F, y.device()});
+          gated_rms_norm(device(),
+                         {x.device(), z.device(), weight.device(), 1e-5F, y.device(), groups});
         },
         [&] {
-          gated_rms_norm(reference(), {x.host(), z.host(), weight.host(), 1e-5F, y.host()});
+          gated_rms_norm(reference(), {x.host(), z.host(), weight.host(), 1e-5F, y.host(), groups});
         },
         y);
   }
@@ -68,8 +72,13 @@ TEST_CASE("gated_squares and the norm with given squares on the device match the
     c.fill(x, 1.0F), c.fill(z, 4.0F), c.fill(weight, 1.0F);
     auto squares = c.array<1>({tokens}, DType::fp32, 0);
     const auto args = [&](auto side) {
-      return GatedRmsNormArgs{side(x),     side(z), side(weight),
-                              1e-5F,       side(y), AnyView<1>(side(squares)).as<float>(),
+      return GatedRmsNormArgs{side(x),
+                              side(z),
+                              side(weight),
+                              1e-5F,
+                              side(y),
+                              1,
+                              AnyView<1>(side(squares)).as<float>(),
                               3 * channels};
     };
     CAPTURE(seed, tokens, channels);
@@ -114,14 +123,15 @@ TEST_CASE("embedding on the device matches the reference") {
     for (auto& id : ids) id = static_cast<std::int32_t>(c.random() % vocabulary);
     const DeviceVector<std::int32_t> token(ids);
     auto table = c.array<2>({vocabulary, channels}), y = c.array<2>({tokens, channels});
+    const float scale = c.flip() ? 1.0F : 12.0F;
     c.fill(table, 1.0F);
-    CAPTURE(seed, tokens, channels);
+    CAPTURE(seed, tokens, channels, scale);
     c.check(
         [&] {
-          embedding(device(), {token.device(), table.device(), y.device()});
+          embedding(device(), {token.device(), table.device(), y.device(), scale});
         },
         [&] {
-          embedding(reference(), {token.host(), table.host(), y.host()});
+          embedding(reference(), {token.host(), table.host(), y.host(), scale});
         },
         y);
   }
@@ -204,15 +214,16 @@ TEST_CASE("linear on the device matches the reference") {
     const std::int64_t in_features = c.pick({1, 8, 40, 136, 333, 1024});
     const std::int64_t out_features = c.pick({1, 8, 31, 128, 500});
     const bool with_bias = c.pick({0, 0, 1}) == 1, accumulate = c.flip();
+    const float scale = c.flip() ? 1.0F : 0.22F;
     auto x = c.array<2>({tokens, in_features});
     auto weight = c.array<2>({out_features, in_features});
     auto bias = c.array<1>({out_features});
     auto y = c.array<2>({tokens, out_features});
     c.fill(x, 1.0F), c.fill(weight, 1.0F), c.fill(bias, 1.0F);
     if (accumulate) c.fill(y, 1.0F);
-    CAPTURE(seed, tokens, in_features, out_features, with_bias, accumulate);
+    CAPTURE(seed, tokens, in_features, out_features, with_bias, accumulate, scale);
     const auto args = [&](auto side) {
-      LinearArgs a{side(x), side(weight), {}, side(y), accumulate};
+      LinearArgs a{side(x), side(weight), {}, side(y), accumulate, scale};
       if (with_bias) a.bias = side(bias);
       return a;
     };
@@ -221,8 +232,8 @@ TEST_CASE("linear on the device matches the reference") {
   }
 }
 
-TEST_CASE("attention on the device matches the reference") {
-  for (unsigned seed = 0; seed < 40; ++seed) {
+TEST_CASE("attention on the device matches the reference, by every method") {
+  for (unsigned seed = 0; seed < 120; ++seed) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 64, 65, 130});
     const std::int64_t keys = tokens + c.pick({0, 0, 1, 77});
@@ -232,9 +243,18 @@ TEST_CASE("attention on the device matches the reference") {
     auto k = c.array<3>({keys, kv_heads, head_dim}), v = c.array<3>({keys, kv_heads, head_dim});
     c.fill(q, 2.0F), c.fill(k, 1.0F), c.fill(v, 1.0F);
     const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim);
+    AttentionChoice choice;
+    const unsigned kind = seed / 3 % 3;  // seed % 3 decides on the types
+    if (kind == 0) choice.method = AttentionMethod::naive;
+    if (kind == 1) choice.block_keys = c.pick({32, 64, 128});
+    const bool naive = choice.method == AttentionMethod::naive;
+    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim, naive, choice.block_keys);
+    AttentionArgs sizes{q.device(), k.device(), v.device(), scale, y.device(), choice};
+    DeviceArray<1> scores({attention_scores(Backend::cuda, sizes) + 1}, DType::fp32);
     const auto args = [&](auto side) {
-      return AttentionArgs{side(q), side(k), side(v), scale, side(y)};
+      AttentionArgs made{side(q), side(k), side(v), scale, side(y), choice};
+      made.scores = scores.device().as<float>();
+      return made;
     };
     c.check([&] { attention(device(), args(on_device)); },
             [&] { attention(reference(), args(on_host)); }, y);

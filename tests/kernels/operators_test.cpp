@@ -20,13 +20,15 @@ struct LinearCase {
   Numbers x, weight, bias, y;
   bool with_bias = false;
   bool accumulate = false;
+  float scale = 1.0F;
 
   void run(const Executor& exec) {
     linear(exec, {.x = x.view<2>(),
                   .weight = weight.view<2>(),
                   .bias = with_bias ? bias.view<1>() : AnyView<1>(),
                   .y = y.view<2>(),
-                  .accumulate = accumulate});
+                  .accumulate = accumulate,
+                  .scale = scale});
   }
   Outputs outputs() const { return {&y}; }
 };
@@ -34,6 +36,7 @@ struct LinearCase {
 struct NormCase {
   Numbers x, z, weight, y;
   bool gated = false;
+  std::int64_t groups = 1;
 
   void run(const Executor& exec) {
     if (gated) {
@@ -41,13 +44,28 @@ struct NormCase {
                             .z = z.view<2>(),
                             .weight = weight.view<1>(),
                             .epsilon = 1e-5F,
-                            .y = y.view<2>()});
+                            .y = y.view<2>(),
+                            .groups = groups});
     } else {
       rms_norm(exec,
                {.x = x.view<2>(), .weight = weight.view<1>(), .epsilon = 1e-5F, .y = y.view<2>()});
     }
   }
   Outputs outputs() const { return {&y}; }
+};
+
+struct AddNormCase {
+  Numbers x, add, weight, sum, y;
+
+  void run(const Executor& exec) {
+    rms_norm(exec, {.x = x.view<2>(),
+                    .weight = weight.view<1>(),
+                    .epsilon = 1e-5F,
+                    .y = y.view<2>(),
+                    .add = add.view<2>(),
+                    .sum = sum.view<2>()});
+  }
+  Outputs outputs() const { return {&sum, &y}; }
 };
 
 struct SiluMulCase {
@@ -87,6 +105,9 @@ TEST_CASE("The reference linear multiplies, adds the bias and accumulates") {
   CHECK(c.y.values() == std::vector<float>{11, 22, 31});
   accumulated.run(reference_executor());
   CHECK(accumulated.y.values() == std::vector<float>{111, 122, 131});
+  accumulated.scale = 0.5F;
+  accumulated.run(reference_executor());
+  CHECK(accumulated.y.values() == std::vector<float>{116.5, 133, 146.5});
 }
 
 TEST_CASE("linear on the CPU equals the reference for every storage type and number of tokens") {
@@ -104,7 +125,8 @@ TEST_CASE("linear on the CPU equals the reference for every storage type and num
         .bias = Numbers::random(dice.rng, dtypes[2], {out_features}, 10),
         .y = Numbers::random(dice.rng, dtypes[3], {tokens, out_features}, 10, 0, dice.gap()),
         .with_bias = dice.coin(),
-        .accumulate = dice.coin()});
+        .accumulate = dice.coin(),
+        .scale = dice.coin() ? 1.0F : 0.22F});
   }
 }
 
@@ -128,13 +150,15 @@ TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
         .bias = Numbers::random(dice.rng, bias_dtype, {out_features}, 10),
         .y = Numbers::random(dice.rng, y_dtype, {tokens, out_features}, 10, 0, dice.gap()),
         .with_bias = dice.coin(),
-        .accumulate = dice.coin()};
+        .accumulate = dice.coin(),
+        .scale = dice.coin() ? 1.0F : 0.22F};
     const auto run = [](LinearCase& copy, int threads, const cpu::TileBlocking& blocking) {
       const LinearArgs args{.x = copy.x.view<2>(),
                             .weight = copy.weight.view<2>(),
                             .bias = copy.with_bias ? copy.bias.view<1>() : AnyView<1>(),
                             .y = copy.y.view<2>(),
-                            .accumulate = copy.accumulate};
+                            .accumulate = copy.accumulate,
+                            .scale = copy.scale};
       cpu::tile_linear(cpu_executor(threads), {&args, 1}, blocking);
     };
     LinearCase expected = c, whole = c, cut = c;
@@ -214,20 +238,27 @@ TEST_CASE("The reference norms follow their formulas by hand") {
   gated.run(reference_executor());
   CHECK(gated.y.values()[0] == Approx(30 / std::sqrt((900.0 + 6400.0) / 2)));
   CHECK(gated.y.values()[1] == Approx(80 / std::sqrt((900.0 + 6400.0) / 2)));
+  gated.groups = 2;  // each channel is its own mean
+  gated.run(reference_executor());
+  CHECK(gated.y.values() == std::vector<float>{1, 1});
+  gated.groups = 3;
+  CHECK_THROWS_AS(gated.run(reference_executor()), ShapeError);
 }
 
 TEST_CASE("The norms on the CPU equal the reference, in place as well") {
   for (unsigned seed = 0; seed < 40; ++seed) {
     Dice dice(seed);
     const std::int64_t tokens = dice.between(1, 9);
-    const std::int64_t channels = dice.between(1, 300);
-    CAPTURE(seed, tokens, channels);
+    const std::int64_t groups = dice.between(1, 4);
+    const std::int64_t channels = groups * dice.between(1, 75);
+    CAPTURE(seed, tokens, channels, groups);
     const NormCase c{
         .x = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 2, 0, dice.gap()),
         .z = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 3, 0, dice.gap()),
         .weight = Numbers::random(dice.rng, dice.dtype(), {channels}),
         .y = Numbers(dice.dtype(), {tokens, channels}, dice.gap()),
-        .gated = dice.coin()};
+        .gated = dice.coin(),
+        .groups = groups};
     compare_backends(c);
   }
   Dice dice(99);
@@ -262,13 +293,11 @@ TEST_CASE("gated_rms_norm of parts that know all squares is that of the whole") 
       std::vector<float> squares(static_cast<std::size_t>(tokens));
       std::vector<float> part(squares.size());
       const auto args = [&](std::int64_t begin, std::int64_t end, std::vector<float>& sums) {
-        return GatedRmsNormArgs{x.view<2>().slice(1, begin, end),
-                                z.view<2>().slice(1, begin, end),
-                                weight.view<1>().slice(0, begin, end),
-                                1e-5F,
-                                parts.view<2>().slice(1, begin, end),
-                                View<float, 1>(sums.data(), {tokens}),
-                                channels};
+        return GatedRmsNormArgs{
+            x.view<2>().slice(1, begin, end),      z.view<2>().slice(1, begin, end),
+            weight.view<1>().slice(0, begin, end), 1e-5F,
+            parts.view<2>().slice(1, begin, end),  1,
+            View<float, 1>(sums.data(), {tokens}), channels};
       };
       gated_squares(exec, args(0, cut, squares));
       gated_squares(exec, args(cut, channels, part));
@@ -283,6 +312,40 @@ TEST_CASE("gated_rms_norm of parts that know all squares is that of the whole") 
       too_few.squares_channels = cut - 1;
       CHECK_THROWS_AS(gated_rms_norm(exec, too_few), ShapeError);
     }
+  }
+}
+
+TEST_CASE("rms_norm with a sum normalises what it stores, in place of x as well") {
+  AddNormCase by_hand{.x = Numbers::of({1, 2}, {1, 256}, DType::bf16),
+                      .add = Numbers::of({1, 2}, {2, 1}),  // 257 is no bf16 number: 256
+                      .weight = Numbers::of({2}, {1, 1}),
+                      .sum = Numbers(DType::bf16, {1, 2}),
+                      .y = Numbers(DType::fp32, {1, 2})};
+  by_hand.run(reference_executor());
+  CHECK(by_hand.sum.values() == std::vector<float>{3, 256});
+  CHECK(by_hand.y.values()[0] == Approx(3 / std::sqrt((9.0 + 65536.0) / 2)));
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.between(1, 9);
+    const std::int64_t channels = dice.between(1, 300);
+    CAPTURE(seed, tokens, channels);
+    AddNormCase c{
+        .x = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 2, 0, dice.gap()),
+        .add = Numbers::random(dice.rng, dice.dtype(), {tokens, channels}, 3, 0, dice.gap()),
+        .weight = Numbers::random(dice.rng, dice.dtype(), {channels})};
+    c.sum = Numbers(c.x.dtype(), {tokens, channels});
+    c.y = Numbers(dice.dtype(), {tokens, channels}, dice.gap());
+    compare_backends(c);
+    AddNormCase in_place = c;
+    c.run(cpu_executor(1));
+    rms_norm(cpu_executor(1), {.x = in_place.x.view<2>(),
+                               .weight = in_place.weight.view<1>(),
+                               .epsilon = 1e-5F,
+                               .y = in_place.y.view<2>(),
+                               .add = in_place.add.view<2>(),
+                               .sum = in_place.x.view<2>()});
+    CHECK((in_place.y.bytes() == c.y.bytes()));
+    CHECK(in_place.x.values() == c.sum.values());
   }
 }
 
@@ -340,6 +403,8 @@ TEST_CASE("embedding copies and converts the rows it is asked for") {
   for (const Executor& exec : {reference_executor(), cpu_executor(1)}) {
     embedding(exec, {.tokens = {tokens.data(), {2}}, .table = table.view<2>(), .y = y.view<2>()});
     CHECK(y.values() == std::vector<float>{5, 6, 1, 2});
+    embedding(exec, {{tokens.data(), {2}}, table.view<2>(), y.view<2>(), 12.0F});
+    CHECK(y.values() == std::vector<float>{60, 72, 12, 24});
   }
 }
 
