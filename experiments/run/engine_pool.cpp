@@ -56,8 +56,8 @@ std::size_t EnginePool::held_bytes() const {
 
 Model& EnginePool::model(const PointSettings& settings) {
   const ModelKey key{
-      file_key(settings), settings.model_dtype, settings.backend, settings.model_layers,
-      settings.mode, settings.autotune, settings.fusion,
+      file_key(settings), settings.model_dtype + " " + settings.state_dtype, settings.backend,
+      settings.model_layers, settings.mode, settings.autotune, settings.fusion,
       // So that a reference can be another model. A GPU's weights are not worth a
       // copy: there, one model changes its method.
       backend_from_name(settings.backend) == Backend::cuda ? "" : settings.attention};
@@ -70,6 +70,7 @@ Model& EnginePool::model(const PointSettings& settings) {
     options.threads = threads_;
     options.dtype = dtype_from_name(settings.model_dtype);
     options.residual_dtype = options.dtype;
+    options.state_dtype = dtype_from_name(settings.state_dtype);
     options.layers = settings.model_layers;
     options.tensor_group = tensor_groups_.of(options.backend);
     options.execution = execution_options(settings.mode, settings.autotune, settings.fusion,

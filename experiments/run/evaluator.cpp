@@ -22,6 +22,7 @@ PointSettings reference_settings(const PointSettings& settings) {
   const PointSettings defaults;
   PointSettings exact = settings;
   exact.model_dtype = "fp32";
+  exact.state_dtype = defaults.state_dtype;
   exact.mode = defaults.mode;
   exact.autotune = defaults.autotune;
   exact.fusion = defaults.fusion;
