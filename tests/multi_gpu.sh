@@ -147,8 +147,9 @@ from pathlib import Path
 logs, gpus = Path(sys.argv[1]), int(sys.argv[2])
 def rows(name, key):
     try:
+        text = (logs / f"{name}.json").read_text()  # behind NCCL's line with its version
         return {r[key]: r["timing"]["median"]
-                for r in json.loads((logs / f"{name}.json").read_text())["rows"]}
+                for r in json.loads(text[text.index("{"):])["rows"]}
     except (OSError, ValueError):
         return {}
 print(f"{'':34}{'1 GPU':>10}" + "".join(f"{n:>7} GPUs{'':>9}" for n in sorted({2, gpus})))
