@@ -176,16 +176,37 @@ std::vector<Figure> length_figures(const StoredResults& results) {
   return figures;
 }
 
-std::vector<Figure> limit_figures(const StoredResults& results) {
+namespace {
+
+/// Below the ridge memory is the roof, above it arithmetic. From `low` to `high` operations per
+/// byte.
+ChartSeries roof(const Ceilings& ceilings, double low, double high) {
+  ChartSeries series;
+  series.name = fmt::format("ceilings of {}", ceilings.file);
+  series.dashed = true;
+  series.marked = false;
+  const double ridge = ceilings.flops / ceilings.bytes;
+  for (const double x : {std::min(low, ridge), ridge, std::max(high, ridge)}) {
+    series.points.push_back({x, std::min(ceilings.flops, ceilings.bytes * x)});
+  }
+  return series;
+}
+
+}  // namespace
+
+std::vector<Figure> limit_figures(const StoredResults& results, const Ceilings& ceilings) {
+  const bool has_roof = ceilings.flops > 0 && ceilings.bytes > 0;
   LineChart chart;
   chart.name = "roofline";
   chart.title = "Operations per second over operations per byte";
-  chart.source = fmt::format("/requests/flops, bytes_moved, e2e: {}; no ceilings in the file",
-                             cloud_words(results));
+  chart.source = fmt::format(
+      "/requests/flops, bytes_moved, e2e: {}; {}", cloud_words(results),
+      has_roof ? "ceilings of " + ceilings.file : std::string("ceilings: report --ceilings"));
   chart.x = {"operations per least byte moved, FLOP/byte", Scale::log10};
   chart.y = {"FLOP/s over the whole request", Scale::log10};
   const auto requests = done_by_point(results);
   bool any = false;
+  double low = std::numeric_limits<double>::infinity(), high = 0;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     ChartSeries series;
     series.name = short_name(results.spec.points[i]);
@@ -206,11 +227,14 @@ std::vector<Figure> limit_figures(const StoredResults& results) {
       std::sort(intensities.begin(), intensities.end());
       std::sort(rates.begin(), rates.end());
       series.points.push_back({quantile(intensities, 0.5), quantile(rates, 0.5)});
+      low = std::min(low, intensities.front());
+      high = std::max(high, intensities.back());
     }
     series.cloud = thinned(series.cloud, cloud_share(results));
     chart.series.push_back(std::move(series));
   }
   if (!any) return {};
+  if (has_roof) chart.series.push_back(roof(ceilings, low, high));
   return {{chart.name, sections::limits, to_svg(chart)}};
 }
 
@@ -247,11 +271,15 @@ std::vector<Figure> work_figures(const StoredResults& results) {
   return {{chart.name, sections::work, to_svg(chart)}};
 }
 
-std::vector<Figure> report_figures(const StoredResults& results) {
+std::vector<Figure> report_figures(const StoredResults& results, const Ceilings& ceilings) {
   std::vector<Figure> figures;
-  for (const auto part : {accuracy_figures, length_figures, limit_figures, work_figures}) {
-    for (Figure& figure : part(results)) figures.push_back(std::move(figure));
-  }
+  const auto add = [&](std::vector<Figure> part) {
+    for (Figure& figure : part) figures.push_back(std::move(figure));
+  };
+  add(accuracy_figures(results));
+  add(length_figures(results));
+  add(limit_figures(results, ceilings));
+  add(work_figures(results));
   return figures;
 }
 

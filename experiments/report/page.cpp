@@ -66,9 +66,10 @@ std::string cards(const StoredResults& results) {
 }
 
 // Tables and figures under their headings.
-std::string body(const StoredResults& results, const std::string& timeline) {
+std::string body(const StoredResults& results, const std::string& timeline,
+                 const Ceilings& ceilings) {
   const std::vector<ReportTable> tables = report_tables(results);
-  const std::vector<Figure> figures = report_figures(results);
+  const std::vector<Figure> figures = report_figures(results, ceilings);
   std::string html;
   for (const std::string section : sections::in_order) {
     std::string of_tables;
@@ -90,7 +91,8 @@ std::string body(const StoredResults& results, const std::string& timeline) {
 }  // namespace
 
 std::string report_page(const StoredResults& results, const std::string& file,
-                        const std::string& digest, const std::string& timeline) {
+                        const std::string& digest, const std::string& timeline,
+                        const Ceilings& ceilings) {
   const std::string name = escape_markup(results.spec.name);
   std::string html = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
@@ -104,7 +106,7 @@ std::string report_page(const StoredResults& results, const std::string& file,
       "on a GPU slowed by heat or its supply (<code>/requests/throttled</code>). None is left out "
       "of a number.</p>\n",
       100 * undisturbed_cpu_share);
-  html += body(results, timeline);
+  html += body(results, timeline, ceilings);
   html += fmt::format(
       "<h2>Experiment</h2>\n<p><code>/config/yaml_resolved, config_hash {}</code></p>"
       "\n<pre>{}</pre>\n</body></html>\n",

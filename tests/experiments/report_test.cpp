@@ -117,6 +117,17 @@ TEST_CASE("figures show every request, and crosses those that were disturbed") {
   CHECK(count_of(figure_named(figures, "roofline").svg, "class=\"fill cloud") == 107);
 }
 
+TEST_CASE("the roofline has a roof where ceilings are given") {
+  const StoredResults results = evaluated_results();
+  const auto roofline = [&](const Ceilings& ceilings) {
+    return figure_named(report_figures(results, ceilings), "roofline").svg;
+  };
+  CHECK(roofline({}).find("report --ceilings") != std::string::npos);
+  const std::string svg = roofline({2e12, 1e11, "bench.json"});
+  CHECK(count_of(svg, "ceilings of bench.json") >= 2);  // the source and the series
+  CHECK(count_of(svg, "class=\"fill cloud") == 107);
+}
+
 TEST_CASE("a request whose GPU was slowed by heat is disturbed, one at the power cap is not") {
   StoredResults results = evaluated_results();
   const auto count = [&] {
