@@ -20,8 +20,7 @@ bool counts(const StoredResults& results, const RequestRecord& request) {
 
 bool slowed_by_heat(const RequestRecord& request) {
   for (std::size_t i = 0; i < throttle_reasons.size(); ++i) {
-    const bool present = request.throttled > 0 && (request.throttled >> i & 1) != 0;
-    if (present && throttle_reasons[i].disturbs) return true;
+    if (throttle_reasons[i].disturbs && is_throttled_by(request.throttled, i)) return true;
   }
   return false;
 }

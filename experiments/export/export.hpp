@@ -19,8 +19,8 @@ std::string export_seed_tsv(const StoredResults& results);
 /// metrics with step and timestamp per request done, then one with the medians.
 std::string export_json_lines(const StoredResults& results);
 
-/// The Trace Event Format: a process per rank's process, a span per request with its prefill and its
-/// decode inside. `profile.trace` says what happened in them.
+/// The Trace Event Format: a process per rank's process, a span per request with its prefill and
+/// its decode inside. `profile.trace` says what happened in them.
 std::string export_trace(const StoredResults& results);
 
 }  // namespace chunkstate

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <chrono>
 #include <cmath>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "experiments/analysis/evaluation_columns.hpp"
 #include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/summary.hpp"
 #include "experiments/export/export.hpp"
+#include "experiments/export/start_time.hpp"
 #include "experiments/record/metrics.hpp"
 #include "experiments/report/point_data.hpp"
 
@@ -16,23 +16,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// "2026-11-21T10:31:02Z" in milliseconds since 1970; 0 if it is none.
-std::int64_t unix_milliseconds(const std::string& utc) {
-  std::tm time{};
-  const char* end = ::strptime(utc.c_str(), "%Y-%m-%dT%H:%M:%S", &time);
-  return end == nullptr ? 0 : static_cast<std::int64_t>(::timegm(&time)) * 1000;
-}
-
-// When a request ended, on the clock of the process that ran it.
+// When a request ended, milliseconds since 1970 on the clock of the process that ran it.
 std::int64_t end_of(const StoredResults& results, const RequestRecord& request) {
-  const bool known =
-      request.process >= 0 && request.process < static_cast<std::int64_t>(results.processes.size());
+  const double start = start_seconds(results, request.process);
   const double seconds = request.t_start + request.e2e;
-  const std::int64_t start =
-      known ? unix_milliseconds(
-                  results.processes[static_cast<std::size_t>(request.process)].start_utc)
-            : 0;
-  return start + (std::isfinite(seconds) ? static_cast<std::int64_t>(seconds * 1000) : 0);
+  return (std::isfinite(start) ? static_cast<std::int64_t>(start) * 1000 : 0) +
+         (std::isfinite(seconds) ? static_cast<std::int64_t>(seconds * 1000) : 0);
 }
 
 void add_number(Json& metrics, const std::string& name, double value) {

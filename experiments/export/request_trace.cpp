@@ -1,26 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "experiments/analysis/run_comparison.hpp"
 #include "experiments/export/export.hpp"
+#include "experiments/export/start_time.hpp"
 
 namespace chunkstate {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Seconds since 1970 of "2026-11-21T10:31:02Z"; NaN if it is none.
-double unix_seconds(const std::string& utc) {
-  std::tm time{};
-  const char* end = ::strptime(utc.c_str(), "%Y-%m-%dT%H:%M:%S", &time);
-  return end == nullptr ? std::numeric_limits<double>::quiet_NaN()
-                        : static_cast<double>(::timegm(&time));
-}
 
 Json span(const char* name, std::int64_t process, double start, double seconds) {
   return {{"name", name}, {"cat", "host"},     {"ph", "X"},           {"pid", process},
@@ -32,13 +24,11 @@ Json span(const char* name, std::int64_t process, double start, double seconds) 
 std::string export_trace(const StoredResults& results) {
   // Starts of a run that was resumed lie one behind the other, to the second.
   double begin = std::numeric_limits<double>::infinity();
-  for (const RankProvenance& process : results.processes) {
-    begin = std::fmin(begin, unix_seconds(process.start_utc));
+  for (std::size_t process = 0; process < results.processes.size(); ++process) {
+    begin = std::fmin(begin, start_seconds(results, static_cast<std::int64_t>(process)));
   }
   const auto offset = [&](std::int64_t process) {
-    if (process < 0 || process >= static_cast<std::int64_t>(results.processes.size())) return 0.0;
-    const double own =
-        unix_seconds(results.processes[static_cast<std::size_t>(process)].start_utc) - begin;
+    const double own = start_seconds(results, process) - begin;
     return std::isfinite(own) ? own : 0.0;
   };
 

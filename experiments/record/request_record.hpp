@@ -26,6 +26,11 @@ inline constexpr std::array<ThrottleReason, 5> throttle_reasons = {{{"power cap"
                                                                     {"hardware thermal", true},
                                                                     {"power brake", true}}};
 
+/// Whether `throttled`, a sum of them or -1, has reason `i`.
+constexpr bool is_throttled_by(std::int64_t throttled, std::size_t i) {
+  return throttled > 0 && (throttled >> i & 1) != 0;
+}
+
 /// `skipped`: needs more memory than there is, which was known before; `error` says how much.
 enum class RequestStatus : std::uint8_t { done, failed, skipped };
 

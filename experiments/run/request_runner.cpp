@@ -68,7 +68,7 @@ std::string trace_arguments(const GpuMeter::Use& use) {
   add("power_watts", use.power);
   std::string reasons;
   for (std::size_t i = 0; i < throttle_reasons.size(); ++i) {
-    if (use.throttled <= 0 || (use.throttled >> i & 1) == 0) continue;
+    if (!is_throttled_by(use.throttled, i)) continue;
     reasons += (reasons.empty() ? "" : ", ") + std::string(throttle_reasons[i].name);
   }
   return reasons.empty() ? text : text + ",\"throttled\":\"" + reasons + "\"";
