@@ -46,7 +46,7 @@ struct ProductCase {
 TEST_CASE("A searched product matches the reference") {
   Executor searching = device();
   searching.autotune = true;
-  for (unsigned seed = 0; seed < 12; ++seed) {
+  for (const unsigned seed : seeds(0, 12)) {
     ProductCase p(seed);
     CAPTURE(seed, p.tokens, p.in_features, p.out_features, p.accumulate);
     p.c.check([&] { linear(searching, p.args(on_device)); },
@@ -60,7 +60,7 @@ TEST_CASE("A search leaves an accumulating product's y alone, and the next one f
   cublasLtHandle_t handle = nullptr;
   REQUIRE(cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS);
   const cuda::BlasLibrary library(handle);
-  for (unsigned seed = 0; seed < 8; ++seed) {
+  for (const unsigned seed : seeds(0, 8)) {
     ProductCase p(seed);
     const LinearArgs args = p.args(on_device);
     const cuda::MatmulPlan plan(library.get(), args);
@@ -83,7 +83,7 @@ TEST_CASE("A search leaves an accumulating product's y alone, and the next one f
 
 TEST_CASE("Attention of a prompt matches the reference, through cuDNN and without") {
   std::set<std::string> providers;
-  for (unsigned seed = 0; seed < 16; ++seed) {
+  for (const unsigned seed : seeds(0, 16)) {
     DeviceCase c(seed);
     const DType dtype = c.flip() ? DType::bf16 : DType::fp16;
     const std::int64_t tokens = c.pick({256, 257, 320, 511}),

@@ -86,7 +86,7 @@ void check_variant(const SelectiveScanVariant& variant, DeviceCase& c, const Sha
 
 TEST_CASE("every selective scan on the device matches its definition at random shapes") {
   for (const SelectiveScanVariant& variant : selective_scan_variants()) {
-    for (unsigned seed = 0; seed < 30; ++seed) {
+    for (const unsigned seed : seeds(0, 30)) {
       DeviceCase c(seed);
       const bool softplus = c.pick({0, 1, 1}) != 0;
       const Shape s{.batch = c.pick({1, 2, 3}),
@@ -108,7 +108,7 @@ TEST_CASE("every selective scan on the device matches its definition at random s
 // Enough blocks for the kernel that gives a thread two channels, with a last block that is cut.
 TEST_CASE("selective scans of many channels on the device match the definition") {
   for (const SelectiveScanVariant& variant : selective_scan_variants()) {
-    for (unsigned seed = 0; seed < 4; ++seed) {
+    for (const unsigned seed : seeds(0, 4)) {
       DeviceCase c(seed);
       const bool odd = seed == 3;
       CAPTURE(seed);
@@ -174,7 +174,7 @@ TEST_CASE("selective_scan on the device refuses states that no kernel holds") {
 }
 
 TEST_CASE("rms_norm with a sum on the device matches the reference, in place as well") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 4096, 9000});
     auto x = c.array<2>({tokens, channels}), add = c.array<2>({tokens, channels});

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <string>
 
 #include "kernels/ssd/ssd.hpp"
@@ -74,7 +73,7 @@ void check_variant(const SsdVariant& variant, DeviceCase& c, const Shape& s, boo
 TEST_CASE("every SSD variant on the device matches its definition at random shapes") {
   for (const SsdVariant& variant : ssd_variants()) {
     if (variant.cuda == nullptr) continue;
-    for (unsigned seed = 0; seed < 24; ++seed) {
+    for (const unsigned seed : seeds(0, 24)) {
       DeviceCase c(seed);
       Shape s{};
       s.chunk_size = c.pick({1, 7, 16, 64, 100});
@@ -94,14 +93,10 @@ TEST_CASE("every SSD variant on the device matches its definition at random shap
 }
 
 // Bamba-9B's head, where the fused variants have kernels of their own on Hopper.
-// CHUNKSTATE_TEST_SEEDS: fewer of them, for compute-sanitizer (tests/gpu.sh).
 TEST_CASE("SSD variants on the device match their definition at Bamba's head shape") {
-  const char* const wanted = std::getenv("CHUNKSTATE_TEST_SEEDS");
-  const unsigned seeds = wanted == nullptr ? 16 : static_cast<unsigned>(std::atoi(wanted));
-  REQUIRE(seeds > 0);
   for (const char* name : {"default_optimized", "independent", "lookback", "own_end_state"}) {
     const SsdVariant& variant = *find_ssd_variant(name);
-    for (unsigned seed = 0; seed < seeds; ++seed) {
+    for (const unsigned seed : seeds(0, 16)) {
       DeviceCase c(seed);
       Shape s{};
       s.tokens = c.pick({1, 63, 64, 65, 128, 200, 577, 1100});
@@ -179,7 +174,7 @@ TEST_CASE("a scan of 512K tokens on the device starts as a short one does and en
 TEST_CASE("ssd_step on the device matches the reference") {
   for (const SsdVariant& variant : ssd_variants()) {
     if (!variant.causal()) continue;
-    for (unsigned seed = 0; seed < 12; ++seed) {
+    for (const unsigned seed : seeds(0, 12)) {
       DeviceCase c(seed);
       const std::int64_t batch = c.pick({1, 3}), groups = c.pick({1, 2});
       const std::int64_t heads = groups * c.pick({1, 3}), head_dim = c.pick({1, 8, 64});

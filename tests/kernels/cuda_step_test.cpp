@@ -103,7 +103,7 @@ struct Scratch {
 };
 
 TEST_CASE("linear_step stores up to three products of a normalised input") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     LinearStepCase s(seed);
     Input input(s);
     const std::int64_t count = s.c.pick({1, 2, 3});
@@ -144,7 +144,7 @@ TEST_CASE("linear_step stores up to three products of a normalised input") {
 }
 
 TEST_CASE("linear_step adds to a residual and leaves its squares") {
-  for (unsigned seed = 100; seed < 124; ++seed) {
+  for (const unsigned seed : seeds(100, 24)) {
     LinearStepCase s(seed);
     Input input(s);
     const std::int64_t out = s.c.pick({1, 16, 100, 4096});
@@ -178,7 +178,7 @@ TEST_CASE("linear_step adds to a residual and leaves its squares") {
 }
 
 TEST_CASE("linear_step multiplies a gate and its factor") {
-  for (unsigned seed = 200; seed < 220; ++seed) {
+  for (const unsigned seed : seeds(200, 20)) {
     LinearStepCase s(seed);
     Input input(s);
     const std::int64_t out = s.c.pick({1, 8, 20, 704});
@@ -205,7 +205,7 @@ TEST_CASE("linear_step multiplies a gate and its factor") {
 }
 
 TEST_CASE("linear_step passes some of its columns through the convolution") {
-  for (unsigned seed = 300; seed < 324; ++seed) {
+  for (const unsigned seed : seeds(300, 24)) {
     LinearStepCase s(seed);
     Input input(s);
     const std::int64_t out = s.c.pick({40, 100, 500}), first = s.c.pick({0, 3, 16});
@@ -242,7 +242,7 @@ TEST_CASE("linear_step passes some of its columns through the convolution") {
 }
 
 TEST_CASE("A token's linear_step does not depend on the tokens beside it") {
-  for (unsigned seed = 400; seed < 408; ++seed) {
+  for (const unsigned seed : seeds(400, 8)) {
     LinearStepCase s(seed);
     s.tokens = 8;
     Input input(s);
@@ -276,7 +276,7 @@ TEST_CASE("A token's linear_step does not depend on the tokens beside it") {
 }
 
 TEST_CASE("ssd_gated_step is ssd_step and its gate") {
-  for (unsigned seed = 500; seed < 532; ++seed) {
+  for (const unsigned seed : seeds(500, 32)) {
     DeviceCase c(seed);
     const char* const names[] = {"default_optimized", "independent", "lookback"};
     const SsdVariant& variant = *find_ssd_variant(names[seed % 3]);
@@ -334,7 +334,7 @@ TEST_CASE("ssd_gated_step is ssd_step and its gate") {
 }
 
 TEST_CASE("attention_append_step rotates, appends and attends") {
-  for (unsigned seed = 600; seed < 648; ++seed) {
+  for (const unsigned seed : seeds(600, 48)) {
     DeviceCase c(seed);
     const bool naive = seed % 2 == 1;
     const std::int64_t batch = c.pick({1, 3}), capacity = c.pick({1, 128, 129, 700});
@@ -385,7 +385,7 @@ TEST_CASE("attention_append_step rotates, appends and attends") {
 }
 
 TEST_CASE("greedy_step takes the token that sample takes, also replayed") {
-  for (unsigned seed = 700; seed < 708; ++seed) {
+  for (const unsigned seed : seeds(700, 8)) {
     DeviceCase c(seed);
     const std::int64_t batch = c.pick({1, 5}), vocab = c.pick({1, 7, 8192, 100'003});
     CAPTURE(seed, batch, vocab);

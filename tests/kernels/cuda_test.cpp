@@ -20,7 +20,7 @@ namespace chunkstate::test {
 namespace {
 
 TEST_CASE("rms_norm on the device matches the reference") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}),
                        channels = c.pick({1, 33, 64, 1000, 4096, 20000});
@@ -40,7 +40,7 @@ TEST_CASE("rms_norm on the device matches the reference") {
 }
 
 TEST_CASE("gated_rms_norm on the device matches the reference") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}),
                        channels = c.pick({1, 33, 64, 1000, 8192, 20000});
@@ -63,7 +63,7 @@ TEST_CASE("gated_rms_norm on the device matches the reference") {
 }
 
 TEST_CASE("gated_squares and the norm with given squares on the device match the reference") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000, 2048});
     auto x = c.array<2>({tokens, channels}), z = c.array<2>({tokens, channels});
@@ -96,7 +96,7 @@ TEST_CASE("gated_squares and the norm with given squares on the device match the
 }
 
 TEST_CASE("silu_mul on the device matches the reference") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000});
     auto gate = c.array<2>({tokens, channels}), up = c.array<2>({tokens, channels});
@@ -115,7 +115,7 @@ TEST_CASE("silu_mul on the device matches the reference") {
 }
 
 TEST_CASE("embedding on the device matches the reference") {
-  for (unsigned seed = 0; seed < 12; ++seed) {
+  for (const unsigned seed : seeds(0, 12)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}), channels = c.pick({1, 33, 64, 1000});
     constexpr std::int32_t vocabulary = 50;
@@ -138,7 +138,7 @@ TEST_CASE("embedding on the device matches the reference") {
 }
 
 TEST_CASE("rope on the device matches the reference") {
-  for (unsigned seed = 0; seed < 12; ++seed) {
+  for (const unsigned seed : seeds(0, 12)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 70}), heads = c.pick({1, 3, 8});
     const std::int64_t head_dim = c.pick({2, 10, 64, 128});
@@ -166,7 +166,7 @@ TEST_CASE("rope on the device matches the reference") {
 }
 
 TEST_CASE("conv1d on the device matches the reference") {
-  for (unsigned seed = 0; seed < 32; ++seed) {
+  for (const unsigned seed : seeds(0, 32)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 2, 3, 16, 17, 70}), taps = c.pick({4, 4, 4, 1, 2, 7});
     const std::int64_t channels = c.pick({1, 33, 64, 1088});
@@ -189,7 +189,7 @@ TEST_CASE("conv1d on the device matches the reference") {
 }
 
 TEST_CASE("conv1d_step on the device continues conv1d") {
-  for (unsigned seed = 0; seed < 12; ++seed) {
+  for (const unsigned seed : seeds(0, 12)) {
     DeviceCase c(seed);
     const std::int64_t batch = c.pick({1, 3}), taps = c.pick({4, 4, 1, 2});
     const std::int64_t channels = c.pick({1, 33, 64, 1088});
@@ -208,7 +208,7 @@ TEST_CASE("conv1d_step on the device continues conv1d") {
 }
 
 TEST_CASE("linear on the device matches the reference") {
-  for (unsigned seed = 0; seed < 80; ++seed) {
+  for (const unsigned seed : seeds(0, 80)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 2, 5, 8, 9, 64, 150});
     const std::int64_t in_features = c.pick({1, 8, 40, 136, 333, 1024});
@@ -233,7 +233,7 @@ TEST_CASE("linear on the device matches the reference") {
 }
 
 TEST_CASE("attention on the device matches the reference, by every method") {
-  for (unsigned seed = 0; seed < 120; ++seed) {
+  for (const unsigned seed : seeds(0, 120)) {
     DeviceCase c(seed);
     const std::int64_t tokens = c.pick({1, 3, 64, 65, 130});
     const std::int64_t keys = tokens + c.pick({0, 0, 1, 77});
@@ -262,7 +262,7 @@ TEST_CASE("attention on the device matches the reference, by every method") {
 }
 
 TEST_CASE("attention_step on the device matches the reference") {
-  for (unsigned seed = 0; seed < 24; ++seed) {
+  for (const unsigned seed : seeds(0, 24)) {
     DeviceCase c(seed);
     const std::int64_t batch = c.pick({1, 3}), capacity = c.pick({1, 128, 129, 700});
     const std::int64_t kv_heads = c.pick({1, 2}), heads = kv_heads * c.pick({1, 4, 6});

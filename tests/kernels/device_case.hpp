@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdlib>
 #include <memory>
+#include <numeric>
 #include <string>
+#include <vector>
 
 #include "kernels/base/executor.hpp"
 #include "tests/catch.hpp"
@@ -16,6 +19,17 @@ inline Executor reference() { return {Backend::reference}; }
 // Which side's views an argument struct is to hold: `args(on_device)`, `args(on_host)`.
 inline constexpr auto on_device = [](auto& array) { return array.device(); };
 inline constexpr auto on_host = [](auto& array) { return array.host(); };
+
+/// `count` seeds from `first` on, or as many as CHUNKSTATE_TEST_SEEDS says: fewer of them under
+/// compute-sanitizer (tests/gpu.sh), which takes tens of times as long.
+inline std::vector<unsigned> seeds(unsigned first, unsigned count) {
+  const char* const wanted = std::getenv("CHUNKSTATE_TEST_SEEDS");
+  std::vector<unsigned> result(wanted == nullptr ? count
+                                                 : static_cast<unsigned>(std::stoul(wanted)));
+  REQUIRE(!result.empty());
+  std::iota(result.begin(), result.end(), first);
+  return result;
+}
 
 /// One random case: draws shapes, storage types, strides and data, and compares two
 /// implementations. A third of the cases use one 16-bit type throughout, so that its fast paths are
