@@ -40,7 +40,7 @@ void limit(int resource, std::int64_t value) {
 }
 
 [[noreturn]] void run_child(const std::function<std::string()>& body, int channel,
-                            std::int64_t more_memory_bytes, unsigned seconds) {
+                            const IsolatedLimits& limits) {
   for (const int handled : {SIGALRM, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGTERM, SIGUSR1}) {
     std::signal(handled, SIG_DFL);
   }
@@ -48,12 +48,13 @@ void limit(int resource, std::int64_t value) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   limit(RLIMIT_CORE, 0);
-  if (limit_memory) limit(RLIMIT_AS, address_space_bytes() + more_memory_bytes);
+  if (limit_memory) limit(RLIMIT_AS, address_space_bytes() + limits.more_memory_bytes);
   // The C library reports heap corruption in words of its own; ours follow from the signal.
   if (const int nowhere = ::open("/dev/null", O_WRONLY); limit_memory && nowhere >= 0) {
     ::dup2(nowhere, STDERR_FILENO);
   }
-  alarm(seconds);
+  limit(RLIMIT_CPU, limits.processor_seconds);
+  alarm(limits.seconds);
   const std::string text = body();
   _exit(write_all(channel, text) == 0 ? 0 : 1);
 }
@@ -61,14 +62,14 @@ void limit(int resource, std::int64_t value) {
 }  // namespace
 
 IsolatedResult run_isolated(const std::function<std::string()>& body,
-                            std::int64_t more_memory_bytes, unsigned seconds) {
+                            const IsolatedLimits& limits) {
   int channel[2];
   if (::pipe2(channel, O_CLOEXEC) != 0) {
     throw std::system_error(errno, std::generic_category(), "pipe");
   }
   std::fflush(nullptr);  // else the child's copy of a buffer could be written twice
   const pid_t child = ::fork();
-  if (child == 0) run_child(body, channel[1], more_memory_bytes, seconds);
+  if (child == 0) run_child(body, channel[1], limits);
   const int fork_error = errno;
   ::close(channel[1]);
   IsolatedResult result;
@@ -85,9 +86,11 @@ IsolatedResult run_isolated(const std::function<std::string()>& body,
   }
   if (WIFSIGNALED(status)) {
     const int signal = WTERMSIG(status);
-    result.failure = signal == SIGALRM
-                         ? "time limit of " + std::to_string(seconds) + " s"
-                         : "signal " + std::to_string(signal) + " (" + strsignal(signal) + ")";
+    result.failure =
+        signal == SIGALRM ? "time limit of " + std::to_string(limits.seconds) + " s"
+        : signal == SIGXCPU
+            ? "processor time limit of " + std::to_string(limits.processor_seconds) + " s"
+            : "signal " + std::to_string(signal) + " (" + strsignal(signal) + ")";
   } else if (WEXITSTATUS(status) != 0) {
     result.failure = "exit code " + std::to_string(WEXITSTATUS(status));
   }

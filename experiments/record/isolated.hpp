@@ -9,14 +9,19 @@ namespace chunkstate {
 
 struct IsolatedResult {
   std::string text;     // what the function returned
-  std::string failure;  // empty, or how the child ended: "signal 11 (Segmentation fault)", "time
-                        // limit of 60 s"
+  std::string failure;  // empty, or how the child ended: "signal 11 (Segmentation fault)",
+                        // "processor time limit of 3 s", "time limit of 60 s"
 };
 
-/// Runs `body` in a child process with limits on memory (beyond what this process has) and time,
-/// its stderr discarded, without core dumps. For code that may crash on hostile input: HDF5 does on
-/// some damaged files. `body` must not throw. Throws std::system_error if no child can be made.
-IsolatedResult run_isolated(const std::function<std::string()>& body,
-                            std::int64_t more_memory_bytes, unsigned seconds);
+struct IsolatedLimits {
+  std::int64_t more_memory_bytes = 0;  // beyond what this process has
+  unsigned processor_seconds = 0;      // for code that loops
+  unsigned seconds = 0;                // for a file system that hangs
+};
+
+/// Runs `body` in a child process within `limits`, its stderr discarded, without core dumps. For
+/// code that may crash on hostile input: HDF5 does on some damaged files. `body` must not throw.
+/// Throws std::system_error if no child can be made.
+IsolatedResult run_isolated(const std::function<std::string()>& body, const IsolatedLimits& limits);
 
 }  // namespace chunkstate

@@ -10,7 +10,7 @@
 
 namespace chunkstate {
 
-inline constexpr std::int64_t max_sweep_points = 100000;
+inline constexpr std::int64_t max_sweep_points = 50000;
 
 /// The `sweep` section: every combination of the matrix axes (first axis outermost) times the rows
 /// of the zip axes, less the excluded ones.

@@ -156,7 +156,7 @@ const std::vector<Row>& rows() {
        "found '../../etc', expected a name"},
       {24, "schema: 1\nname: /etc\nmodel: {path: m}\nprompts: {file: p}\n",
        "found '/etc', expected a name"},
-      {25, large_sweep(), "found more than 100000 points"},
+      {25, large_sweep(), "found more than 50000 points"},
       {25, head + "sweep: {}\n", "sweep: found no axis"},
       {25, head + "sweep: {matrix: {}, zip: {}}\n", "sweep: found no axis"},
       {25, head + "sweep: {matrix: {ssm.lookback: []}}\n", "ssm.lookback: found an empty list"},

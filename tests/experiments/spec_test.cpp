@@ -322,12 +322,12 @@ TEST_CASE("An experiment is the bytes that were read, whatever happens to the fi
 
 TEST_CASE("Large sweeps expand in moderate time") {
   std::string values = "0";
-  for (int i = 1; i < 300; ++i) values += "," + std::to_string(i);
+  for (int i = 1; i < 200; ++i) values += "," + std::to_string(i);
   const ExperimentSpec spec = parse_experiment(
       head, "exp.yaml",
       {"sweep.matrix.ssm.chunk_size=[" + values + "]", "sweep.matrix.ssm.lookback=[" + values + "]",
        "sweep.exclude=[ssm.chunk_size < 100]"});
-  CHECK(spec.points.size() == 200 * 300);
+  CHECK(spec.points.size() == 100 * 200);
 }
 
 TEST_CASE("The shipped experiments are valid") {

@@ -62,7 +62,7 @@ fuzz() {  # fuzz TARGET COPY SECONDS
   local out=$found/$1 seeds=$here/corpus/$1 megabytes=512 limit=10
   if [ "$1" = results ]; then
     seeds=$out/seeds
-    limit=40     # HDF5 may loop on a crafted file: the reader's own limit of 20 s ends that
+    limit=40     # HDF5 may loop on a crafted file, until its process has used up its time
     megabytes=0  # it looks itself: libFuzzer's thread could hold a lock while the target forks
   fi
   cd "$scratch"
