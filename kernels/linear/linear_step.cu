@@ -19,7 +19,7 @@ static_assert(finishing_warps <= max_sum_buffers, "end_sums tells each of them t
     const int buffer = turn % cut.sum_buffers;
     hopper::wait(shared.sums_empty + buffer * 8, (turn / cut.sum_buffers & 1) ^ 1);
     if (threadIdx.x == 0) shared.unit_of_sums[buffer] = -1;
-    if (threadIdx.x % warp_size == 0) hopper::arrive(shared.sums_full + buffer * 8);
+    hopper::arrive(shared.sums_full + buffer * 8);
   }
 }
 
@@ -47,7 +47,8 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
     int unit = -1;
     for (int t = 0; t < cut.tiles; ++t) {
       hopper::wait(shared.full + at.stage * 8, at.parity);
-      unit = shared.unit_of_stage[at.stage];
+      // Read by the lane that frees the stage: racecheck does not connect the others with it.
+      unit = __shfl_sync(full_warp, lane == 0 ? shared.unit_of_stage[at.stage] : 0, 0);
       if (unit < 0) break;
       if (begin + t * tile_columns(sink) + own_column < in) {
         const std::uint32_t stage = at.stage * stage_bytes;
@@ -77,8 +78,7 @@ __device__ void multiply(const LinearStepArgs& args, const Cut& cut, const Share
       hopper::store_shared_4(column, __float_as_uint(even[c] + odd[c]));
       hopper::store_shared_4(column + 8 * 4, __float_as_uint(even[c + 2] + odd[c + 2]));
     }
-    __syncwarp();
-    if (lane == 0) hopper::arrive(shared.sums_full + buffer * 8);
+    hopper::arrive(shared.sums_full + buffer * 8);
   }
 }
 
@@ -110,8 +110,11 @@ __global__ void __launch_bounds__(threads, 1)
       hopper::init_barrier(shared.empty + i * 8, consumer_warps);
     }
     for (int i = 0; i < cut.sum_buffers; ++i) {
-      hopper::init_barrier(shared.sums_full + i * 8, consumer_warps);
-      hopper::init_barrier(shared.sums_empty + i * 8, static_cast<std::uint32_t>(cut.parts));
+      // Every lane arrives: compute-sanitizer does not see that a warp's barrier comes before one
+      // lane's arrival.
+      hopper::init_barrier(shared.sums_full + i * 8, consumer_warps * warp_size);
+      hopper::init_barrier(shared.sums_empty + i * 8,
+                           static_cast<std::uint32_t>(cut.parts * warp_size));
     }
     hopper::publish_barriers();
   }

@@ -115,8 +115,7 @@ __device__ void finish_units(const LinearStepArgs& args, const Cut& cut, const S
             sums[(buffer * consumer_warps + w) * values + index];
       }
     }
-    __syncwarp();
-    if (lane == 0) hopper::arrive(shared.sums_empty + buffer * 8);
+    hopper::arrive(shared.sums_empty + buffer * 8);
 
     if (cut.slices > 1) {
       float* const slices =
