@@ -24,10 +24,10 @@ std::int64_t panels_of(std::int64_t count) { return (count + panel_width - 1) / 
 
 /// A panel of query rows: up to 32 tokens of one head, and where their sums stand.
 struct QueryPanel {
-  const bf16* q;    // panel a
-  float* sums;      // [column panels] panels of sums of y
-  float* largest;   // [32]  score so far
-  float* total;     // [32]  of the weights, relative to the largest score
+  const bf16* q;   // panel a
+  float* sums;     // [column panels] panels of sums of y
+  float* largest;  // [32]  score so far
+  float* total;    // [32]  of the weights, relative to the largest score
   std::int64_t first_token;
   std::int64_t tokens;
   std::int64_t head;
@@ -233,8 +233,8 @@ class QueryBlock {
 }  // namespace
 
 bool tile_attention_applies(const AttentionArgs& args) {
-  const bool inputs = args.q.dtype == DType::bf16 && args.k.dtype == DType::bf16 &&
-                      args.v.dtype == DType::bf16;
+  const bool inputs =
+      args.q.dtype == DType::bf16 && args.k.dtype == DType::bf16 && args.v.dtype == DType::bf16;
   return inputs && args.y.dtype != DType::fp16 && args.choice.method == AttentionMethod::flash &&
          has_bf16_tiles();
 }

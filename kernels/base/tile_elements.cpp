@@ -85,8 +85,7 @@ CHUNKSTATE_AVX512BF16 void weigh_pairs_avx512(const bf16* panels, std::int64_t c
           const __m512i x = _mm512_load_si512(panels + at);
           const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
           const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(x, upper));
-          _mm512_store_si512(to + at,
-                             pair(_mm512_mul_ps(even, first), _mm512_mul_ps(odd, second)));
+          _mm512_store_si512(to + at, pair(_mm512_mul_ps(even, first), _mm512_mul_ps(odd, second)));
         }
       }
       panels += 2 * tile_elements;

@@ -101,7 +101,8 @@ SsdShared lay_out(const SsdArgs& args, const std::vector<SsdBlock>& blocks, Scra
     panels += length / panel_width * panel_elements(state_dim);
   }
   const std::int64_t steps = padded(heads * tokens);
-  const std::int64_t rows = shared.tiles ? groups * panels / 2 : padded(groups * tokens * state_dim);
+  const std::int64_t rows =
+      shared.tiles ? groups * panels / 2 : padded(groups * tokens * state_dim);
   float* memory = scratch.floats(3 * steps + 2 * rows + groups * scores);
   shared.tokens = tokens;
   shared.state_dim = state_dim;

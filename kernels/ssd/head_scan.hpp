@@ -24,9 +24,9 @@ struct SsdShared {
   const std::int64_t* scores_at = nullptr;  // [blocks]
 
   // With tiles, in the place of B, C and scores. length and state_dim count as padded to 32.
-  bf16* C_rows = nullptr;   // [groups][block]  panels a of C: k are the elements of the state
-  bf16* B_turned = nullptr; // [groups][block]  panels a of B turned: k are the tokens
-  std::int64_t panels_group = 0;            // elements of a group
+  bf16* C_rows = nullptr;         // [groups][block]  panels a of C: k are the elements of the state
+  bf16* B_turned = nullptr;       // [groups][block]  panels a of B turned: k are the tokens
+  std::int64_t panels_group = 0;  // elements of a group
   const std::int64_t* panels_at = nullptr;  // [blocks]
   // scores: [groups][block][row panel][column panel] panels of sums, up to the diagonal
 

@@ -80,8 +80,7 @@ void HeadStates::turn_in(std::int64_t s) {
   for (std::int64_t n = 0; n < rows_; n += panel_width) {
     for (std::int64_t p = 0; p < columns_; p += panel_width) {
       for (std::int64_t half = 0; half < 4; ++half, tile += square * square) {
-        const float* const from =
-            turn_ + (p + half % 2 * square) * rows_ + n + half / 2 * square;
+        const float* const from = turn_ + (p + half % 2 * square) * rows_ + n + half / 2 * square;
         for (std::int64_t i = 0; i < square; ++i) {
           std::copy_n(from + i * rows_, square, rows + i * square);
         }

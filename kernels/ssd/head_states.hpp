@@ -10,10 +10,9 @@
 namespace chunkstate::cpu {
 
 /// The states of one head during a scan, fp32 and transposed, [state_dim, padded(head_dim)] or, as
-/// `tiles`, in panels of sums (bf16_tiles.hpp) [state_dim / 32][head_dim / 32], so that all products
-/// run along head_dim. The open slot is the one of the current chunk; the sum of
-/// the others is formed once per chunk and decays by a factor, so old slots are not touched per
-/// block.
+/// `tiles`, in panels of sums (bf16_tiles.hpp) [state_dim / 32][head_dim / 32], so that all
+/// products run along head_dim. The open slot is the one of the current chunk; the sum of the
+/// others is formed once per chunk and decays by a factor, so old slots are not touched per block.
 class HeadStates {
  public:
   HeadStates(const SsdArgs& args, std::int64_t h, std::int64_t slots, bool tiles);

@@ -35,7 +35,7 @@ CHUNKSTATE_AVX512BF16 inline __m512 negated(__m512 x) {
 }
 
 struct Square {
-  const float* scores;  // of this square's rows: panels of sums
+  const float* scores;   // of this square's rows: panels of sums
   std::int64_t outside;  // vectors of columns before the square
   const float* columns;  // their factors
   bf16* panel;
@@ -99,7 +99,8 @@ CHUNKSTATE_AVX512BF16 void masked_tiles_avx512(const float* scores, const double
       const __m512 decay = coarse_exp(negated(differences(lambda + j, reference)));
       _mm512_store_ps(columns + j, _mm512_mul_ps(decay, _mm512_loadu_ps(delta + j)));
     }
-    const Square s{scores + half * 512, first / square, columns, panel + half * square * tile_depth};
+    const Square s{scores + half * 512, first / square, columns,
+                   panel + half * square * tile_depth};
     mask_square(s, lambda + first, delta + first, reference, skip);
   }
 }

@@ -23,8 +23,8 @@ std::int64_t panel_floats(std::int64_t depth) { return panel_elements(depth) / 2
 }  // namespace
 
 bool tile_scan_applies(const SsdArgs& args) {
-  const bool inputs = args.x.dtype == DType::bf16 && args.B.dtype == DType::bf16 &&
-                      args.C.dtype == DType::bf16;
+  const bool inputs =
+      args.x.dtype == DType::bf16 && args.B.dtype == DType::bf16 && args.C.dtype == DType::bf16;
   return inputs && args.y.dtype != DType::fp16 && has_bf16_tiles();
 }
 

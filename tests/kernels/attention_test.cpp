@@ -112,8 +112,8 @@ TEST_CASE("attention of bf16 equals the reference within a hundredth") {
     AttentionCase c{.q = random(tokens, heads, spread),
                     .k = random(keys, kv_heads, 1),
                     .v = random(keys, kv_heads, 1),
-                    .y = Numbers(dice.coin() ? DType::bf16 : DType::fp32,
-                                 {tokens, heads, head_dim}, dice.gap()),
+                    .y = Numbers(dice.coin() ? DType::bf16 : DType::fp32, {tokens, heads, head_dim},
+                                 dice.gap()),
                     .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)),
                     .choice = choice};
     compare_backends(c, has_bf16_tiles() ? 1e-2 : 1e-5);
