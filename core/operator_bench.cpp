@@ -10,8 +10,10 @@
 #include "core/errors.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor.hpp"
+#include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/base/memory_probe.hpp"
+#include "kernels/base/tile_probe.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/ssd/cost.hpp"
 #include "kernels/ssd/ssd.hpp"
@@ -131,7 +133,18 @@ MachinePeaks measure_peaks(const Executor& exec, DType dtype) {
   if (exec.backend == Backend::cuda) return peaks;  // probe_read is for host memory
   peaks.read_bytes =
       bytes / fastest_of(exec, 5, [&] { probe_read(exec, from.data(), from.bytes()); });
+  if (exec.backend != Backend::cpu || dtype != DType::bf16 || !has_bf16_tiles()) return peaks;
+  for (const bool b_streams : {false, true}) {
+    double flops = 0;
+    const double seconds = fastest_of(exec, 5, [&] { flops = probe_tiles(exec, b_streams); });
+    peaks.ceiling_flops = std::max(peaks.ceiling_flops, flops / seconds);
+  }
   return peaks;
+}
+
+MachinePeaks best_of(const MachinePeaks& a, const MachinePeaks& b) {
+  return {std::max(a.gemm_flops, b.gemm_flops), std::max(a.copy_bytes, b.copy_bytes),
+          std::max(a.read_bytes, b.read_bytes), std::max(a.ceiling_flops, b.ceiling_flops)};
 }
 
 std::vector<SsdBenchResult> bench_ssd(const Executor& exec,

@@ -27,8 +27,12 @@ struct MachinePeaks {
       0;  // bytes read plus bytes written per second, copying memory beyond the caches
   double read_bytes =
       0;  // bytes per second, summing memory beyond the caches; 0: not measured (cuda)
+  double ceiling_flops = 0;  // FLOP/s of the innermost loop of bf16 products on numbers in the
+                             // first cache; 0: another dtype or a machine without such products
 };
 MachinePeaks measure_peaks(const Executor& exec, DType dtype);
+/// The better of each: a machine that others share is measured more than once.
+MachinePeaks best_of(const MachinePeaks& a, const MachinePeaks& b);
 
 struct SsdBenchCase {
   std::int64_t tokens = 1024;

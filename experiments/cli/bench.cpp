@@ -15,13 +15,17 @@ void print_peaks(const MachinePeaks& peaks) {
   fmt::print("measured in this run: matrix product {} GFLOP/s, copy {} GB/s",
              format_number(peaks.gemm_flops / 1e9), format_number(peaks.copy_bytes / 1e9));
   if (peaks.read_bytes > 0) fmt::print(", read {} GB/s", format_number(peaks.read_bytes / 1e9));
+  if (peaks.ceiling_flops > 0) {
+    fmt::print(", innermost loop {} GFLOP/s", format_number(peaks.ceiling_flops / 1e9));
+  }
   fmt::print("\n\n");
 }
 
 nlohmann::json to_json(const MachinePeaks& peaks) {
   return {{"gemm_flops", peaks.gemm_flops},
           {"copy_bytes_per_second", peaks.copy_bytes},
-          {"read_bytes_per_second", peaks.read_bytes}};
+          {"read_bytes_per_second", peaks.read_bytes},
+          {"ceiling_flops", peaks.ceiling_flops}};
 }
 
 nlohmann::json to_json(const Timing& timing) {

@@ -117,18 +117,34 @@ EngineRow time_decode(LoadedModel& loaded, const CostSizes& sizes, std::int64_t 
 void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                   const MachinePeaks& peaks, const VerbGroup& group, bool decode) {
   print_peaks(peaks);
-  Table table({decode ? "context" : "tokens", "batch", "median", "fastest", "tokens/s", "GFLOP/s",
-               "of peak", "GB/s", peaks.read_bytes > 0 ? "of read" : "of copy"});
+  const bool has_ceiling = peaks.ceiling_flops > 0;
+  std::vector<std::string> head{decode ? "context" : "tokens",
+                                "batch",
+                                "median",
+                                "fastest",
+                                "tokens/s",
+                                "GFLOP/s",
+                                "of peak"};
+  if (has_ceiling) head.push_back("of loop");
+  head.insert(head.end(), {"GB/s", peaks.read_bytes > 0 ? "of read" : "of copy"});
+  Table table(head);
   for (const EngineRow& row : rows) {
     const double seconds = row.timing.median();
     const double tokens = static_cast<double>(decode ? row.batch : row.tokens);
-    table.add({std::to_string(row.tokens), std::to_string(row.batch), format_seconds(seconds),
-               format_seconds(row.timing.fastest()), format_number(tokens / seconds),
-               format_number(row.cost.flops / seconds / 1e9),
-               share_of_peak(row.cost.flops / seconds, peaks.gemm_flops),
-               format_number(row.cost.bytes / seconds / 1e9),
-               share_of_peak(row.cost.bytes / seconds,
-                             peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes)});
+    std::vector<std::string> cells{std::to_string(row.tokens),
+                                   std::to_string(row.batch),
+                                   format_seconds(seconds),
+                                   format_seconds(row.timing.fastest()),
+                                   format_number(tokens / seconds),
+                                   format_number(row.cost.flops / seconds / 1e9),
+                                   share_of_peak(row.cost.flops / seconds, peaks.gemm_flops)};
+    if (has_ceiling) {
+      cells.push_back(share_of_peak(row.cost.flops / seconds, peaks.ceiling_flops));
+    }
+    cells.push_back(format_number(row.cost.bytes / seconds / 1e9));
+    cells.push_back(share_of_peak(row.cost.bytes / seconds,
+                                  peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes));
+    table.add(cells);
   }
   fmt::print("{} {}, {}, variant {}, mode {}, autotune {}, fusion {}{}\n{}", flags.model.model,
              decode ? "decode step" : "prefill", flags.model.dtype, flags.model.variant,
@@ -153,7 +169,8 @@ int bench_engine_verb(EngineFlags flags, const VerbGroup& group, bool decode) {
   }
   LoadedModel loaded(flags.model, group.tensor());
   const ModelOptions& options = loaded.model.options();
-  const MachinePeaks peaks = measure_peaks({options.backend, options.threads}, options.dtype);
+  const Executor exec{options.backend, options.threads};
+  MachinePeaks peaks = measure_peaks(exec, options.dtype);
   CostSizes sizes;
   sizes.weight_bytes_per_pass = loaded.model.weights().streamed_bytes();
   sizes.activation = static_cast<std::int64_t>(bytes_of(options.dtype));
@@ -167,6 +184,9 @@ int bench_engine_verb(EngineFlags flags, const VerbGroup& group, bool decode) {
     for (const std::int64_t batch : flags.batches) {
       rows.push_back(time_decode(loaded, sizes, tokens, batch, flags.repeats));
     }
+  }
+  if (options.backend == Backend::cpu) {
+    peaks = best_of(peaks, measure_peaks(exec, options.dtype));
   }
   if (!group.first()) return exit_ok;
   if (!flags.json) {

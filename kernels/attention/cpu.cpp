@@ -6,6 +6,7 @@
 #include "kernels/attention/attention.hpp"
 #include "kernels/attention/naive.hpp"
 #include "kernels/attention/soften.hpp"
+#include "kernels/attention/tile_attention.hpp"
 #include "kernels/base/dot.hpp"
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
@@ -175,6 +176,7 @@ std::int64_t attention_scores(const AttentionArgs& args) { return naive_scores(a
 
 void attention(const Executor& exec, const AttentionArgs& args) {
   if (args.choice.method == AttentionMethod::naive) return naive_attention(exec, args);
+  if (tile_attention_applies(args)) return tile_attention(exec, args, block_of(args));
   const std::int64_t tokens = args.q.extent[0];
   const std::int64_t kv_heads = args.k.extent[1];
   const std::int64_t heads_per_kv = args.q.extent[1] / kv_heads;

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
+#include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/product.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/ssd/decay.hpp"
@@ -12,6 +14,7 @@
 #include "kernels/ssd/head_states.hpp"
 #include "kernels/ssd/plan.hpp"
 #include "kernels/ssd/recurrence.hpp"
+#include "kernels/ssd/tile_steps.hpp"
 
 namespace chunkstate::cpu {
 namespace {
@@ -69,33 +72,51 @@ void prepare_scores(const SsdArgs& args, const SsdBlock& block, std::int64_t ind
   }
 }
 
+/// Where the blocks' parts of the shared memory begin.
+struct BlockPlaces {
+  std::vector<std::int64_t> scores;
+  std::vector<std::int64_t> panels;  // tiles only
+};
+
 /// Lays out the shared memory of a pass.
 SsdShared lay_out(const SsdArgs& args, const std::vector<SsdBlock>& blocks, Scratch& scratch,
-                  std::vector<std::int64_t>& scores_at) {
+                  BlockPlaces& places) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t heads = args.x.extent[1];
   const std::int64_t groups = args.B.extent[1];
   const std::int64_t state_dim = args.B.extent[2];
-  scores_at.clear();
+  SsdShared shared;
+  shared.tiles = tile_scan_applies(args);
+  places.scores.clear();
+  places.panels.clear();
   std::int64_t scores = 0;
+  std::int64_t panels = 0;
   for (const SsdBlock& block : blocks) {
-    scores_at.push_back(scores);
-    // Squares of 16 are read whole, beyond the last row and column as well.
-    scores += padded(block.length) * padded(block.length);
+    places.scores.push_back(scores);
+    places.panels.push_back(panels);
+    // Squares are read whole, beyond the last row and column as well.
+    const std::int64_t square = shared.tiles ? panel_width : 16;
+    const std::int64_t length = (block.length + square - 1) / square * square;
+    scores += length * length;
+    panels += length / panel_width * panel_elements(state_dim);
   }
   const std::int64_t steps = padded(heads * tokens);
-  const std::int64_t rows = padded(groups * tokens * state_dim);
+  const std::int64_t rows =
+      shared.tiles ? groups * panels / 2 : padded(groups * tokens * state_dim);
   float* memory = scratch.floats(3 * steps + 2 * rows + groups * scores);
-  SsdShared shared;
   shared.tokens = tokens;
   shared.state_dim = state_dim;
   shared.lambda = reinterpret_cast<double*>(memory);
   shared.delta = memory + 2 * steps;
   shared.B = shared.delta + steps;
   shared.C = shared.B + rows;
+  shared.B_turned = reinterpret_cast<bf16*>(shared.B);
+  shared.C_rows = reinterpret_cast<bf16*>(shared.C);
+  shared.panels_group = panels;
+  shared.panels_at = places.panels.data();
   shared.scores = shared.C + rows;
   shared.scores_group = scores;
-  shared.scores_at = scores_at.data();
+  shared.scores_at = places.scores.data();
   return shared;
 }
 
@@ -105,17 +126,19 @@ void scan_pass(const Executor& exec, SsdSemantics semantics, const SsdArgs& args
   const std::vector<SsdBlock> blocks = plan_blocks(semantics, args);
   const auto count = static_cast<std::int64_t>(blocks.size());
   thread_local Scratch memory;
-  thread_local std::vector<std::int64_t> scores_at;
-  const SsdShared shared = lay_out(args, blocks, memory, scores_at);
+  thread_local BlockPlaces places;
+  const SsdShared shared = lay_out(args, blocks, memory, places);
 #pragma omp parallel num_threads(exec.threads)
   {
     thread_local Scratch scratch;
+    std::optional<TileScope> scope;
+    if (shared.tiles) scope.emplace();
 #pragma omp for schedule(dynamic) nowait
     for (std::int64_t b = 0; b < count; ++b) prepare_steps(args, blocks[b], shared, scratch);
 #pragma omp for collapse(2) schedule(dynamic)
     for (std::int64_t b = 0; b < count; ++b) {
       for (std::int64_t g = 0; g < groups; ++g) {
-        prepare_scores(args, blocks[b], b, g, shared, scratch);
+        (shared.tiles ? prepare_tiles : prepare_scores)(args, blocks[b], b, g, shared, scratch);
       }
     }
 #pragma omp for schedule(dynamic)

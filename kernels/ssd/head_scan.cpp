@@ -7,6 +7,7 @@
 #include "kernels/base/product.hpp"
 #include "kernels/ssd/decay.hpp"
 #include "kernels/ssd/head_states.hpp"
+#include "kernels/ssd/tile_steps.hpp"
 
 namespace chunkstate::cpu {
 namespace {
@@ -17,14 +18,20 @@ void prefetch(const std::byte* row, std::int64_t count, DType dtype) {
   for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, for_writing);
 }
 
-class HeadScan {
+/// In fp32, rows as they lie.
+class FloatSteps final : public BlockSteps {
  public:
-  HeadScan(SsdSemantics semantics, const SsdArgs& args, const SsdShared& shared, std::int64_t h,
-           std::int64_t longest, std::int64_t stashed, Scratch& scratch);
+  /// `memory` holds floats().
+  FloatSteps(const SsdArgs& args, const SsdShared& shared, std::int64_t h, std::int64_t longest,
+             HeadStates& states, float* memory);
+  static std::int64_t floats(const SsdArgs& args, std::int64_t longest);
 
-  void run(const std::vector<SsdBlock>& blocks);
+  void load_x(const SsdBlock& block) override;
+  void output(const SsdBlock& block, std::int64_t index, const float* start) override;
+  void update(const SsdBlock& block, std::int64_t index) override;
 
  private:
+  static std::int64_t masked_row(std::int64_t longest) { return padded(longest) + 32; }
   const double* lambda(const SsdBlock& block) const {
     return shared_.lambda + h_ * shared_.tokens + block.begin;
   }
@@ -32,22 +39,15 @@ class HeadScan {
     return shared_.delta + h_ * shared_.tokens + block.begin;
   }
 
-  void run_own_end_state(const std::vector<SsdBlock>& blocks, std::size_t begin, std::size_t end);
-  void load_x(const SsdBlock& block);
-  void output(const SsdBlock& block, std::int64_t index, const float* start);
-  void update(const SsdBlock& block);
-
   const SsdArgs& args_;
   const SsdShared& shared_;
-  const SsdSemantics semantics_;
   const std::int64_t h_;
   const std::int64_t g_;
-  const std::int64_t slots_;
   const std::int64_t head_dim_;
   const std::int64_t state_dim_;
   const std::int64_t columns_;  // padded(head_dim)
   const std::int64_t masked_row_;
-  HeadStates states_;
+  HeadStates& states_;
 
   float* x_;         // [length, columns]
   float* y_;         // [length, columns]
@@ -55,41 +55,38 @@ class HeadScan {
   float* masked_;    // [ssd_block_tokens, masked_row]
   float* weight_;    // [length]
   float* factor_;    // [length]  decay since the block's begin
-  float* stash_;     // states at the starts of a chunk's blocks; own_end_state only
 };
 
-HeadScan::HeadScan(SsdSemantics semantics, const SsdArgs& args, const SsdShared& shared,
-                   std::int64_t h, std::int64_t longest, std::int64_t stashed, Scratch& scratch)
+std::int64_t FloatSteps::floats(const SsdArgs& args, std::int64_t longest) {
+  return 3 * longest * padded(args.x.extent[2]) + ssd_block_tokens * masked_row(longest) +
+         2 * padded(longest);
+}
+
+FloatSteps::FloatSteps(const SsdArgs& args, const SsdShared& shared, std::int64_t h,
+                       std::int64_t longest, HeadStates& states, float* memory)
     : args_(args),
       shared_(shared),
-      semantics_(semantics),
       h_(h),
       g_(h / (args.x.extent[1] / args.B.extent[1])),
-      slots_(semantics == SsdSemantics::lookback ? args.lookback + 1 : 1),
       head_dim_(args.x.extent[2]),
       state_dim_(args.B.extent[2]),
       columns_(padded(head_dim_)),
-      masked_row_(padded(longest) + 32),
-      states_(args, h, slots_) {
-  const std::int64_t rows = longest * columns_;
-  float* memory = scratch.floats(states_.floats() + stashed * states_.elements() + 3 * rows +
-                                 ssd_block_tokens * masked_row_ + 2 * padded(longest));
+      masked_row_(masked_row(longest)),
+      states_(states) {
   const auto take = [&memory](std::int64_t count) {
     float* const begin = memory;
     memory += count;
     return begin;
   };
-  states_.place(take(states_.floats()));
-  stash_ = take(stashed * states_.elements());
-  x_ = take(rows);
-  y_ = take(rows);
-  weighted_ = take(rows);
+  x_ = take(longest * columns_);
+  y_ = take(longest * columns_);
+  weighted_ = take(longest * columns_);
   masked_ = take(ssd_block_tokens * masked_row_);
   weight_ = take(padded(longest));
   factor_ = take(padded(longest));
 }
 
-void HeadScan::load_x(const SsdBlock& block) {
+void FloatSteps::load_x(const SsdBlock& block) {
   for (std::int64_t i = 0; i < block.length; ++i) {
     float* const row = x_ + i * columns_;
     copy_row(args_.x.at(block.begin + i, h_, 0), args_.x.dtype, head_dim_, row);
@@ -107,7 +104,7 @@ void HeadScan::load_x(const SsdBlock& block) {
   }
 }
 
-void HeadScan::output(const SsdBlock& block, std::int64_t index, const float* start) {
+void FloatSteps::output(const SsdBlock& block, std::int64_t index, const float* start) {
   if (start != nullptr) {
     multiply({.rows = block.length,
               .columns = head_dim_,
@@ -143,8 +140,7 @@ void HeadScan::output(const SsdBlock& block, std::int64_t index, const float* st
   }
 }
 
-/// S = exp(lambda_last) S + sum_j exp(lambda_last - lambda_j) delta_j B_j x_j^T.
-void HeadScan::update(const SsdBlock& block) {
+void FloatSteps::update(const SsdBlock& block, std::int64_t) {
   weights_to_end(lambda(block), delta(block), block.length, weight_);
   scale_rows(weight_, x_, block.length, columns_, weighted_);
   const auto decay = static_cast<float>(std::exp(lambda(block)[block.length - 1]));
@@ -162,6 +158,32 @@ void HeadScan::update(const SsdBlock& block) {
   states_.set_open_is_zero(false);
 }
 
+/// Leads one head's states and steps through the blocks.
+class HeadScan {
+ public:
+  HeadScan(SsdSemantics semantics, const SsdArgs& args, const double* lambda, HeadStates& states,
+           BlockSteps& steps, float* stash)
+      : semantics_(semantics),
+        args_(args),
+        lambda_(lambda),
+        states_(states),
+        steps_(steps),
+        stash_(stash) {}
+
+  void run(const std::vector<SsdBlock>& blocks);
+
+ private:
+  void run_own_end_state(const std::vector<SsdBlock>& blocks, std::size_t begin, std::size_t end);
+  double decay(const SsdBlock& block) const { return lambda_[block.begin + block.length - 1]; }
+
+  const SsdSemantics semantics_;
+  const SsdArgs& args_;
+  const double* lambda_;  // [tokens]
+  HeadStates& states_;
+  BlockSteps& steps_;
+  float* stash_;  // states at the starts of a chunk's blocks; own_end_state only
+};
+
 /// A chunk's tokens also read its end state: first all states at the blocks' starts, then the
 /// output with the end state in the place of the other chunks' states.
 void HeadScan::run_own_end_state(const std::vector<SsdBlock>& blocks, std::size_t begin,
@@ -172,14 +194,15 @@ void HeadScan::run_own_end_state(const std::vector<SsdBlock>& blocks, std::size_
   states_.set_open_is_zero(true);
   for (std::size_t b = begin; b < end; ++b) {
     if (b > begin) std::copy_n(states_.open(), states_.elements(), stash(b));
-    load_x(blocks[b]);
-    update(blocks[b]);
+    steps_.load_x(blocks[b]);
+    steps_.update(blocks[b], static_cast<std::int64_t>(b));
   }
   states_.read_own_end();
   for (std::size_t b = begin; b < end; ++b) {
-    load_x(blocks[b]);
-    output(blocks[b], static_cast<std::int64_t>(b), states_.before(b > begin ? stash(b) : nullptr));
-    states_.pass(lambda(blocks[b])[blocks[b].length - 1]);
+    steps_.load_x(blocks[b]);
+    steps_.output(blocks[b], static_cast<std::int64_t>(b),
+                  states_.before(b > begin ? stash(b) : nullptr));
+    states_.pass(decay(blocks[b]));
   }
 }
 
@@ -196,13 +219,13 @@ void HeadScan::run(const std::vector<SsdBlock>& blocks) {
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     const SsdBlock& block = blocks[b];
     if (block.opens_chunk) states_.open_chunk(block.chunk);
-    load_x(block);
-    output(block, static_cast<std::int64_t>(b), states_.before());
+    steps_.load_x(block);
+    steps_.output(block, static_cast<std::int64_t>(b), states_.before());
     const bool last = b + 1 == blocks.size();
     const bool read_later =
-        last ? static_cast<bool>(args_.state) : slots_ > 1 || !block.closes_chunk;
-    if (read_later) update(block);
-    states_.pass(lambda(block)[block.length - 1]);
+        last ? static_cast<bool>(args_.state) : states_.slots() > 1 || !block.closes_chunk;
+    if (read_later) steps_.update(block, static_cast<std::int64_t>(b));
+    states_.pass(decay(block));
     if (block.closes_chunk) states_.close_chunk();
   }
   states_.store();
@@ -218,7 +241,24 @@ void scan_head(SsdSemantics semantics, const SsdArgs& args, const std::vector<Ss
   if (semantics == SsdSemantics::own_end_state) {
     stashed = (std::min(args.chunk_size, args.x.extent[0]) + longest - 1) / longest;
   }
-  HeadScan(semantics, args, shared, h, longest, stashed, scratch).run(blocks);
+  const std::int64_t slots = semantics == SsdSemantics::lookback ? args.lookback + 1 : 1;
+  HeadStates states(args, h, slots, shared.tiles);
+  const std::int64_t own =
+      shared.tiles ? TileSteps::floats(args, longest) : FloatSteps::floats(args, longest);
+  float* const memory = scratch.floats(states.floats() + stashed * states.elements() + own);
+  float* const stash = memory + states.floats();
+  float* const rest = stash + stashed * states.elements();
+  states.place(memory);
+  const auto run = [&](BlockSteps& steps) {
+    HeadScan(semantics, args, shared.lambda + h * shared.tokens, states, steps, stash).run(blocks);
+  };
+  if (shared.tiles) {
+    TileSteps steps(args, shared, h, longest, states, rest);
+    run(steps);
+  } else {
+    FloatSteps steps(args, shared, h, longest, states, rest);
+    run(steps);
+  }
 }
 
 }  // namespace chunkstate::cpu

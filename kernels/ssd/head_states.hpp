@@ -9,13 +9,13 @@
 
 namespace chunkstate::cpu {
 
-/// The states of one head during a scan, fp32 and transposed, [state_dim, padded(head_dim)], so
-/// that all products run along head_dim. The open slot is the one of the current chunk; the sum of
-/// the others is formed once per chunk and decays by a factor, so old slots are not touched per
-/// block.
+/// The states of one head during a scan, fp32 and transposed, [state_dim, padded(head_dim)] or, as
+/// `tiles`, in panels of sums (bf16_tiles.hpp) [state_dim / 32][head_dim / 32], so that all
+/// products run along head_dim. The open slot is the one of the current chunk; the sum of the
+/// others is formed once per chunk and decays by a factor, so old slots are not touched per block.
 class HeadStates {
  public:
-  HeadStates(const SsdArgs& args, std::int64_t h, std::int64_t slots);
+  HeadStates(const SsdArgs& args, std::int64_t h, std::int64_t slots, bool tiles);
 
   /// Floats that `place` needs.
   std::int64_t floats() const;
@@ -23,6 +23,7 @@ class HeadStates {
 
   std::int64_t columns() const { return columns_; }
   std::int64_t elements() const { return elements_; }
+  std::int64_t slots() const { return slots_; }
 
   void load(std::int64_t open_chunk);
   void store();
@@ -49,13 +50,17 @@ class HeadStates {
  private:
   float* slot(std::int64_t s) { return slot_memory_ + s * elements_; }
   void sum_others();
+  void turn_in(std::int64_t s);
+  void turn_out(std::int64_t s);
 
   const SsdArgs& args_;
   const std::int64_t h_;
   const std::int64_t slots_;
+  const bool tiles_;
   const std::int64_t head_dim_;
   const std::int64_t state_dim_;
   const std::int64_t columns_;
+  const std::int64_t rows_;
   const std::int64_t elements_;
 
   std::int64_t open_slot_ = 0;
@@ -67,7 +72,7 @@ class HeadStates {
   float* others_ =
       nullptr;  // sum of the other slots as the chunk's first token of this call sees it
   float* start_ = nullptr;
-  float* turn_ = nullptr;  // [head_dim, state_dim]
+  float* turn_ = nullptr;  // [head_dim, state_dim], as tiles [columns_, rows_]
 };
 
 /// target = source, converted. Equal shapes.

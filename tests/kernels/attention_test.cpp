@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/attention/attention.hpp"
 
+#include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/check.hpp"
 #include "tests/kernels/numbers.hpp"
 
@@ -90,6 +91,32 @@ TEST_CASE("attention on the CPU equals the reference") {
         .y = Numbers(dice.dtype(), {tokens, heads, head_dim}, dice.gap()),
         .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)),
         .choice = choice});
+  }
+}
+
+TEST_CASE("attention of bf16 equals the reference within a hundredth") {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Dice dice(seed);
+    const std::int64_t tokens = dice.coin() ? dice.between(1, 40) : dice.between(60, 600);
+    const std::int64_t keys = tokens + (dice.coin() ? 0 : dice.between(1, 300));
+    const std::int64_t kv_heads = dice.between(1, 3);
+    const std::int64_t heads = kv_heads * dice.between(1, seed % 4 == 0 ? 9 : 4);
+    const std::int64_t head_dim = seed % 3 == 0 ? 128 : dice.between(1, 140);
+    AttentionChoice choice;
+    if (seed % 2 == 1) choice.block_keys = 32 << dice.between(0, 2);
+    const float spread = seed % 5 == 0 ? 4.0F : 1.0F;  // few keys decide
+    CAPTURE(seed, tokens, keys, heads, kv_heads, head_dim, choice.block_keys, spread);
+    const auto random = [&](std::int64_t rows, std::int64_t parts, float width) {
+      return Numbers::random(dice.rng, DType::bf16, {rows, parts, head_dim}, width, 0, dice.gap());
+    };
+    AttentionCase c{.q = random(tokens, heads, spread),
+                    .k = random(keys, kv_heads, 1),
+                    .v = random(keys, kv_heads, 1),
+                    .y = Numbers(dice.coin() ? DType::bf16 : DType::fp32, {tokens, heads, head_dim},
+                                 dice.gap()),
+                    .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)),
+                    .choice = choice};
+    compare_backends(c, has_bf16_tiles() ? 1e-2 : 1e-5);
   }
 }
 
