@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/split_expression.hpp"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include <algorithm>
 #include <cstdint>
-#include <new>
 #include <utility>
 
 #include "core/errors.hpp"
+#include "core/pcre_handle.hpp"
+#include "core/split_matcher.hpp"
 #include "core/unicode_additions.hpp"
 #include "core/utf8.hpp"
 
@@ -134,22 +132,6 @@ class Translator {
   std::string result_;
 };
 
-struct Free {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-  void operator()(pcre2_compile_context* context) const { pcre2_compile_context_free(context); }
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-  void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
-};
-template <class T>
-using Handle = std::unique_ptr<T, Free>;
-
-template <class T>
-T* checked(T* handle) {
-  if (handle == nullptr) throw std::bad_alloc();
-  return handle;
-}
-
 std::string error_text(int code) {
   PCRE2_UCHAR text[256] = {};
   pcre2_get_error_message(code, text, sizeof(text));
@@ -163,9 +145,11 @@ std::string translate_expression(std::string_view pattern, const std::string& pl
 }
 
 struct SplitScratch::Impl {
-  Handle<pcre2_match_data> data{checked(pcre2_match_data_create(1, nullptr))};
-  Handle<pcre2_jit_stack> stack{checked(pcre2_jit_stack_create(32768, max_jit_stack, nullptr))};
-  Handle<pcre2_match_context> context{checked(pcre2_match_context_create(nullptr))};
+  PcreHandle<pcre2_match_data> data = pcre_handle(pcre2_match_data_create(1, nullptr));
+  PcreHandle<pcre2_jit_stack> stack =
+      pcre_handle(pcre2_jit_stack_create(32768, max_jit_stack, nullptr));
+  PcreHandle<pcre2_match_context> context = pcre_handle(pcre2_match_context_create(nullptr));
+  CharacterKinds kinds;
 
   Impl() { pcre2_jit_stack_assign(context.get(), nullptr, stack.get()); }
 };
@@ -175,7 +159,8 @@ SplitScratch::~SplitScratch() = default;
 
 struct SplitExpression::Impl {
   std::string place;
-  Handle<pcre2_code> code;
+  PcreHandle<pcre2_code> code;
+  SplitMatcher matcher = nullptr;  // where there is one for this expression
 };
 
 SplitExpression::SplitExpression(std::string_view pattern, const std::string& place)
@@ -185,7 +170,7 @@ SplitExpression::SplitExpression(std::string_view pattern, const std::string& pl
                      " bytes, expected at most " + std::to_string(max_pattern_bytes));
   }
   const std::string translated = translate_expression(pattern, place);
-  const Handle<pcre2_compile_context> context{checked(pcre2_compile_context_create(nullptr))};
+  const auto context = pcre_handle(pcre2_compile_context_create(nullptr));
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
   std::size_t offset = 0;
@@ -198,6 +183,7 @@ SplitExpression::SplitExpression(std::string_view pattern, const std::string& pl
                      "' is not a regular expression: " + error_text(error));
   }
   impl_->place = place;
+  impl_->matcher = find_split_matcher(pattern);
   // Without JIT support on this machine the interpreter gives the same matches.
   pcre2_jit_compile(impl_->code.get(), PCRE2_JIT_COMPLETE);
 }
@@ -208,6 +194,7 @@ SplitExpression& SplitExpression::operator=(SplitExpression&&) noexcept = defaul
 
 void SplitExpression::split(std::string_view text, SplitScratch& scratch,
                             std::vector<std::size_t>& ends) const {
+  if (impl_->matcher != nullptr) return impl_->matcher(text, scratch.impl_->kinds, ends);
   const std::size_t limit = match_limit + match_limit_per_byte * text.size();
   pcre2_set_match_limit(scratch.impl_->context.get(),
                         static_cast<std::uint32_t>(std::min<std::size_t>(limit, UINT32_MAX)));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/tokenizer_file.hpp"
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "core/byte_characters.hpp"
 #include "core/errors.hpp"
 #include "core/json_input.hpp"
 #include "core/tokenizer_parts.hpp"
@@ -19,31 +19,6 @@ constexpr JsonLimits tokenizer_limits{max_tokenizer_bytes, std::size_t{8} << 20,
 constexpr std::int64_t max_ids = std::int64_t{1} << 21;
 constexpr std::size_t max_added_tokens = 65536;
 constexpr std::size_t max_added_bytes = 1024;
-constexpr std::size_t max_split_patterns = 16;
-constexpr const char* gpt2_pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
-/// Bytes 33-126, 161-172 and 174-255 are written as the character of that number, the other 68 in
-/// order from U+0100.
-struct ByteCharacters {
-  std::array<char32_t, 256> character{};
-  std::array<std::int16_t, 0x144> byte{};
-
-  ByteCharacters() {
-    byte.fill(-1);
-    char32_t next = 0x100;
-    for (unsigned b = 0; b < 256; ++b) {
-      const bool printable_byte = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-      character[b] = printable_byte ? b : next++;
-      byte[character[b]] = static_cast<std::int16_t>(b);
-    }
-  }
-};
-
-const ByteCharacters& byte_characters() {
-  static const ByteCharacters table;
-  return table;
-}
 
 class Reader {
  public:
@@ -66,15 +41,15 @@ class Reader {
       if (const json* splits = root_.find("pre_tokenizer")) {
         root_.fail("pre_tokenizer", *splits, "null where the model has byte_fallback");
       }
-      read_fallback_decoder(JsonObject(root_.at("decoder"), file_ + ": decoder"));
+      decoded_ =
+          read_fallback_decoder(JsonObject(root_.at("decoder"), file_ + ": decoder"), result_);
     } else {
-      read_pre_tokenizer(root_.at("pre_tokenizer"));
-      if (!byte_level_) {
+      if (!add_pre_tokenizer(root_.at("pre_tokenizer"), file_ + ": pre_tokenizer", result_)) {
         root_.fail(
             "pre_tokenizer has no ByteLevel, and the model no byte_fallback: other BPE is not "
             "supported");
       }
-      read_decoder(root_.at("decoder"));
+      check_byte_level_decoder(root_.at("decoder"), file_ + ": decoder");
     }
     read_model(JsonObject(root_.at("model"), file_ + ": model"));
     read_added_tokens();
@@ -85,71 +60,6 @@ class Reader {
   }
 
  private:
-  /// Replace, ByteFallback, Fuse and, if spaces are to be dropped, Strip.
-  void read_fallback_decoder(const JsonObject& decoder) {
-    if (decoder.string("type") != "Sequence") {
-      refuse_type(decoder, "a Sequence of Replace, ByteFallback, Fuse and Strip");
-    }
-    const json& list = decoder.array("decoders", 8);
-    constexpr const char* types[] = {"Replace", "ByteFallback", "Fuse", "Strip"};
-    if (list.size() < 3 || list.size() > 4) {
-      decoder.fail("decoders", list, "Replace, ByteFallback, Fuse and Strip");
-    }
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      const JsonObject object(list[i], decoder.where() + ": decoder " + std::to_string(i));
-      if (object.string("type") != types[i]) refuse_type(object, types[i]);
-      if (i == 0) decoded_ = {replaced_text(object), object.string("content")};
-      if (i < 3) continue;
-      if (object.string("content") != " ") object.fail("content", object.at("content"), "a space");
-      if (object.integer("stop", 0, 1) != 0) object.fail("stop", object.at("stop"), "0");
-      result_.stripped_spaces = static_cast<std::size_t>(object.integer("start", 0, 1024));
-    }
-  }
-
-  void read_pre_tokenizer(const json& value) {
-    const JsonObject object(value, file_ + ": pre_tokenizer");
-    const std::string& type = object.string("type");
-    if (type == "Sequence") {
-      for_each_element(object, "pretokenizers", [&](const json& e) { read_pre_tokenizer(e); });
-      return;
-    }
-    if (type != "Split" && type != "Digits" && type != "ByteLevel") {
-      refuse_type(object, "Sequence, Split, Digits or ByteLevel");
-    }
-    if (result_.split_patterns.size() >= max_split_patterns) {
-      object.fail("has more than " + std::to_string(max_split_patterns) + " Splits");
-    }
-    if (byte_level_) object.fail("ByteLevel is followed by " + type + ", expected to be the last");
-    if (type == "ByteLevel") {
-      byte_level_ = true;
-      if (object.boolean_or("add_prefix_space", true)) {
-        object.fail("ByteLevel with add_prefix_space true is not supported, expected false");
-      }
-      if (object.boolean_or("use_regex", true)) result_.split_patterns.emplace_back(gpt2_pattern);
-      return;
-    }
-    if (type == "Digits") {
-      result_.split_patterns.emplace_back(
-          object.boolean_or("individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)");
-      return;
-    }
-    if (object.string("behavior") != "Isolated" || object.boolean_or("invert", false)) {
-      object.fail("Split with behavior '" + printable(object.string("behavior")) +
-                  "' or invert is not supported, expected 'Isolated' and false");
-    }
-    const JsonObject pattern(object.at("pattern"), object.where() + ": pattern");
-    result_.split_patterns.push_back(pattern.string("Regex"));
-  }
-
-  void read_decoder(const json& value) {
-    const JsonObject object(value, file_ + ": decoder");
-    if (object.string("type") == "Sequence") {
-      for_each_element(object, "decoders", [&](const json& e) { read_decoder(e); });
-    } else if (object.string("type") != "ByteLevel") {
-      refuse_type(object, "ByteLevel");
-    }
-  }
-
   void read_model(const JsonObject& model) {
     if (model.string_or("type", "BPE") != "BPE") refuse_type(model, "BPE");
     result_.fuse_unknown = model.boolean_or("fuse_unk", false);
@@ -165,14 +75,14 @@ class Reader {
       model.fail("ignore_merges true with byte_fallback is not supported, expected false");
     }
     read_vocabulary(JsonObject(model.at("vocab"), model.where() + ": vocab"), model.at("vocab"));
-    read_merges(model);
     const std::string unknown = model.string_or("unk_token", "");
-    if (!result_.byte_fallback || unknown.empty()) return;
-    const auto found = ids_.find(unknown);
-    if (found == ids_.end()) {
-      model.fail("unk_token " + in_quotes(unknown) + " is not in vocab");
+    if (result_.byte_fallback && !unknown.empty()) {
+      const auto found = ids_.find(unknown);
+      if (found == ids_.end()) model.fail("unk_token " + in_quotes(unknown) + " is not in vocab");
+      result_.unknown = found->second;
     }
-    result_.unknown = found->second;
+    read_merges(model, unknown);
+    if (result_.byte_fallback) result_.borders.set_tokens(result_.character_tokens);
   }
 
   /// A vocabulary entry of the form that starts from characters.
@@ -190,14 +100,6 @@ class Reader {
     if (token.is_byte && text.find_first_of("abcdef", 3) == std::string::npos) {
       result_.byte_tokens[static_cast<std::size_t>(byte)] = id;
     }
-  }
-
-  /// The byte that a token "<0x..>" stands for; -1 for other texts.
-  static int fallback_byte(std::string_view text) {
-    if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
-    int byte = 0;
-    const auto read = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
-    return read.ptr == text.data() + 5 && byte >= 0 ? byte : -1;
   }
 
   std::int32_t checked_id(const json& value, const std::string& what) const {
@@ -247,7 +149,12 @@ class Reader {
     return found->second;
   }
 
-  void read_merges(const JsonObject& model) {
+  /// Whether `text` may be, or contain, what a character becomes that is no token.
+  static bool may_replace(std::string_view text, std::string_view unknown) {
+    return text.find("<0x") != text.npos || (!unknown.empty() && text.find(unknown) != text.npos);
+  }
+
+  void read_merges(const JsonObject& model, const std::string& unknown) {
     const json& merges = model.array("merges", std::size_t{1} << 22);
     result_.merges.reserve(merges.size());
     for (const json& merge : merges) {
@@ -271,6 +178,9 @@ class Reader {
       const std::string joined = std::string(left) + std::string(right);
       result_.merges.push_back({merge_token(left, rank, "token"), merge_token(right, rank, "token"),
                                 merge_token(joined, rank, "the merged token")});
+      if (!result_.byte_fallback) continue;
+      result_.borders.join(left, right);
+      if (may_replace(left, unknown) || may_replace(right, unknown)) result_.borders.join_all();
     }
   }
 
@@ -333,28 +243,12 @@ class Reader {
   const JsonObject& root_;
   const std::string& file_;
   std::int64_t id_limit_;
-  bool byte_level_ = false;
   TextNormalizer::Step decoded_;  // with byte fallback: what the decoder replaces
   std::unordered_map<std::string_view, std::int32_t> ids_;  // by text; views into the JSON
   TokenizerFile result_;
 };
 
 }  // namespace
-
-std::string bytes_of_token_text(std::string_view text, bool& in_table) {
-  std::string bytes;
-  in_table = true;
-  for (std::size_t position = 0; position < text.size();) {
-    const char32_t character = next_code_point(text, position);
-    const auto& table = byte_characters().byte;
-    if (character >= table.size() || table[character] < 0) {
-      in_table = false;
-      return std::string(text);
-    }
-    bytes += static_cast<char>(table[character]);
-  }
-  return bytes;
-}
 
 TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& file,
                                    std::int64_t vocab_size) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/byte_pair_merges.hpp"
+#include "core/merge_borders.hpp"
 #include "core/text_normalizer.hpp"
 
 namespace chunkstate {
@@ -45,6 +46,7 @@ struct TokenizerFile {
   // With byte fallback only.
   bool byte_fallback = false;
   TextNormalizer normalizer;
+  MergeBorders borders;
   std::unordered_map<char32_t, std::int32_t> character_tokens;
   std::int32_t unknown = -1;        // for a character that is no token and lacks a byte token
   bool fuse_unknown = false;        // a run of them is one token
@@ -56,9 +58,5 @@ struct TokenizerFile {
 /// bounds the ids. A pure function. Throws InputError.
 TokenizerFile parse_tokenizer_file(std::string_view json, const std::string& file,
                                    std::int64_t vocab_size);
-
-/// The bytes a token's text stands for: GPT-2's table of bytes as printable characters. A text with
-/// a character outside the table stands for its own UTF-8; `in_table` says which it was.
-std::string bytes_of_token_text(std::string_view text, bool& in_table);
 
 }  // namespace chunkstate

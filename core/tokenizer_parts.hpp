@@ -26,6 +26,17 @@ const std::string& replaced_text(const JsonObject& replace);
 /// Prepend, Replace or a Sequence of them where `result.byte_fallback` is set, else nothing.
 void add_normalizer(const nlohmann::json& value, const std::string& where, TokenizerFile& result);
 
+/// Split, Digits, ByteLevel or a Sequence of them. Returns whether a ByteLevel was among them.
+bool add_pre_tokenizer(const nlohmann::json& value, const std::string& where,
+                       TokenizerFile& result);
+
+/// Refuses what is neither ByteLevel nor a Sequence of it.
+void check_byte_level_decoder(const nlohmann::json& value, const std::string& where);
+
+/// The decoder with byte fallback: Replace, ByteFallback, Fuse and, if spaces are to be dropped,
+/// Strip. Returns what the Replace does.
+TextNormalizer::Step read_fallback_decoder(const JsonObject& decoder, TokenizerFile& result);
+
 /// The template's tokens, whose ids `result` must have.
 void add_post_processor(const nlohmann::json& value, const std::string& where,
                         TokenizerFile& result);

@@ -46,6 +46,7 @@ void add_bench(CLI::App& app, VerbAction& action) {
   add_bench_engine(*bench, action, false);
   add_bench_engine(*bench, action, true);
   add_bench_comm(*bench, action);
+  add_bench_tokenizer(*bench, action);
 }
 
 }  // namespace chunkstate

@@ -12,6 +12,7 @@ namespace chunkstate {
 // The subcommands of `bench`.
 void add_bench_ssd(CLI::App& bench, VerbAction& action);
 void add_bench_comm(CLI::App& bench, VerbAction& action);
+void add_bench_tokenizer(CLI::App& bench, VerbAction& action);
 void add_bench_products(CLI::App& bench, VerbAction& action);
 void add_bench_selective_scan(CLI::App& bench, VerbAction& action);
 void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode);
