@@ -12,6 +12,7 @@
 #include "core/trace.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/embedding/embedding.hpp"
+#include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 
 namespace chunkstate {
@@ -83,6 +84,11 @@ std::optional<TensorShare> share_of(const ModelConfig& config, const RankGroup* 
 
 std::size_t device_memory_in_use() { return device_memory().used; }
 std::size_t device_memory_total() { return device_memory().total; }
+std::size_t device_memory_given_back() {
+  const DeviceMemoryUse use = device_memory_use();
+  reset_device_memory_peak();
+  return use.peak - use.bytes;
+}
 
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
@@ -129,10 +135,23 @@ std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std
                                              : std::min(batch * prefilled, longest_pass());
   std::size_t bytes = static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) +
                       arena_bytes(pass, std::min(batch, pass)) +
-                      scores_bytes(std::min(pass, prefilled), total_tokens);
-  if (options_.backend == Backend::cuda)
-    bytes += decoder_bytes(layer_config(), options_, batch, capacity);
-  return bytes;
+                      scores_bytes(std::min(pass, prefilled), prefilled);
+  if (options_.backend != Backend::cuda) return bytes;
+  const std::int64_t tokens = std::min(pass, prefilled);
+  return bytes + decoder_bytes(layer_config(), options_, batch, capacity) +
+         scratch_bytes(ssd, batch, pass / std::max<std::int64_t>(tokens, 1), tokens);
+}
+
+// Of a pass, and of the steps that a decoder records, whose scratch memory is the recording's own.
+std::size_t Model::scratch_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t sequences,
+                                 std::int64_t tokens) const {
+  const std::size_t scan =
+      scan_scratch_bytes(layer_config(), options_.dtype, ssd, sequences, tokens);
+  constexpr auto products = static_cast<std::size_t>(linear_scratch_bytes);
+  const bool kept = scan <= static_cast<std::size_t>(largest_kept_scratch);
+  const std::size_t pass = kept ? std::max(scan, products) : scan + products;
+  const bool records = batch > 8 && options_.execution.mode == ExecutionMode::graph;
+  return records ? pass + products : pass;
 }
 
 void Model::set_attention(const AttentionChoice& attention) {

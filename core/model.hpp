@@ -42,6 +42,8 @@ struct ModelOptions {
 /// Bytes of the current GPU that all processes use, and that it has; 0 without one.
 std::size_t device_memory_in_use();
 std::size_t device_memory_total();
+/// How much more this process had of it at some time since the last call than it has now.
+std::size_t device_memory_given_back();
 
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
@@ -116,9 +118,10 @@ class Model {
   Decoder& decoder(SequenceState& state);
   bool has_decoder(const SequenceState& state) const;
 
-  /// Bytes of requests on this backend, beside the weights: state, activations and decoder of
-  /// `batch` sequences of up to `total_tokens`, of which `prefilled` are prefilled in pieces of
-  /// `piece_tokens` (as prefill()).
+  /// Bytes of requests on this backend, beside the weights: state, activations, scratch memory and
+  /// decoder of `batch` sequences of up to `total_tokens`, of which `prefilled` are prefilled in
+  /// pieces of `piece_tokens` (as prefill()). On a GPU what the driver and libraries hold comes on
+  /// top.
   std::size_t request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
                             std::int64_t piece_tokens, std::int64_t total_tokens) const;
 
@@ -141,6 +144,8 @@ class Model {
            SequenceSplit* split, LogitsRows rows, const RowSink& sink);
   std::int64_t state_capacity(std::int64_t tokens) const;
   std::int64_t pass_capacity(std::int64_t tokens) const;
+  std::size_t scratch_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t sequences,
+                            std::int64_t tokens) const;
   std::size_t scores_bytes(std::int64_t tokens, std::int64_t keys) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const RowSink& sink);
