@@ -180,10 +180,7 @@ std::vector<Sampled> Decoder::collect() {
   ++collected_;
   const auto* row = reinterpret_cast<const Sampled*>(results_.get()) + slot * batch_;
   std::vector<Sampled> sampled(row, row + batch_);
-  for (const Sampled& one : sampled) {
-    if (one.token == nan_logit) throw std::domain_error("decode step: a logit is NaN");
-    if (one.token < 0) throw std::domain_error("decode step: the largest logit is not finite");
-  }
+  for (const Sampled& one : sampled) check_sampled(one);
   return sampled;
 }
 

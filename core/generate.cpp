@@ -31,8 +31,7 @@ class Generation {
 
   std::vector<Generated> run() {
     if (options_.max_new_tokens == 0) return std::move(results_);
-    const LogitsSink take = [this](std::int64_t sequence, std::int64_t,
-                                   View<const float, 2> logits) { accept(sequence, logits); };
+    const RowSink take = sink_of_rows();
     prefill(take);
     if (options_.use_cache && !samples()) return {};
     const TraceRegion region("decode");
@@ -64,12 +63,25 @@ class Generation {
     return static_cast<std::int64_t>(longest) + options_.max_new_tokens;
   }
 
+  bool greedy() const { return options_.sampling.temperature <= 0.0F; }
+
+  RowSink sink_of_rows() {
+    if (greedy()) {
+      return GreedySink([this](std::int64_t sequence, const Sampled& sampled) {
+        emit(static_cast<std::size_t>(sequence), sampled);
+      });
+    }
+    return LogitsSink([this](std::int64_t sequence, std::int64_t, View<const float, 2> logits) {
+      accept(sequence, logits);
+    });
+  }
+
   bool active(const Generated& result) const {
     return !result.stopped &&
            static_cast<std::int64_t>(result.tokens.size()) < options_.max_new_tokens;
   }
 
-  void prefill(const LogitsSink& take) {
+  void prefill(const RowSink& take) {
     const TraceRegion region("prefill");
     if (options_.group != nullptr) {
       for (std::size_t s = 0; s < sequences_.size(); ++s) {
@@ -86,7 +98,7 @@ class Generation {
   }
 
   // As many sequences in one pass as the backend likes.
-  void prefill_whole(const LogitsSink& take) {
+  void prefill_whole(const RowSink& take) {
     std::vector<std::span<const std::int32_t>> batch(sequences_.size());
     std::int64_t together = 0;
     const auto run = [&] {
@@ -109,7 +121,7 @@ class Generation {
     run();
   }
 
-  void prefill_together(std::size_t s, const LogitsSink& take) {
+  void prefill_together(std::size_t s, const RowSink& take) {
     RankGroup& group = *options_.group;
     const auto tokens = static_cast<std::int64_t>(sequences_[s].size());
     SequenceSplit split(group, split_ranges(model_.config(), state_.ssd(), tokens, group.size()));
@@ -140,7 +152,7 @@ class Generation {
     group.flush();
   }
 
-  void decode(const LogitsSink& take) {
+  void decode(const RowSink& take) {
     const TraceRegion region("step", TraceDetail::step);
     std::vector<std::span<const std::int32_t>> batch(sequences_.size());
     for (std::size_t s = 0; s < sequences_.size(); ++s) {
@@ -153,8 +165,7 @@ class Generation {
   // dropped. Greedy tokens are fed to the next step before the host sees them.
   void decode_on_device() {
     Decoder& decoder = model_.decoder(state_);
-    const bool greedy = options_.sampling.temperature <= 0.0F;
-    const std::int64_t ahead = greedy ? Decoder::max_ahead : 1;
+    const std::int64_t ahead = greedy() ? Decoder::max_ahead : 1;
     std::vector<std::int32_t> newest;
     for (const auto& sequence : sequences_) newest.push_back(sequence.back());
     decoder.start(state_, newest);
@@ -171,18 +182,18 @@ class Generation {
         --to_launch;
       }
       const std::vector<Sampled> sampled = decoder.collect();
-      const View<const float, 2> logits = greedy ? View<const float, 2>() : decoder.logits();
+      const View<const float, 2> logits = greedy() ? View<const float, 2>() : decoder.logits();
       for (std::size_t s = 0; s < results_.size(); ++s) {
         if (!active(results_[s])) continue;
         const auto sequence = static_cast<std::int64_t>(s);
-        if (greedy) {
+        if (greedy()) {
           emit(s, sampled[s]);
         } else {
           accept(sequence, {&logits(sequence, 0), {1, logits.extent[1]}});
           newest[s] = sequences_[s].back();
         }
       }
-      if (!greedy) decoder.set_tokens(newest);
+      if (!greedy()) decoder.set_tokens(newest);
     }
     while (decoder.open_steps() > 0) decoder.collect();
   }
@@ -254,8 +265,8 @@ std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const s
       const std::span<const float> values(logits.data + row * logits.extent[1],
                                           static_cast<std::size_t>(logits.extent[1]));
       const std::int32_t next = tokens[static_cast<std::size_t>(t + 1)];
-      nll[static_cast<std::size_t>(t)] = static_cast<float>(
-          summarize(values).log_sum_exp - values[static_cast<std::size_t>(next)]);
+      nll[static_cast<std::size_t>(t)] = static_cast<float>(summarize(values).log_sum_exp -
+                                                            values[static_cast<std::size_t>(next)]);
     }
   };
   if (group == nullptr) {

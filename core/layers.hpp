@@ -77,4 +77,8 @@ std::size_t attention_scores_arena_bytes(const ModelConfig& config, Backend back
                                          const AttentionChoice& attention, std::int64_t tokens,
                                          std::int64_t keys);
 
+/// Scratch memory on a GPU of the scan of a layer over `tokens` of each of `sequences`.
+std::size_t scan_scratch_bytes(const ModelConfig& config, DType dtype, const SsdSettings& ssd,
+                               std::int64_t sequences, std::int64_t tokens);
+
 }  // namespace chunkstate

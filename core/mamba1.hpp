@@ -40,6 +40,10 @@ void mamba1_layers(const LayerContext& context, const std::vector<Mamba1Weights>
 /// Arena bytes that mamba1_layers needs; 0 for other families.
 std::size_t mamba1_arena_bytes(const ModelConfig& config, DType dtype, std::int64_t tokens);
 
+/// scan_scratch_bytes() of this family.
+std::size_t mamba1_scratch_bytes(const ModelConfig& config, const SsdSettings& ssd,
+                                 std::int64_t sequences, std::int64_t tokens);
+
 /// FLOPs of one layer for one token, a multiply-add as 2.
 double mamba1_layer_flops(const ModelConfig& config);
 

@@ -153,6 +153,17 @@ std::size_t mamba1_arena_bytes(const ModelConfig& config, DType dtype, std::int6
          bytes(config.hidden_size);
 }
 
+std::size_t mamba1_scratch_bytes(const ModelConfig& config, const SsdSettings& ssd,
+                                 std::int64_t sequences, std::int64_t tokens) {
+  const SelectiveScanVariant& variant = *find_selective_scan_variant(ssd.variant->name);
+  if (variant.cuda_scratch == nullptr) return 0;
+  SelectiveScanArgs args;  // sizes alone
+  args.x.extent = {sequences, tokens, config.inner_size()};
+  args.B.extent = {sequences, tokens, config.state_dim};
+  args.chunk_size = ssd.chunk_size;
+  return static_cast<std::size_t>(variant.cuda_scratch(args));
+}
+
 double mamba1_layer_flops(const ModelConfig& config) {
   const auto inner = static_cast<double>(config.inner_size());
   const auto hidden = static_cast<double>(config.hidden_size);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "core/layers.hpp"
+#include "core/mamba1.hpp"
 #include "kernels/conv1d/conv1d.hpp"
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 #include "kernels/linear/linear.hpp"
@@ -111,6 +114,21 @@ void scan_step(const LayerContext& context, std::size_t layer, const MambaWeight
 }
 
 }  // namespace
+
+std::size_t scan_scratch_bytes(const ModelConfig& config, DType dtype, const SsdSettings& ssd,
+                               std::int64_t sequences, std::int64_t tokens) {
+  if (config.dt_rank > 0) return mamba1_scratch_bytes(config, ssd, sequences, tokens);
+  const bool scans = std::find(config.layers.begin(), config.layers.end(), LayerKind::mamba) !=
+                     config.layers.end();
+  if (!scans || ssd.variant->cuda_scratch == nullptr) return 0;
+  SsdArgs args;  // sizes alone
+  args.x.dtype = dtype;
+  args.x.extent = {tokens, config.mamba_heads, config.mamba_head_dim};
+  args.B.extent = {tokens, config.groups, config.state_dim};
+  args.chunk_size = ssd.chunk_size;
+  args.lookback = ssd.lookback;
+  return static_cast<std::size_t>(ssd.variant->cuda_scratch(args));
+}
 
 void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeights& weights,
                  ConstAnyView<2> x, AnyView<2> residual) {

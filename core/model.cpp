@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <tuple>
 
 #include "core/errors.hpp"
 #include "core/mamba1.hpp"
@@ -16,16 +18,21 @@
 namespace chunkstate {
 namespace {
 
-// Logits are made in blocks of at most this many floats (128 MiB), whatever the vocabulary and
-// prompt.
-constexpr std::int64_t logits_block_elements = std::int64_t{1} << 25;
-
 // States are made for a multiple of so many tokens, so that prompts of nearly one length share one.
 constexpr std::int64_t capacity_granularity = 256;
+// Activations too: a prompt that grows token by token, as without a cache, allocates nothing in 63
+// passes of 64.
+constexpr std::int64_t pass_granularity = 64;
 // 2.7 GB of activations for Bamba-9B in bf16; its products' results have less than 2^31 elements.
 constexpr std::int64_t gpu_pass_tokens = 32768;
+// Words of 4 bytes that a token's id, position and length take.
+constexpr std::int64_t position_words = 5;
 // Recorded steps that a model keeps: one per scan of a sweep, tens of MB each.
 constexpr std::size_t max_decoders = 16;
+
+std::int64_t round_up(std::int64_t count, std::int64_t multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
 
 ModelConfig first_layers(ModelConfig config, std::int64_t layers) {
   const auto available = static_cast<std::int64_t>(config.layers.size());
@@ -58,19 +65,30 @@ Tensor make_inverse_frequency(const ModelConfig& config, const Executor& exec) {
   return tensor;
 }
 
+// `sink` for rows of tokens from `begin` on.
+RowSink later_rows(const RowSink& sink, std::int64_t begin) {
+  const auto* const take = std::get_if<LogitsSink>(&sink);
+  if (take == nullptr || begin == 0) return sink;
+  return
+      [take, begin](std::int64_t sequence, std::int64_t first_token, View<const float, 2> logits) {
+        (*take)(sequence, begin + first_token, logits);
+      };
+}
+
 std::optional<TensorShare> share_of(const ModelConfig& config, const RankGroup* group) {
   if (group == nullptr || group->size() == 1) return {};
   return tensor_share(config, group->rank(), group->size());
-}
-
-std::int64_t logits_block_rows(const ModelConfig& config, std::int64_t rows) {
-  return std::min(rows, std::max<std::int64_t>(1, logits_block_elements / config.vocab_size));
 }
 
 }  // namespace
 
 std::size_t device_memory_in_use() { return device_memory().used; }
 std::size_t device_memory_total() { return device_memory().total; }
+std::size_t device_memory_given_back() {
+  const DeviceMemoryUse use = device_memory_use();
+  reset_device_memory_peak();
+  return use.peak - use.bytes;
+}
 
 Model::Model(ModelConfig config, std::shared_ptr<const Checkpoint> checkpoint,
              const ModelOptions& options)
@@ -96,8 +114,11 @@ SequenceState Model::make_state(const SsdSettings& ssd, std::int64_t batch,
 }
 
 std::int64_t Model::state_capacity(std::int64_t tokens) const {
-  if (options_.backend != Backend::cuda) return tokens;
-  return (tokens + capacity_granularity - 1) / capacity_granularity * capacity_granularity;
+  return options_.backend == Backend::cuda ? round_up(tokens, capacity_granularity) : tokens;
+}
+
+std::int64_t Model::pass_capacity(std::int64_t tokens) const {
+  return options_.backend == Backend::cuda ? round_up(tokens, pass_granularity) : tokens;
 }
 
 std::int64_t Model::longest_pass() const {
@@ -114,10 +135,23 @@ std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std
                                              : std::min(batch * prefilled, longest_pass());
   std::size_t bytes = static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) +
                       arena_bytes(pass, std::min(batch, pass)) +
-                      scores_bytes(std::min(pass, prefilled), total_tokens);
-  if (options_.backend == Backend::cuda)
-    bytes += decoder_bytes(layer_config(), options_, batch, capacity);
-  return bytes;
+                      scores_bytes(std::min(pass, prefilled), prefilled);
+  if (options_.backend != Backend::cuda) return bytes;
+  const std::int64_t tokens = std::min(pass, prefilled);
+  return bytes + decoder_bytes(layer_config(), options_, batch, capacity) +
+         scratch_bytes(ssd, batch, pass / std::max<std::int64_t>(tokens, 1), tokens);
+}
+
+// Of a pass, and of the steps that a decoder records, whose scratch memory is the recording's own.
+std::size_t Model::scratch_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t sequences,
+                                 std::int64_t tokens) const {
+  const std::size_t scan =
+      scan_scratch_bytes(layer_config(), options_.dtype, ssd, sequences, tokens);
+  constexpr auto products = static_cast<std::size_t>(linear_scratch_bytes);
+  const bool kept = scan <= static_cast<std::size_t>(largest_kept_scratch);
+  const std::size_t pass = kept ? std::max(scan, products) : scan + products;
+  const bool records = batch > 8 && options_.execution.mode == ExecutionMode::graph;
+  return records ? pass + products : pass;
 }
 
 void Model::set_attention(const AttentionChoice& attention) {
@@ -179,18 +213,17 @@ Decoder& Model::decoder(SequenceState& state) {
 
 std::size_t Model::scores_bytes(std::int64_t tokens, std::int64_t keys) const {
   return attention_scores_arena_bytes(layer_config(), options_.backend, options_.dtype,
-                                      options_.execution.attention, tokens, keys);
+                                      options_.execution.attention, pass_capacity(tokens),
+                                      pass_capacity(keys));
 }
 
 std::size_t Model::arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const {
-  const std::int64_t block = logits_block_rows(config_, logits_rows);
-  const std::size_t logits = Arena::padded(logits_rows * config_.hidden_size, options_.dtype) +
-                             Arena::padded(block * config_.vocab_size, DType::fp32);
-  const std::size_t layer = Arena::padded(tokens * config_.hidden_size, options_.dtype) +
-                            layer_arena_bytes(layer_config(), options_.dtype, tokens);
-  return Arena::padded(5 * tokens, DType::fp32) + 3 * Arena::padded(1, DType::fp32) +
-         Arena::padded(tokens * config_.hidden_size, options_.residual_dtype) +
-         std::max(logits, layer);
+  const std::int64_t rows = pass_capacity(tokens);
+  const std::size_t layer = Arena::padded(rows * config_.hidden_size, options_.dtype) +
+                            layer_arena_bytes(layer_config(), options_.dtype, rows);
+  return Arena::padded(position_words * rows, DType::fp32) +
+         Arena::padded(rows * config_.hidden_size, options_.residual_dtype) +
+         std::max(logits_arena_bytes(logits_rows), layer);
 }
 
 void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
@@ -226,8 +259,6 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
                          const SequenceState& state, const SequenceSplit* split,
                          View<const std::int32_t, 1>& ids) {
   PackedTokens packed;
-  std::vector<std::int32_t> host_ids;
-  std::vector<std::int64_t> positions;
   // A rank's only token of a longer prefill is scanned as the others are.
   bool single_tokens = state.ssd().variant->causal() && (split == nullptr || split->tokens() == 1);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
@@ -236,8 +267,6 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
     const auto sequence = static_cast<std::int64_t>(s);
     const std::int64_t first = state.position(sequence) + (split ? split->own().begin : 0);
     packed.pieces.push_back({sequence, packed.tokens, count, first});
-    host_ids.insert(host_ids.end(), tokens[s].begin(), tokens[s].end());
-    for (std::int64_t t = 0; t < count; ++t) positions.push_back(first + t);
     packed.tokens += count;
     single_tokens = single_tokens && count == 1;
   }
@@ -251,30 +280,44 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
     }
   }
 
-  const auto place = [&](const auto& values) {
-    using T = typename std::decay_t<decltype(values)>::value_type;
-    const std::size_t bytes = values.size() * sizeof(T);
-    const auto memory = arena_.take<1>(DType::fp32, {static_cast<std::int64_t>((bytes + 3) / 4)});
-    copy_to_backend(exec_, memory.data, values.data(), bytes);
-    return View<const T, 1>(reinterpret_cast<const T*>(memory.data), {packed.tokens});
+  const auto memory = arena_.take<1>(DType::fp32, {position_words * packed.tokens});
+  const std::size_t bytes = static_cast<std::size_t>(memory.extent[0]) * sizeof(float);
+  const bool on_device = exec_.backend == Backend::cuda;
+  std::byte* const host = on_device ? staged_.take(bytes) : memory.data;
+  const auto parts = [&packed](std::byte* data) {  // positions, lengths, ids
+    auto* const numbers = reinterpret_cast<std::int64_t*>(data);
+    return std::tuple(numbers, numbers + packed.tokens,
+                      reinterpret_cast<std::int32_t*>(numbers + 2 * packed.tokens));
   };
-  ids = place(host_ids);
-  packed.positions = place(positions);
-  for (std::int64_t& position : positions) ++position;
-  packed.lengths = place(positions);
-  synchronize(exec_);  // the host vectors end here
+  const auto [positions, lengths, tokens_of_pieces] = parts(host);
+  for (const auto& piece : packed.pieces) {
+    const auto& own = tokens[static_cast<std::size_t>(piece.sequence)];
+    std::copy(own.begin(), own.end(), tokens_of_pieces + piece.first_row);
+    std::iota(positions + piece.first_row, positions + piece.first_row + piece.tokens,
+              piece.first_position);
+    std::iota(lengths + piece.first_row, lengths + piece.first_row + piece.tokens,
+              piece.first_position + 1);
+  }
+  if (on_device) {  // nobody waits for the copy, nor for what runs before it
+    copy_to_backend(exec_, memory.data, host, bytes);
+    staged_.mark(exec_);
+  }
+  const auto [device_positions, device_lengths, device_ids] = parts(memory.data);
+  packed.positions = {device_positions, {packed.tokens}};
+  packed.lengths = {device_lengths, {packed.tokens}};
+  ids = {device_ids, {packed.tokens}};
   return packed;
 }
 
 void Model::forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
-                    LogitsRows rows, const LogitsSink& sink) {
+                    LogitsRows rows, const RowSink& sink) {
   check_input(tokens, state);
   run(tokens, state, nullptr, rows, sink);
 }
 
 void Model::forward_split(std::span<const std::int32_t> tokens, SequenceState& state,
                           std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
-                          const LogitsSink& sink) {
+                          const RowSink& sink) {
   if (state.position(sequence) != 0 || split.tokens() != static_cast<std::int64_t>(tokens.size())) {
     throw std::logic_error("forward_split: expected a whole sequence");
   }
@@ -287,16 +330,13 @@ void Model::forward_split(std::span<const std::int32_t> tokens, SequenceState& s
   own =
       tokens.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
   const bool silent = rows == LogitsRows::last && !split.is_owner();
-  run(batch, state, &split, silent ? LogitsRows::none : rows,
-      [&](std::int64_t s, std::int64_t first_token, View<const float, 2> logits) {
-        sink(s, range.begin + first_token, logits);
-      });
+  run(batch, state, &split, silent ? LogitsRows::none : rows, later_rows(sink, range.begin));
   state.advance(sequence, split.tokens() - range.size());
   split.flush();
 }
 
 void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
-                SequenceSplit* split, LogitsRows rows, const LogitsSink& sink) {
+                SequenceSplit* split, LogitsRows rows, const RowSink& sink) {
   std::int64_t total = 0;
   std::int64_t sequences = 0;
   for (const auto& sequence : tokens) {
@@ -365,66 +405,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
 
   for (const auto& piece : packed.pieces) state.advance(piece.sequence, piece.tokens);
   if (split != nullptr) split->flush();  // the logits' way to the host has no deadline of its own
-  if (rows != LogitsRows::none && sink) emit_logits(packed, residual, rows, sink);
-}
-
-void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
-                        const LogitsSink& sink) {
-  const TraceRegion region("logits", TraceDetail::step);
-  struct Wanted {
-    std::int64_t sequence, first_token, first_row, rows;
-  };
-  std::vector<Wanted> wanted;
-  std::int64_t total = 0;
-  for (const auto& piece : packed.pieces) {
-    const std::int64_t count = rows == LogitsRows::all ? piece.tokens : 1;
-    wanted.push_back({piece.sequence, piece.tokens - count, total, count});
-    total += count;
-  }
-
-  const auto normed = arena_.take<2>(options_.dtype, {total, config_.hidden_size});
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    const auto& piece = packed.pieces[i];
-    const std::int64_t end = piece.first_row + piece.tokens;
-    rms_norm(exec_, {residual.slice(0, end - wanted[i].rows, end), weights_.final_norm,
-                     config_.rms_norm_eps,
-                     normed.slice(0, wanted[i].first_row, wanted[i].first_row + wanted[i].rows)});
-  }
-
-  const std::int64_t block_rows = logits_block_rows(config_, total);
-  const auto block = arena_.take<2>(DType::fp32, {block_rows, config_.vocab_size});
-  for (std::int64_t begin = 0; begin < total; begin += block_rows) {
-    const std::int64_t end = std::min(total, begin + block_rows);
-    const auto logits = block.slice(0, 0, end - begin);
-    if (tensor_)
-      fill_zero(exec_, logits.data,
-                static_cast<std::size_t>((end - begin) * config_.vocab_size) * sizeof(float));
-    const Range columns = vocab_rows();
-    linear(exec_, {normed.slice(0, begin, end),
-                   weights_.lm_head,
-                   {},
-                   logits.slice(1, columns.begin, columns.end),
-                   false,
-                   config_.logits_multiplier});
-    if (tensor_) {
-      tensor_->sum(logits);  // each column is one rank's, and zero elsewhere
-      tensor_->group.flush();
-    }
-    const float* host = reinterpret_cast<const float*>(logits.data);
-    if (exec_.backend == Backend::cuda) {
-      host_logits_.resize(static_cast<std::size_t>((end - begin) * config_.vocab_size));
-      copy_to_host(exec_, host_logits_.data(), logits.data, host_logits_.size() * sizeof(float));
-      host = host_logits_.data();
-    }
-    for (const Wanted& w : wanted) {
-      const std::int64_t first = std::max(w.first_row, begin);
-      const std::int64_t last = std::min(w.first_row + w.rows, end);
-      if (first >= last) continue;
-      sink(w.sequence, w.first_token + (first - w.first_row),
-           View<const float, 2>(host + (first - begin) * config_.vocab_size,
-                                {last - first, config_.vocab_size}));
-    }
-  }
+  if (rows != LogitsRows::none && sink.index() != 0) emit_logits(packed, residual, rows, sink);
 }
 
 void Model::read_memory(std::span<std::byte> target, const std::byte* source) const {
@@ -433,7 +414,7 @@ void Model::read_memory(std::span<std::byte> target, const std::byte* source) co
 
 void Model::prefill(std::span<const std::int32_t> tokens, SequenceState& state,
                     std::int64_t sequence, std::int64_t piece_tokens, LogitsRows rows,
-                    const LogitsSink& sink) {
+                    const RowSink& sink) {
   const auto total = static_cast<std::int64_t>(tokens.size());
   std::int64_t piece =
       piece_tokens > 0 ? piece_tokens : std::clamp<std::int64_t>(total, 1, longest_pass());
@@ -448,10 +429,7 @@ void Model::prefill(std::span<const std::int32_t> tokens, SequenceState& state,
         tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
     const bool ends = begin + count == total;
     const LogitsRows wanted = rows == LogitsRows::last && !ends ? LogitsRows::none : rows;
-    forward(batch, state, wanted,
-            [&](std::int64_t s, std::int64_t first_token, View<const float, 2> logits) {
-              sink(s, begin + first_token, logits);
-            });
+    forward(batch, state, wanted, later_rows(sink, begin));
   }
 }
 

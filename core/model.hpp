@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <tuple>
+#include <variant>
 #include <vector>
 
 #include "core/arena.hpp"
@@ -19,6 +20,8 @@
 #include "core/sequence_state.hpp"
 #include "core/tensor_share.hpp"
 #include "core/weights.hpp"
+#include "kernels/base/recording.hpp"
+#include "kernels/sampling/sampling.hpp"
 
 namespace chunkstate {
 
@@ -39,6 +42,8 @@ struct ModelOptions {
 /// Bytes of the current GPU that all processes use, and that it has; 0 without one.
 std::size_t device_memory_in_use();
 std::size_t device_memory_total();
+/// How much more this process had of it at some time since the last call than it has now.
+std::size_t device_memory_given_back();
 
 /// Which rows of logits a forward pass is asked for.
 enum class LogitsRows : std::uint8_t { none, last, all };
@@ -48,6 +53,12 @@ enum class LogitsRows : std::uint8_t { none, last, all };
 /// the call only.
 using LogitsSink = std::function<void(std::int64_t sequence, std::int64_t first_token,
                                       View<const float, 2> logits)>;
+/// Receives the greedy token after the last of each sequence's tokens in this call, in order of
+/// sequence. It is sampled where the logits are: on a GPU they stay there, and log-probabilities
+/// are those of greedy_step().
+using GreedySink = std::function<void(std::int64_t sequence, const Sampled& token)>;
+/// A GreedySink goes with LogitsRows::last.
+using RowSink = std::variant<std::monostate, LogitsSink, GreedySink>;
 
 /// A model with its weights. Not thread-safe: one forward pass at a time.
 class Model {
@@ -79,9 +90,10 @@ class Model {
   /// Appends tokens[s] to sequence s: any number each, none included; the first of a sequence or
   /// later ones. A sequence's result does not depend on what else is in the batch. Throws
   /// UsageError for an id outside the vocabulary, for more tokens than the state's capacity, and
-  /// for a variant without a decode form that would have to continue inside a chunk.
+  /// for a variant without a decode form that would have to continue inside a chunk; for a
+  /// GreedySink std::domain_error where sample() does.
   void forward(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
-               LogitsRows rows, const LogitsSink& sink = {});
+               LogitsRows rows, const RowSink& sink = {});
 
   /// forward() of one sequence from its start, computed by the ranks of `split` together. All of
   /// them call it with the same tokens. `sink` gets the rows of this rank's tokens, of
@@ -89,13 +101,13 @@ class Model {
   /// other ranks' states are not whole. Throws also what the group's receive() throws.
   void forward_split(std::span<const std::int32_t> tokens, SequenceState& state,
                      std::int64_t sequence, SequenceSplit& split, LogitsRows rows,
-                     const LogitsSink& sink = {});
+                     const RowSink& sink = {});
 
   /// forward() of one sequence in pieces of at most `piece_tokens` (0: longest_pass()), cut at
   /// chunk borders where the variant needs it, so that activation memory does not grow with the
   /// prompt.
   void prefill(std::span<const std::int32_t> tokens, SequenceState& state, std::int64_t sequence,
-               std::int64_t piece_tokens, LogitsRows rows, const LogitsSink& sink = {});
+               std::int64_t piece_tokens, LogitsRows rows, const RowSink& sink = {});
 
   /// Tokens that a prefill runs at once where nothing else is asked for: all of them on a host, up
   /// to 32,768 on a GPU, where longer passes are no faster.
@@ -106,9 +118,10 @@ class Model {
   Decoder& decoder(SequenceState& state);
   bool has_decoder(const SequenceState& state) const;
 
-  /// Bytes of requests on this backend, beside the weights: state, activations and decoder of
-  /// `batch` sequences of up to `total_tokens`, of which `prefilled` are prefilled in pieces of
-  /// `piece_tokens` (as prefill()).
+  /// Bytes of requests on this backend, beside the weights: state, activations, scratch memory and
+  /// decoder of `batch` sequences of up to `total_tokens`, of which `prefilled` are prefilled in
+  /// pieces of `piece_tokens` (as prefill()). On a GPU what the driver and libraries hold comes on
+  /// top.
   std::size_t request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
                             std::int64_t piece_tokens, std::int64_t total_tokens) const;
 
@@ -128,11 +141,18 @@ class Model {
                     const SequenceState& state, const SequenceSplit* split,
                     View<const std::int32_t, 1>& ids);
   void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
-           SequenceSplit* split, LogitsRows rows, const LogitsSink& sink);
+           SequenceSplit* split, LogitsRows rows, const RowSink& sink);
   std::int64_t state_capacity(std::int64_t tokens) const;
+  std::int64_t pass_capacity(std::int64_t tokens) const;
+  std::size_t scratch_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t sequences,
+                            std::int64_t tokens) const;
   std::size_t scores_bytes(std::int64_t tokens, std::int64_t keys) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
-                   const LogitsSink& sink);
+                   const RowSink& sink);
+  std::size_t logits_arena_bytes(std::int64_t rows) const;
+  void make_logits(const ConstAnyView<2>& normed, const AnyView<2>& logits);
+  void sample_greedy(const AnyView<2>& logits, Sampled* results);
+  const float* on_host(const AnyView<2>& logits);
 
   // This rank's part of it.
   const ModelConfig& layer_config() const { return share_ ? share_->config : config_; }
@@ -149,6 +169,7 @@ class Model {
   Tensor inverse_frequency_;
   Arena arena_;
   std::vector<float> host_logits_;  // cuda only
+  HostBlock staged_, sampled_;      // cuda only: a pass's ids and positions; greedy tokens
   std::optional<SequenceState> spare_;
   std::size_t needed_arena_bytes_ = 0;  // since take_state()
   std::int64_t needed_capacity_ = 0;    // of the state that take_state() gave

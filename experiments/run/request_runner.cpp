@@ -151,6 +151,7 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
   ResourceMeter meter;
   meter.start();
   telemetry_.start(model.options().backend == Backend::cuda);
+  static_cast<void>(device_memory_given_back());  // by requests before
   const double start = monotonic_seconds();
   const std::vector<std::int32_t> tokens =
       prompt.tokens.empty() ? files.encode_prompt(prompt.text, prompt.token_len) : prompt.tokens;
@@ -193,7 +194,8 @@ void RequestRunner::generate_into(const WorkItem& item, std::int64_t max_new_tok
                                              : engines_.working_bytes()) -
                                   model.working_bytes() + model.idle_bytes();
   record.peak_memory_bytes =
-      (on_device ? static_cast<double>(device_memory_in_use()) : use.peak_memory_bytes) -
+      (on_device ? static_cast<double>(device_memory_in_use() + device_memory_given_back())
+                 : use.peak_memory_bytes) -
       static_cast<double>(left_behind);
   record.cpu_percent = use.cpu_percent;
   record.io_wait = use.io_wait;

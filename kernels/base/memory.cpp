@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/base/memory.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
 #include <string>
 
@@ -29,7 +32,35 @@ void check(cudaError_t status, const char* what) {
 }
 #endif
 
+std::mutex use_mutex;
+DeviceMemoryUse device_use;
+
+#if CHUNKSTATE_HAS_CUDA
+// Sizes of what allocate() has given.
+std::map<const std::byte*, std::int64_t>& device_blocks() {
+  static auto* const blocks = new std::map<const std::byte*, std::int64_t>;  // outlives everything
+  return *blocks;
+}
+#endif
+
 }  // namespace
+
+DeviceMemoryUse device_memory_use() {
+  const std::lock_guard lock(use_mutex);
+  return device_use;
+}
+
+void reset_device_memory_peak() {
+  const std::lock_guard lock(use_mutex);
+  device_use.peak = device_use.bytes;
+}
+
+void count_device_memory(std::int64_t bytes) {
+  const std::lock_guard lock(use_mutex);
+  device_use.bytes += static_cast<std::size_t>(bytes);  // modulo 2^64: subtracts what is negative
+  device_use.peak = std::max(device_use.peak, device_use.bytes);
+  if (bytes > 0) ++device_use.allocations;
+}
 
 std::byte* allocate(Backend backend, std::size_t bytes) {
   if (bytes == 0) bytes = host_alignment;
@@ -39,6 +70,9 @@ std::byte* allocate(Backend backend, std::size_t bytes) {
 #if CHUNKSTATE_HAS_CUDA
   void* data = nullptr;
   check(cudaMalloc(&data, bytes), "cudaMalloc");
+  count_device_memory(static_cast<std::int64_t>(bytes));
+  const std::lock_guard lock(use_mutex);
+  device_blocks()[static_cast<std::byte*>(data)] = static_cast<std::int64_t>(bytes);
   return static_cast<std::byte*>(data);
 #else
   throw BackendError("allocate", backend);
@@ -52,6 +86,16 @@ void deallocate(Backend backend, std::byte* data) noexcept {
     return;
   }
 #if CHUNKSTATE_HAS_CUDA
+  std::int64_t bytes = 0;
+  {
+    const std::lock_guard lock(use_mutex);
+    const auto block = device_blocks().find(data);
+    if (block != device_blocks().end()) {
+      bytes = block->second;
+      device_blocks().erase(block);
+    }
+  }
+  count_device_memory(-bytes);
   static_cast<void>(cudaFree(data));
 #endif
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/base/recording.hpp"
 
+#include <bit>
 #include <cstring>
 #include <new>
 
@@ -112,5 +113,15 @@ std::shared_ptr<std::byte> shared_with_device(std::size_t) {
 DeviceMemory device_memory() { return {}; }
 
 #endif
+
+std::byte* HostBlock::take(std::size_t bytes) {
+  if (!marker_) marker_ = std::make_unique<Marker>();
+  marker_->wait();
+  if (bytes > bytes_) {
+    bytes_ = std::bit_ceil(bytes);
+    data_ = shared_with_device(bytes_);
+  }
+  return data_.get();
+}
 
 }  // namespace chunkstate

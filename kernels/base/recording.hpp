@@ -66,6 +66,22 @@ class Marker {
 /// Host memory that the device writes directly. Zero at first. Throws std::bad_alloc.
 std::shared_ptr<std::byte> shared_with_device(std::size_t bytes);
 
+/// Such memory for something that repeats: what the device reads at its next step, or has written.
+class HostBlock {
+ public:
+  /// `bytes` of it that the device is done with: waits for the last mark(). Their contents are
+  /// undefined. Throws std::bad_alloc.
+  std::byte* take(std::size_t bytes);
+  /// The device uses it until everything launched so far is done.
+  void mark(const Executor& exec) { marker_->set(exec); }
+  void wait() const { marker_->wait(); }
+
+ private:
+  std::shared_ptr<std::byte> data_;
+  std::size_t bytes_ = 0;
+  std::unique_ptr<Marker> marker_;
+};
+
 /// Bytes of the current device that are in use by all processes, and its size; 0 without one.
 struct DeviceMemory {
   std::size_t used = 0;

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
-#include <bit>
 #include <iterator>
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <utility>
 
+#include "kernels/base/memory.hpp"
 #include "kernels/base/workspace.cuh"
 
 namespace chunkstate {
 namespace {
 
 constexpr int max_devices = 64;
-// Larger blocks go back to the driver's pool after the call: only baselines need them.
-constexpr std::int64_t largest_kept = std::int64_t{64} << 20;
-constexpr std::int64_t smallest = 4096;
 
 int current_device() {
   int device = 0;
@@ -47,23 +45,29 @@ void* allocate_relaxed(std::int64_t bytes) {
   const cudaError_t error = cudaMalloc(&data, static_cast<std::size_t>(bytes));
   check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "workspace mode");
   check_cuda(error, "workspace");
+  count_device_memory(bytes);
   return data;
 }
 
 // Free blocks by who may use them next: the same stream's later calls, or the same recording's.
 class BlockCache {
  public:
-  void* take(CUstream_st* stream, unsigned long long capture, std::int64_t bytes) {
+  /// The smallest free block that is large enough, or a new one in place of all smaller ones, so
+  /// that a stream holds about as much as its largest call takes. And its size.
+  std::pair<void*, std::int64_t> take(CUstream_st* stream, unsigned long long capture,
+                                      std::int64_t bytes) {
     {
       const std::lock_guard lock(mutex_);
-      const auto found = free_.find({current_device(), stream, capture, bytes});
-      if (found != free_.end()) {
-        void* const data = found->second;
+      const Key key{current_device(), stream, capture, bytes};
+      const auto found = free_.lower_bound(key);
+      if (found != free_.end() && same_owner(found->first, key)) {
+        const std::pair block(found->second, std::get<3>(found->first));
         free_.erase(found);
-        return data;
+        return block;
       }
+      if (capture == 0) release_smaller(key);
     }
-    return allocate_relaxed(bytes);
+    return {allocate_relaxed(bytes), bytes};
   }
 
   void put(CUstream_st* stream, unsigned long long capture, std::int64_t bytes, void* data) {
@@ -80,13 +84,32 @@ class BlockCache {
       const auto& [device, of_stream, of_capture, bytes] = block->first;
       const bool matches =
           capture != 0 ? of_capture == capture : of_capture == 0 && of_stream == stream;
-      if (matches) static_cast<void>(cudaFree(block->second));
+      if (matches) free_block(*block);
       block = matches ? free_.erase(block) : std::next(block);
     }
   }
 
  private:
   using Key = std::tuple<int, CUstream_st*, unsigned long long, std::int64_t>;
+
+  static bool same_owner(const Key& a, const Key& b) {
+    return std::get<0>(a) == std::get<0>(b) && std::get<1>(a) == std::get<1>(b) &&
+           std::get<2>(a) == std::get<2>(b);
+  }
+  static void free_block(const std::pair<const Key, void*>& block) {
+    count_device_memory(-std::get<3>(block.first));
+    static_cast<void>(cudaFree(block.second));
+  }
+  void release_smaller(const Key& key) {
+    const auto& [device, stream, capture, bytes] = key;
+    const auto begin = free_.lower_bound({device, stream, capture, 0});
+    const auto end = free_.lower_bound(key);
+    if (begin == end) return;
+    check_cuda(cudaStreamSynchronize(stream), "workspace");  // its kernels may still use them
+    for (auto block = begin; block != end; ++block) free_block(*block);
+    free_.erase(begin, end);
+  }
+
   std::mutex mutex_;
   std::multimap<Key, void*> free_;
 };
@@ -98,24 +121,24 @@ BlockCache& cache() {
 
 }  // namespace
 
-Workspace::Workspace(std::int64_t bytes, CUstream_st* stream) : stream_(stream) {
-  if (bytes <= 0) return;
-  bytes_ = bytes < smallest
-               ? smallest
-               : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(bytes)));
-  if (bytes_ <= largest_kept) {
+Workspace::Workspace(std::int64_t bytes, CUstream_st* stream)
+    : bytes_(scratch_size(bytes)), stream_(stream) {
+  if (bytes_ == 0) return;
+  if (bytes_ <= largest_kept_scratch) {
     capture_ = current_capture(stream);
-    data_ = cache().take(stream, capture_, bytes_);
-  } else {
-    check_cuda(cudaMallocAsync(&data_, static_cast<std::size_t>(bytes), stream), "workspace");
+    std::tie(data_, bytes_) = cache().take(stream, capture_, bytes_);
+  } else {  // back to the driver's pool after the call: only baselines need so much
+    check_cuda(cudaMallocAsync(&data_, static_cast<std::size_t>(bytes_), stream), "workspace");
+    count_device_memory(bytes_);
   }
 }
 
 Workspace::~Workspace() {
   if (data_ == nullptr) return;
-  if (bytes_ <= largest_kept) {
+  if (bytes_ <= largest_kept_scratch) {
     cache().put(stream_, capture_, bytes_, data_);
   } else {
+    count_device_memory(-bytes_);
     (void)cudaFreeAsync(data_, stream_);  // an error here is sticky and reported by the next check
   }
 }

@@ -28,6 +28,9 @@ void linear(const Executor& exec, const LinearArgs& args);
 /// x is prepared once. The results are those of linear().
 void linear_group(const Executor& exec, std::span<const LinearArgs> products);
 
+/// Scratch memory that a product takes on Backend::cuda, at most.
+inline constexpr std::int64_t linear_scratch_bytes = std::int64_t{32} << 20;
+
 namespace reference {
 void linear(const LinearArgs& args);
 }

@@ -16,6 +16,17 @@ namespace {
 
 // What an algorithm is chosen by: types, autotune, accumulate, extents, pitches, alignments.
 using Key = std::array<std::int64_t, 13>;
+constexpr std::size_t tokens_of_key = 4;
+
+// The library takes 60 us to name its favourite. A prompt that grows token by token, as without a
+// cache, asks once in so many passes: for the length at the end of its step. So an algorithm
+// depends on the length alone, not on those that came before.
+constexpr std::int64_t token_step = 32;
+constexpr std::int64_t exact_tokens = 64;  // below, a few tokens more may want other tiles
+
+std::int64_t asked_tokens(std::int64_t tokens) {
+  return tokens <= exact_tokens ? tokens : (tokens + token_step - 1) / token_step * token_step;
+}
 
 struct Product {
   Product(cublasLtHandle_t library, const LinearArgs& args) : plan(library, args) {}
@@ -28,6 +39,7 @@ struct Products {
   BlasLibrary library;
   std::optional<AlgorithmCache> cache;
   std::map<Key, std::unique_ptr<const Product>> known;
+  std::map<Key, std::optional<MatmulAlgorithm>> chosen;  // of asked_tokens()
 };
 
 std::string device_name(int device) {
@@ -66,16 +78,40 @@ bool recording(CUstream_st* stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-std::unique_ptr<const Product> make_product(const Products& products, const LinearArgs& args,
+// As `args`, with another number of tokens: sizes alone.
+LinearArgs with_tokens(LinearArgs args, std::int64_t tokens) {
+  args.x.extent[0] = args.y.extent[0] = tokens;
+  return args;
+}
+
+std::optional<MatmulAlgorithm> choose_algorithm(const Products& products, const MatmulPlan& plan,
+                                                const LinearArgs& args, CUstream_st* stream,
+                                                bool autotune) {
+  const LinearArgs asked = with_tokens(args, asked_tokens(args.x.extent[0]));
+  if (autotune) {
+    const std::string name = "x " + describe(asked.x) + ", weight " + describe(args.weight) +
+                             (args.accumulate ? ", y += " : ", y = ") + describe(asked.y);
+    return search_algorithm(plan, args, *products.cache, name, stream);
+  }
+  const auto offered = MatmulPlan(products.library.get(), asked).offered(1);
+  if (offered.empty()) return std::nullopt;
+  return offered.front();
+}
+
+std::unique_ptr<const Product> make_product(Products& products, Key key, const LinearArgs& args,
                                             CUstream_st* stream, bool autotune) {
   auto product = std::make_unique<Product>(products.library.get(), args);
-  if (autotune) {
-    const std::string name = "x " + describe(args.x) + ", weight " + describe(args.weight) +
-                             (args.accumulate ? ", y += " : ", y = ") + describe(args.y);
-    product->algorithm = search_algorithm(product->plan, args, *products.cache, name, stream);
-    return product;
+  key[tokens_of_key] = asked_tokens(key[tokens_of_key]);
+  auto chosen = products.chosen.find(key);
+  if (chosen == products.chosen.end()) {
+    chosen = products.chosen
+                 .emplace(key, choose_algorithm(products, product->plan, args, stream, autotune))
+                 .first;
   }
+  product->algorithm = chosen->second;
+  if (!product->algorithm || product->plan.accepts(*product->algorithm)) return product;
   const auto offered = product->plan.offered(1);
+  product->algorithm.reset();
   if (!offered.empty()) product->algorithm = offered.front();
   return product;
 }
@@ -113,7 +149,8 @@ bool linear_by_library(const LinearArgs& args, CUstream_st* stream, bool autotun
       key[2] = search;
       entry = products.known.find(key);
       if (entry == products.known.end()) {
-        entry = products.known.emplace(key, make_product(products, args, stream, search)).first;
+        entry =
+            products.known.emplace(key, make_product(products, key, args, stream, search)).first;
       }
     }
     product = entry->second.get();

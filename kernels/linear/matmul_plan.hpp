@@ -16,7 +16,7 @@
 namespace chunkstate::cuda {
 
 /// Hopper's fastest algorithms split K through a workspace of this size.
-inline constexpr std::size_t matmul_workspace_bytes = std::size_t{32} << 20;
+inline constexpr std::size_t matmul_workspace_bytes{linear_scratch_bytes};
 
 /// Throws CudaError.
 void check_blas(cublasStatus_t status, std::string_view what,

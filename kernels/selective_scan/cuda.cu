@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/base/launch.cuh"
+#include "kernels/base/memory.hpp"
 #include "kernels/selective_scan/register_scan.cuh"
 
 namespace chunkstate::cuda {
@@ -183,16 +184,38 @@ Pass whole(const SelectiveScanArgs& args) {
   return {args, args.x.extent[1], 1, nullptr, nullptr, false};
 }
 
+// Floats of one of `fused`'s intermediates, which keep the second one aligned.
+std::int64_t pitch_of(const SelectiveScanArgs& args) {
+  const auto [batch, tokens, channels] = args.x.extent;
+  return ceil_div(batch * tokens * channels, 4) * 4;
+}
+
+Pass in_chunks(const SelectiveScanArgs& args) {
+  Pass pass = whole(args);
+  pass.chunk_tokens = std::min(args.chunk_size, args.x.extent[1]);
+  pass.chunks = ceil_div(args.x.extent[1], pass.chunk_tokens);
+  return pass;
+}
+
+// Of `chunked`: a state and a sum of step sizes per chunk.
+std::int64_t chunk_bytes(const Pass& pass) {
+  const auto [batch, tokens, channels] = pass.args.x.extent;
+  return batch * pass.chunks * channels * (pass.args.B.extent[2] + 1) * 4;
+}
+
 }  // namespace
 
 void selective_scan_fused_block(const SelectiveScanArgs& args, CUstream_st* stream) {
   launch_scan<false>(whole(args), stream);
 }
 
+std::int64_t selective_scan_fused_scratch(const SelectiveScanArgs& args) {
+  return scratch_size(2 * pitch_of(args) * 4);
+}
+
 void selective_scan_fused(const SelectiveScanArgs& args, CUstream_st* stream) {
   const auto [batch, tokens, channels] = args.x.extent;
-  const std::int64_t elements = batch * tokens * channels;
-  const std::int64_t pitch = (elements + 3) / 4 * 4;  // keeps the second array aligned
+  const std::int64_t pitch = pitch_of(args);
   const Workspace workspace(2 * pitch * 4, stream);
   float* const delta = workspace.as<float>();
   float* const scanned = delta + pitch;
@@ -211,15 +234,18 @@ void selective_scan_fused(const SelectiveScanArgs& args, CUstream_st* stream) {
                      static_cast<const float*>(scanned));
 }
 
+std::int64_t selective_scan_chunked_scratch(const SelectiveScanArgs& args) {
+  const Pass pass = in_chunks(args);
+  return pass.chunks == 1 ? 0 : scratch_size(chunk_bytes(pass));
+}
+
 void selective_scan_chunked(const SelectiveScanArgs& args, CUstream_st* stream) {
   const auto [batch, tokens, channels] = args.x.extent;
-  Pass pass = whole(args);
-  pass.chunk_tokens = std::min(args.chunk_size, tokens);
-  pass.chunks = ceil_div(tokens, pass.chunk_tokens);
+  Pass pass = in_chunks(args);
   if (pass.chunks == 1) return launch_scan<false>(pass, stream);
   const std::int64_t entries = batch * pass.chunks * channels;
   const std::int64_t state_dim = args.B.extent[2];
-  const Workspace workspace(entries * (state_dim + 1) * 4, stream);
+  const Workspace workspace(chunk_bytes(pass), stream);
   pass.states = workspace.as<float>();
   pass.delta_sums = pass.states + entries * state_dim;
   launch_scan<true>(pass, stream);

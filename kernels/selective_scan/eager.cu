@@ -2,6 +2,7 @@
 #include <string>
 
 #include "kernels/base/elements.cuh"
+#include "kernels/base/memory.hpp"
 #include "kernels/base/workspace.cuh"
 #include "kernels/selective_scan/selective_scan.hpp"
 
@@ -263,15 +264,36 @@ void run(const Eager& e, CUstream_st* stream) {
   }
 }
 
-}  // namespace
+// Floats of the intermediates: of [batch, tokens, channels] and of [batch, channels, state_dim],
+// which keep what follows aligned to 16 bytes.
+struct Sizes {
+  std::int64_t pitch, matrices;
+  explicit Sizes(const Eager& e)
+      : pitch(ceil_div(e.args.x.extent[0] * e.tokens() * e.channels(), 4) * 4),
+        matrices(ceil_div(e.args.x.extent[0] * e.matrix(), 4) * 4) {}
+  std::int64_t bytes(std::int64_t state_dim) const {
+    return (3 * pitch + 2 * pitch * state_dim + 2 * matrices) * 4;
+  }
+};
 
-void selective_scan_eager(const SelectiveScanArgs& args, CUstream_st* stream) {
+Eager of_call(const SelectiveScanArgs& args) {
   Eager e{};
   e.args = args;
-  const std::int64_t rows = args.x.extent[0] * e.tokens() * e.channels();
-  const std::int64_t pitch = ceil_div(rows, 4) * 4;  // keeps what follows aligned to 16 bytes
-  const std::int64_t matrices = ceil_div(args.x.extent[0] * e.matrix(), 4) * 4;
-  const Workspace workspace((3 * pitch + 2 * pitch * e.state_dim() + 2 * matrices) * 4, stream);
+  return e;
+}
+
+}  // namespace
+
+std::int64_t selective_scan_eager_scratch(const SelectiveScanArgs& args) {
+  const Eager e = of_call(args);
+  return scratch_size(Sizes(e).bytes(e.state_dim()));
+}
+
+void selective_scan_eager(const SelectiveScanArgs& args, CUstream_st* stream) {
+  Eager e = of_call(args);
+  const Sizes sizes(e);
+  const auto [pitch, matrices] = sizes;
+  const Workspace workspace(sizes.bytes(e.state_dim()), stream);
   e.delta = workspace.as<float>();
   e.other = e.delta + pitch;
   e.y = e.other + pitch;

@@ -17,6 +17,9 @@ void selective_scan_eager(const SelectiveScanArgs& args, CUstream_st* stream);
 void selective_scan_fused(const SelectiveScanArgs& args, CUstream_st* stream);
 void selective_scan_fused_block(const SelectiveScanArgs& args, CUstream_st* stream);
 void selective_scan_chunked(const SelectiveScanArgs& args, CUstream_st* stream);
+std::int64_t selective_scan_eager_scratch(const SelectiveScanArgs& args);
+std::int64_t selective_scan_fused_scratch(const SelectiveScanArgs& args);
+std::int64_t selective_scan_chunked_scratch(const SelectiveScanArgs& args);
 }  // namespace cuda
 
 namespace {
@@ -24,6 +27,12 @@ namespace {
 // nullptr in a build without the CUDA backend, which has no such function to point to.
 template <void (*function)(const SelectiveScanArgs&, CUstream_st*)>
 constexpr auto gpu() -> void (*)(const SelectiveScanArgs&, CUstream_st*) {
+  if constexpr (CHUNKSTATE_HAS_CUDA) return function;
+  return nullptr;
+}
+
+template <std::int64_t (*function)(const SelectiveScanArgs&)>
+constexpr auto gpu() -> std::int64_t (*)(const SelectiveScanArgs&) {
   if constexpr (CHUNKSTATE_HAS_CUDA) return function;
   return nullptr;
 }
@@ -51,13 +60,15 @@ constexpr SelectiveScanVariant variants[] = {
      .tolerance = 1e-5F,
      .cpu = cpu::selective_scan_eager,
      .cuda = gpu<cuda::selective_scan_eager>(),
-     .launches = eager_launches},
+     .launches = eager_launches,
+     .cuda_scratch = gpu<cuda::selective_scan_eager_scratch>()},
     {.name = "fused",
      .summary = "Scan and read-out in one pass, no state in memory; softplus, skip and gate apart.",
      .tolerance = 1e-5F,
      .cpu = cpu::selective_scan_fused,
      .cuda = gpu<cuda::selective_scan_fused>(),
-     .launches = fused_launches},
+     .launches = fused_launches,
+     .cuda_scratch = gpu<cuda::selective_scan_fused_scratch>()},
     {.name = "fused_block",
      .summary = "One pass for all: softplus, discretisation, scan, read-out, skip and gate.",
      .tolerance = 1e-5F,
@@ -69,7 +80,8 @@ constexpr SelectiveScanVariant variants[] = {
      .tolerance = 1e-5F,
      .cpu = cpu::selective_scan_chunked,
      .cuda = gpu<cuda::selective_scan_chunked>(),
-     .launches = chunked_launches},
+     .launches = chunked_launches,
+     .cuda_scratch = gpu<cuda::selective_scan_chunked_scratch>()},
 };
 
 }  // namespace

@@ -21,6 +21,8 @@ struct SelectiveScanVariant {
   void (*cuda)(const SelectiveScanArgs&, CUstream_st*);  // nullptr: built without CUDA
   /// Kernels that a call launches on a GPU; sweeps over memory that it makes on a CPU.
   std::int64_t (*launches)(const SelectiveScanArgs&);
+  /// Bytes of scratch memory that `cuda` takes, from extents alone; nullptr: none.
+  std::int64_t (*cuda_scratch)(const SelectiveScanArgs&) = nullptr;
 };
 
 /// Every variant, in the order in which help and tables list them.

@@ -25,6 +25,12 @@ constexpr auto gpu() -> void (*)(const SsdArgs&, CUstream_st*) {
   return nullptr;
 }
 
+template <std::int64_t (*function)(const SsdArgs&)>
+constexpr auto gpu() -> std::int64_t (*)(const SsdArgs&) {
+  if constexpr (CHUNKSTATE_HAS_CUDA) return function;
+  return nullptr;
+}
+
 constexpr SsdVariant variants[] = {
     {.name = "sequential",
      .summary = "Token by token: the definition.",
@@ -37,32 +43,37 @@ constexpr SsdVariant variants[] = {
      .semantics = SsdSemantics::exact,
      .tolerance = 1e-5F,
      .cpu = cpu::default_scan,
-     .cuda = gpu<cuda::ssd_default>()},
+     .cuda = gpu<cuda::ssd_default>(),
+     .cuda_scratch = gpu<cuda::ssd_default_scratch>()},
     {.name = "default_optimized",
      .summary = "Fused, blocked and vectorised; exact for every chunk size.",
      .semantics = SsdSemantics::exact,
      .tolerance = 1e-5F,
      .cpu = cpu::default_optimized,
-     .cuda = gpu<cuda::ssd_default_optimized>()},
+     .cuda = gpu<cuda::ssd_default_optimized>(),
+     .cuda_scratch = gpu<cuda::ssd_fused_scratch>()},
     {.name = "independent",
      .summary = "Every chunk starts from a zero state.",
      .semantics = SsdSemantics::independent,
      .tolerance = 1e-5F,
      .cpu = cpu::independent,
-     .cuda = gpu<cuda::ssd_independent>()},
+     .cuda = gpu<cuda::ssd_independent>(),
+     .cuda_scratch = gpu<cuda::ssd_fused_scratch>()},
     {.name = "lookback",
      .summary = "The state of the current and of at most k previous chunks.",
      .semantics = SsdSemantics::lookback,
      .tolerance = 1e-5F,
      .cpu = cpu::lookback,
-     .cuda = gpu<cuda::ssd_lookback>()},
+     .cuda = gpu<cuda::ssd_lookback>(),
+     .cuda_scratch = gpu<cuda::ssd_lookback_scratch>()},
     {.name = "own_end_state",
      .summary =
          "Every token also reads its own chunk's end state, as the seed project's code does.",
      .semantics = SsdSemantics::own_end_state,
      .tolerance = 1e-5F,
      .cpu = cpu::own_end_state,
-     .cuda = gpu<cuda::ssd_own_end_state>()},
+     .cuda = gpu<cuda::ssd_own_end_state>(),
+     .cuda_scratch = gpu<cuda::ssd_fused_scratch>()},
 };
 
 }  // namespace

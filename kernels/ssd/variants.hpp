@@ -31,6 +31,9 @@ struct SsdVariant {
   float tolerance;  // largest error relative to max|y| that the tests accept, fp32 storage
   void (*cpu)(const Executor&, const SsdArgs&);  // nullptr: none
   void (*cuda)(const SsdArgs&, CUstream_st*);    // nullptr: none, or built without CUDA
+  /// Bytes of scratch memory that `cuda` takes, at most, from extents and types alone; nullptr:
+  /// none.
+  std::int64_t (*cuda_scratch)(const SsdArgs&) = nullptr;
 
   /// A token's result needs no later token, so a sequence can be continued from a cached state.
   constexpr bool causal() const { return semantics != SsdSemantics::own_end_state; }

@@ -26,4 +26,10 @@ void ssd_lookback(const SsdArgs& args, CUstream_st* stream);
 /// Fused, two passes over every chunk: its end state first, then the outputs that read it.
 void ssd_own_end_state(const SsdArgs& args, CUstream_st* stream);
 
+/// Bytes of scratch memory: of `default`; of the fused variants; of `lookback`, whose slots may
+/// need a copy in fp32.
+std::int64_t ssd_default_scratch(const SsdArgs& args);
+std::int64_t ssd_fused_scratch(const SsdArgs& args);
+std::int64_t ssd_lookback_scratch(const SsdArgs& args);
+
 }  // namespace chunkstate::cuda

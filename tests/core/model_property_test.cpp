@@ -130,6 +130,34 @@ TEST_CASE("a batch of unequal lengths generates what its prompts generate alone"
   }
 }
 
+TEST_CASE("a greedy sink gets the largest of the logits that a logits sink gets") {
+  const Case drawn = draw_case(3);
+  Model model = make_model(drawn.config, 3, Backend::cpu);
+  const SsdSettings ssd = ssd_settings("default_optimized", 0, 1, drawn.config);
+  const std::vector<Tokens> prompts = {{5, 9, 1}, {7}, {2, 60, 3, 4, 8}};
+  const std::vector<std::span<const std::int32_t>> batch(prompts.begin(), prompts.end());
+  std::vector<Sampled> expected, found;
+  SequenceState state = model.make_state(ssd, 3, 8);
+  model.forward(batch, state, LogitsRows::last,
+                [&](std::int64_t, std::int64_t, View<const float, 2> rows) {
+                  const View<const float, 1> row(rows.data, {rows.extent[1]});
+                  expected.push_back(sample(row, SamplingParams(), 0, 0));
+                });
+  model.reset(state);
+  const GreedySink take = [&](std::int64_t sequence, const Sampled& sampled) {
+    CHECK(sequence == static_cast<std::int64_t>(found.size()));
+    found.push_back(sampled);
+  };
+  model.forward(batch, state, LogitsRows::last, take);
+  REQUIRE(found.size() == 3);
+  for (std::size_t s = 0; s < 3; ++s) {
+    CHECK(found[s].token == expected[s].token);
+    CHECK(found[s].logprob == expected[s].logprob);
+  }
+  model.reset(state);
+  CHECK_THROWS_AS(model.forward(batch, state, LogitsRows::all, take), std::logic_error);
+}
+
 TEST_CASE("the number of threads does not change a bit") {
   for (const DType dtype : {DType::fp32, DType::bf16}) {
     const ModelConfig config = synthetic_model_config("bamba-tiny");

@@ -3,6 +3,7 @@
 
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/base/elements.cuh"
+#include "kernels/base/memory.hpp"
 #include "kernels/base/tile_product.cuh"
 #include "kernels/base/workspace.cuh"
 #include "kernels/ssd/scan_common.cuh"
@@ -228,7 +229,24 @@ void run_segment(Stages s, float* carry, CUstream_st* stream) {
   check_cuda(cudaGetLastError(), "ssd_scan default: output launch");
 }
 
+// How a call is cut: so many chunks of `block` tokens at once, with the state that they start from.
+struct Segments {
+  std::int64_t block, chunks, bytes;
+  explicit Segments(const SsdArgs& args) {
+    const auto [tokens, heads, head_dim] = args.x.extent;
+    const std::int64_t groups = args.B.extent[1];
+    const std::int64_t state_bytes = heads * head_dim * args.B.extent[2] * 4;
+    block = std::clamp(args.chunk_size, min_block, max_block);
+    const std::int64_t chunk_bytes = block * heads * 12 + groups * block * block * 4 + state_bytes;
+    chunks =
+        std::min(ceil_div(tokens, block), std::max<std::int64_t>(1, segment_bytes / chunk_bytes));
+    bytes = chunks * chunk_bytes + state_bytes;
+  }
+};
+
 }  // namespace
+
+std::int64_t ssd_default_scratch(const SsdArgs& args) { return scratch_size(Segments(args).bytes); }
 
 void ssd_default(const SsdArgs& args, CUstream_st* stream) {
   const auto [tokens, heads, head_dim] = args.x.extent;
@@ -237,11 +255,8 @@ void ssd_default(const SsdArgs& args, CUstream_st* stream) {
   const std::int64_t elements = heads * head_dim * state_dim;
   if (tokens == 0 || elements == 0) return;
 
-  const std::int64_t block = std::clamp(args.chunk_size, min_block, max_block);
-  const std::int64_t chunk_bytes = block * heads * 12 + groups * block * block * 4 + elements * 4;
-  const std::int64_t chunks =
-      std::min(ceil_div(tokens, block), std::max<std::int64_t>(1, segment_bytes / chunk_bytes));
-  const Workspace workspace(chunks * chunk_bytes + elements * 4, stream);
+  const auto [block, chunks, bytes] = Segments(args);
+  const Workspace workspace(bytes, stream);
   Stages stages{};
   stages.block = block;
   stages.lambda = workspace.as<double>();

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/base/cuda_check.cuh"
+#include "kernels/base/memory.hpp"
 #include "kernels/base/workspace.cuh"
 #include "kernels/ssd/scan_common.cuh"
 #include "kernels/ssd/variants/chunked.cuh"
@@ -165,6 +166,10 @@ bool fits(SsdSemantics semantics, const SsdArgs& args) {
          args.dt.dtype == DType::bf16 && allows_vectors<4>(args.state);
 }
 
+std::int64_t products_bytes(const SsdArgs& args) {
+  return args.B.extent[1] * ceil_div(args.x.extent[0], block) * fragment_bytes;
+}
+
 void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   const auto [tokens, heads, width] = args.x.extent;
   const std::int64_t groups = args.B.extent[1];
@@ -177,7 +182,7 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   scan.blocks = static_cast<int>(ceil_div(tokens, block));
   scan.chunk_blocks = static_cast<int>(chunk_blocks);
   scan.first_block = static_cast<int>(args.first_position / block % chunk_blocks);
-  const Workspace workspace(groups * scan.blocks * fragment_bytes, stream);
+  const Workspace workspace(products_bytes(args), stream);
   auto* const products = workspace.as<uint4>();
   scan.products = products;
 
@@ -214,6 +219,18 @@ void run(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
 
 }  // namespace
 }  // namespace hopper_scan
+
+std::int64_t ssd_fused_scratch(const SsdArgs& args) {
+  const bool may_fit = args.x.dtype == DType::bf16 && args.x.extent[2] == hopper_scan::head_dim &&
+                       args.B.extent[2] == hopper_scan::state_dim;
+  return may_fit ? scratch_size(hopper_scan::products_bytes(args)) : 0;
+}
+
+std::int64_t ssd_lookback_scratch(const SsdArgs& args) {
+  const std::int64_t slots = args.state ? args.state.extent[0] : args.lookback + 1;
+  const std::int64_t elements = slots * args.x.extent[1] * args.x.extent[2] * args.B.extent[2];
+  return ssd_fused_scratch(args) + scratch_size(elements * 4);
+}
 
 bool ssd_hopper(SsdSemantics semantics, const SsdArgs& args, CUstream_st* stream) {
   if (!hopper_scan::fits(semantics, args)) return false;
