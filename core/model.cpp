@@ -407,7 +407,7 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
                    false,
                    config_.logits_multiplier});
     if (tensor_) {
-      tensor_->sum(logits);  // each column is one rank's, and zero elsewhere
+      tensor_->sum(exec_, logits);  // each column is one rank's, and zero elsewhere
       tensor_->group.flush();
     }
     const float* host = reinterpret_cast<const float*>(logits.data);
