@@ -45,7 +45,8 @@ struct Call {
     __syncthreads();
     if (threadIdx.x != 0) return;
     auto* const header = reinterpret_cast<std::uint32_t*>(peers.block[peers.own]);
-    __threadfence();
+    // No fence, which would wait for the peers to acknowledge: all threads have the number they
+    // read, and the next call begins behind this kernel's end.
     if (atomicAdd(header + 1, 1U) + 1 != gridDim.x) return;
     atomicExch(header + 1, 0U);
     atomicExch(header, number);
@@ -118,7 +119,7 @@ __device__ float2 own_mean(const PeerSumArgs& args, int row, int lane) {
 // A warp per unit of 64 columns of a row.
 template <int most>
 __global__ void __launch_bounds__(sum_threads)
-    sum_kernel(const __grid_constant__ PeerSumArgs args, std::int64_t slot_bytes) {
+    peer_sum_kernel(const __grid_constant__ PeerSumArgs args, std::int64_t slot_bytes) {
   overlap_kernels();
   const PeerBlocks& peers = args.peers;
   const Call call(peers, slot_bytes);
@@ -195,7 +196,7 @@ __global__ void __launch_bounds__(sum_threads)
 }
 
 __global__ void __launch_bounds__(gather_threads)
-    gather_kernel(const __grid_constant__ PeerGatherArgs args, std::int64_t slot_bytes) {
+    peer_gather_kernel(const __grid_constant__ PeerGatherArgs args, std::int64_t slot_bytes) {
   overlap_kernels();
   const PeerBlocks& peers = args.peers;
   const Call call(peers, slot_bytes);
@@ -250,9 +251,9 @@ void peer_sum(const PeerSumArgs& args, CUstream_st* stream) {
   const std::int64_t units =
       args.part.extent[0] * ceil_div(args.part.extent[1], peer::unit_columns);
   const unsigned blocks = resident_blocks(ceil_div(units, sum_warps));
-  const auto kernel = args.peers.peers <= 2   ? sum_kernel<2>
-                      : args.peers.peers <= 4 ? sum_kernel<4>
-                                              : sum_kernel<8>;
+  const auto kernel = args.peers.peers <= 2   ? peer_sum_kernel<2>
+                      : args.peers.peers <= 4 ? peer_sum_kernel<4>
+                                              : peer_sum_kernel<8>;
   launch_overlapping("peer_sum launch", kernel, blocks, sum_threads, stream, args,
                      slot_bytes(args.peers));
 }
@@ -262,7 +263,7 @@ void peer_gather(const PeerGatherArgs& args, CUstream_st* stream) {
   for (int p = 0; p < args.peers.peers; ++p) {
     lines = std::max(lines, args.y.extent[0] * ceil_div(args.first[p + 1] - args.first[p], 2));
   }
-  launch_overlapping("peer_gather launch", gather_kernel,
+  launch_overlapping("peer_gather launch", peer_gather_kernel,
                      resident_blocks(ceil_div(lines, gather_threads)), gather_threads, stream, args,
                      slot_bytes(args.peers));
 }
