@@ -128,7 +128,7 @@ void add_to_residual(const LayerContext& context, ConstAnyView<2> x, ConstAnyVie
   // The sum over ranks takes the place of the residual: one of them has added the old one.
   const bool accumulate = context.tensor == nullptr || context.tensor->is_first();
   linear(context.exec, {x, weight, bias, residual, accumulate, context.config.residual_multiplier});
-  if (context.tensor != nullptr) context.tensor->sum(residual);
+  if (context.tensor != nullptr) context.tensor->sum(context.exec, residual);
 }
 
 void mlp_layer(const LayerContext& context, const MlpWeights& weights, ConstAnyView<2> x,

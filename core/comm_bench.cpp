@@ -6,6 +6,7 @@
 
 #include "core/bench_tools.hpp"
 #include "core/tensor.hpp"
+#include "core/tensor_share.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/base/recording.hpp"
 
@@ -59,6 +60,24 @@ class CommBench {
     add(what, bytes, seconds, 2.0 * (ranks - 1) / ranks * static_cast<double>(bytes) / seconds);
   }
 
+  // In a row from a recorded graph, as a decode step runs them: through the library, and where the
+  // ranks have peer memory, through that.
+  void recorded_sums(const std::string& what, std::int64_t rows_of_values, std::int64_t columns) {
+    if (exec_.backend != Backend::cuda) return;
+    const View<float, 2> values(reinterpret_cast<float*>(memory_.data()),
+                                {rows_of_values, columns});
+    const std::int64_t bytes = rows_of_values * columns * 4;
+    recorded("recorded sum, " + what, bytes, [&] {
+      sums_.all_reduce_sum({values.data, static_cast<std::size_t>(bytes / 4)});
+    });
+    PeerSumArgs args;
+    args.peers = peer_blocks(sums_);
+    args.part = values;
+    args.y = values;
+    if (!peer_sum_fits(args.peers, rows_of_values, columns)) return;
+    recorded("recorded peer sum, " + what, bytes, [&] { peer_sum(exec_, args); });
+  }
+
   static constexpr std::int64_t most_bytes = std::int64_t{1} << 28;
   std::vector<CommBenchRow> rows;
 
@@ -88,6 +107,23 @@ class CommBench {
     all.at(static_cast<std::size_t>(rank())) = static_cast<float>(mine);
     group.host().all_reduce_sum(all);
     return *std::max_element(all.begin(), all.end());
+  }
+
+  template <class Launch>
+  void recorded(const std::string& what, std::int64_t bytes, const Launch& launch) {
+    constexpr int in_a_row = 64;
+    launch();  // what it makes at its first call
+    const Recording recording(exec_, [&] {
+      for (int i = 0; i < in_a_row; ++i) launch();
+    });
+    const double seconds = timed(sums_, std::max(1, repeats_ / 8),
+                                 [&] {
+                                   recording.replay(exec_);
+                                   sums_.launched_sum();
+                                 }) /
+                           in_a_row;
+    const double ranks = sums_.size();
+    add(what, bytes, seconds, 2.0 * (ranks - 1) / ranks * static_cast<double>(bytes) / seconds);
   }
 
   void add(const std::string& what, std::int64_t bytes, double seconds, double bus_bytes) {
@@ -120,6 +156,10 @@ std::vector<CommBenchRow> bench_communication(RankGroup& messages, RankGroup& su
   bench.sum("sum, one token's logits", 513'024, repeats);
   bench.sum("sum, 1,024 tokens' residual", 16 * mib, few);
   bench.sum("sum, 8,192 tokens' residual", 128 * mib, few);
+  bench.recorded_sums("one token's squares", 1, 8);
+  bench.recorded_sums("one token's residual", 1, 4'096);
+  bench.recorded_sums("eight tokens' residual", 8, 4'096);
+  bench.recorded_sums("one token's logits", 1, 128'256);
   return bench.rows;
 }
 

@@ -19,7 +19,8 @@ struct CommBenchRow {
 };
 
 /// What the engine's layers send, at Bamba-9B's sizes: window and state from rank to rank (there
-/// and back between the first two), keys and values to all ranks to the right, sums of all.
+/// and back between the first two), keys and values to all ranks to the right, sums of all; on GPUs
+/// the sums of a decode step as a recorded graph runs them too, with and without peer memory.
 /// `messages` and `sums` have the same ranks and memory of `backend`; at least two. Collective.
 std::vector<CommBenchRow> bench_communication(RankGroup& messages, RankGroup& sums, Backend backend,
                                               int repeats);

@@ -30,7 +30,11 @@ Decoder::Decoder(const DecoderParts& parts, SequenceState& state)
     embedding(parts_.exec, {View<const std::int32_t, 1>(tokens_), parts_.weights.embedding,
                             residual_, parts_.config.embedding_multiplier});
   });
-  fused_ = parts_.options.execution.fusion && parts_.tensor == nullptr && fits_fused();
+  fused_ = parts_.options.execution.fusion && fits_fused();
+  if (parts_.tensor != nullptr && parts_.options.execution.fusion) {
+    // Ranks' parts may differ in size, their launches must not.
+    fused_ = parts_.tensor->all_agree(fused_ && fits_peers());
+  }
   if (fused_) {
     build_fused(state);
   } else {
@@ -99,7 +103,7 @@ void Decoder::build_plain(SequenceState& state) {
                          logits_.slice(1, columns.begin, columns.end),
                          false,
                          scale});
-    parts_.tensor->sum(logits_);
+    parts_.tensor->sum(parts_.exec, logits_);
   });
 }
 
@@ -116,7 +120,10 @@ void Decoder::add_sampling() {
 }
 
 void Decoder::start(SequenceState& state, std::span<const std::int32_t> tokens) {
-  if (parts_.tensor != nullptr) parts_.tensor->group.flush();
+  if (parts_.tensor != nullptr) {
+    parts_.tensor->group.use_stream(parts_.exec.stream);
+    parts_.tensor->group.flush();
+  }
   synchronize(parts_.exec);
   collected_ = launched_;
   context_.emplace(LayerContext{parts_.exec, parts_.config, parts_.options.dtype, packed_, state,
@@ -168,6 +175,7 @@ void Decoder::launch() {
     }
   }
   markers_[static_cast<std::size_t>(launched_ % max_ahead)].set(parts_.exec);
+  if (parts_.tensor != nullptr) parts_.tensor->group.launched_sum();
   ++launched_;
 }
 
@@ -215,8 +223,8 @@ std::size_t decoder_bytes(const ModelConfig& config, const ModelOptions& options
     if (kind == LayerKind::attention)
       fused += attention_step_arena_bytes(config, options.execution.attention, batch, capacity);
   }
-  // The slices of the longest rows meet in as many floats.
-  fused += bytes(4 * config.hidden_size, DType::fp32);
+  // The slices of the longest rows meet in as many floats; a tensor split has parts of its own.
+  fused += bytes(5 * config.hidden_size, DType::fp32);
   return common + (options.execution.fusion ? std::max(plain, fused) : plain);
 }
 

@@ -68,6 +68,7 @@ class Decoder {
   void build_plain(SequenceState& state);
   void build_fused(SequenceState& state);
   bool fits_fused() const;
+  bool fits_peers() const;
   void add_fused_mamba(SequenceState& state, std::size_t index);
   void add_fused_attention(SequenceState& state, std::size_t index);
   void add_fused_mlp(std::size_t index);
@@ -75,6 +76,7 @@ class Decoder {
   LinearStepArgs to_residual(const ConstAnyView<2>& x, const ConstAnyView<2>& weight,
                              const ConstAnyView<1>& bias) const;
   void add_linear(const LinearStepArgs& args);
+  void add_to_residual(const LinearStepArgs& args);
   void add_sampling();
   AnyView<2> buffer(DType dtype, std::int64_t columns);
   template <class T>
@@ -100,6 +102,7 @@ class Decoder {
   bool has_squares_ = false;  // while building: some kernel before has
   AnyView<2> projected_, gated_, q_, k_, v_, attended_, activated_;  // fused
   View<float, 2> gate_squares_;
+  AnyView<2> part_;  // this rank's, of what a tensor split adds to the residual; fused
   std::shared_ptr<std::byte> results_;  // [max_ahead, batch] Sampled
   std::array<Marker, max_ahead> markers_;
   std::int64_t launched_ = 0, collected_ = 0;

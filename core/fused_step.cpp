@@ -7,7 +7,8 @@
 #include "kernels/ssd/gated_step.hpp"
 
 // The launches of a decode step of up to 8 sequences: per mamba layer five, per attention layer
-// six. Each linear map normalises its input, whose sums of squares the kernel before it left.
+// six. Each linear map normalises its input, whose sums of squares the kernel before it left. In a
+// tensor split two more per layer add up the ranks' parts, and leave the squares.
 namespace chunkstate {
 
 LinearStepArgs Decoder::normed(const ConstAnyView<1>& norm) const {
@@ -23,11 +24,48 @@ LinearStepArgs Decoder::to_residual(const ConstAnyView<2>& x, const ConstAnyView
                                     const ConstAnyView<1>& bias) const {
   LinearStepArgs args;
   args.x = x;
-  args.sink = StepSink::accumulate;
   args.scale = parts_.config.residual_multiplier;
+  if (parts_.tensor != nullptr) {
+    args.products[0] = {weight, bias, part_};
+    return args;
+  }
+  args.sink = StepSink::accumulate;
   args.products[0] = {weight, bias, residual_};
   args.squares_out = squares_;
   return args;
+}
+
+void Decoder::add_to_residual(const LinearStepArgs& args) {
+  add_linear(args);
+  has_squares_ = true;
+  if (parts_.tensor == nullptr) return;
+  const TensorShare& share = parts_.tensor->share;
+  PeerSumArgs sum;
+  sum.peers = peer_blocks(parts_.tensor->group);
+  sum.part = part_.as<float>();
+  sum.y = residual_;
+  sum.accumulate = true;
+  sum.squares = squares_;
+  // The norm over all ranks' channels costs no sum of its own: each rank norms its part by the mean
+  // over its own channels, so that 16-bit inputs keep their range, and the sum makes up for it.
+  if (args.norm && share.splits_norm) {
+    sum.norm_squares = args.squares;
+    sum.channels = args.x.extent[1];
+    sum.all_channels = share.inner_channels;
+    sum.epsilon = args.epsilon;
+  }
+  launches_.emplace_back([this, sum] { peer_sum(parts_.exec, sum); });
+}
+
+// Whether the ranks' blocks have room for a step's sums. A bias must not be scaled with its part.
+bool Decoder::fits_peers() const {
+  const PeerBlocks peers = peer_blocks(parts_.tensor->group);
+  const auto& layers = parts_.weights.layers;
+  return peer_sum_fits(peers, batch_, parts_.config.hidden_size) &&
+         peer_gather_fits(parts_.tensor->logits_gather(logits_.as<float>())) &&
+         std::none_of(layers.begin(), layers.end(), [](const LayerWeights& layer) {
+           return layer.kind == LayerKind::mamba && layer.mamba.out_proj_bias;
+         });
 }
 
 bool Decoder::fits_fused() const {
@@ -78,7 +116,12 @@ void Decoder::build_fused(SequenceState& state) {
   const auto has = [&](LayerKind kind) {
     return std::find(config.layers.begin(), config.layers.end(), kind) != config.layers.end();
   };
-  squares_ = buffer(DType::fp32, (config.hidden_size + 15) / 16).as<float>();
+  if (parts_.tensor != nullptr) {
+    squares_ = buffer(DType::fp32, peer_sum_parts(config.hidden_size)).as<float>();
+    part_ = buffer(DType::fp32, config.hidden_size);
+  } else {
+    squares_ = buffer(DType::fp32, (config.hidden_size + 15) / 16).as<float>();
+  }
   activated_ = buffer(dtype, config.intermediate_size);
   if (has(LayerKind::mamba)) {
     projected_ = buffer(dtype, config.in_proj_size());
@@ -102,8 +145,14 @@ void Decoder::build_fused(SequenceState& state) {
   }
   LinearStepArgs head = normed(parts_.weights.final_norm);
   head.scale = config.logits_multiplier;
-  head.products[0] = {parts_.weights.lm_head, {}, logits_};
+  const bool is_whole = parts_.tensor == nullptr;
+  const Range own = is_whole ? Range{0, config.vocab_size} : parts_.tensor->share.vocab;
+  head.products[0] = {parts_.weights.lm_head, {}, logits_.slice(1, own.begin, own.end)};
   add_linear(head);
+  if (!is_whole) {
+    const PeerGatherArgs gather = parts_.tensor->logits_gather(logits_.as<float>());
+    launches_.emplace_back([this, gather] { peer_gather(parts_.exec, gather); });
+  }
 
   std::int64_t counters = 0, partials = 0;
   for (const LinearStepArgs& args : linears_) {
@@ -159,8 +208,7 @@ void Decoder::add_fused_mamba(SequenceState& state, std::size_t index) {
   out.norm = w.norm;
   out.squares = gate_squares_;
   out.epsilon = config.rms_norm_eps;
-  add_linear(out);
-  has_squares_ = true;
+  add_to_residual(out);
 }
 
 void Decoder::add_fused_attention(SequenceState& state, std::size_t index) {
@@ -189,8 +237,7 @@ void Decoder::add_fused_attention(SequenceState& state, std::size_t index) {
   args.partials = numbers<float>(attention_step_partials(args.step));
   launches_.emplace_back([this, args] { attention_append_step(parts_.exec, args); });
 
-  add_linear(to_residual(attended_, w.o, {}));
-  has_squares_ = true;
+  add_to_residual(to_residual(attended_, w.o, {}));
 }
 
 void Decoder::add_fused_mlp(std::size_t index) {
@@ -200,7 +247,7 @@ void Decoder::add_fused_mlp(std::size_t index) {
   in.products[0] = {layer.mlp.gate, {}, activated_};
   in.products[1] = {layer.mlp.up, {}, {}};
   add_linear(in);
-  add_linear(to_residual(activated_, layer.mlp.down, {}));
+  add_to_residual(to_residual(activated_, layer.mlp.down, {}));
 }
 
 }  // namespace chunkstate

@@ -155,7 +155,7 @@ void mamba_layer(const LayerContext& context, std::size_t layer, const MambaWeig
     norm.squares = context.arena.take<1>(DType::fp32, {tokens}).as<float>();
     norm.squares_channels = context.tensor->share.inner_channels;
     gated_squares(context.exec, norm);
-    context.tensor->sum(norm.squares);
+    context.tensor->sum(context.exec, norm.squares);
   }
   gated_rms_norm(context.exec, norm);
   add_to_residual(context, scanned, weights.out_proj, weights.out_proj_bias, residual);

@@ -46,7 +46,7 @@ void Model::make_logits(const ConstAnyView<2>& normed, const AnyView<2>& logits)
                  false,
                  config_.logits_multiplier});
   if (!tensor_) return;
-  tensor_->sum(logits);  // each column is one rank's, and zero elsewhere
+  tensor_->sum(exec_, logits);  // each column is one rank's, and zero elsewhere
   tensor_->group.flush();
 }
 

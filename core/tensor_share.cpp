@@ -276,15 +276,56 @@ std::shared_ptr<const Checkpoint> share_of_checkpoint(std::shared_ptr<const Chec
   return std::make_shared<ShareCheckpoint>(std::move(whole), config, share);
 }
 
-void TensorSplit::sum(const AnyView<2>& values) const {
+PeerBlocks peer_blocks(const RankGroup& group) {
+  static_assert(PeerBlocks::most == PeerMemory::most);
+  PeerBlocks blocks;
+  const PeerMemory* const memory = group.peer_memory();
+  if (memory == nullptr) return blocks;
+  blocks.block = memory->block;
+  blocks.peers = group.size();
+  blocks.own = group.rank();
+  blocks.bytes = static_cast<std::int64_t>(memory->bytes);
+  blocks.ended = memory->ended;
+  return blocks;
+}
+
+void TensorSplit::sum(const Executor& exec, const AnyView<2>& values) const {
   if (values.dtype != DType::fp32 || values.stride[0] != values.extent[1]) {
     throw std::logic_error("tensor split: sums are of fp32 rows without gaps");
   }
-  sum(View<float, 1>(reinterpret_cast<float*>(values.data), {values.extent[0] * values.extent[1]}));
+  const std::int64_t count = values.extent[0] * values.extent[1];
+  sum(exec, View<float, 1>(reinterpret_cast<float*>(values.data), {count}));
 }
 
-void TensorSplit::sum(const View<float, 1>& values) const {
-  group.all_reduce_sum({values.data, static_cast<std::size_t>(values.extent[0])});
+void TensorSplit::sum(const Executor& exec, const View<float, 1>& values) const {
+  const std::int64_t count = values.extent[0];
+  PeerSumArgs args;
+  args.peers = peer_blocks(group);
+  if (count > most_peer_sum_floats || !peer_sum_fits(args.peers, 1, count)) {
+    return group.all_reduce_sum({values.data, static_cast<std::size_t>(count)});
+  }
+  const View<float, 2> row(values.data, {1, count});
+  args.part = row;
+  args.y = row;
+  peer_sum(exec, args);
+  group.launched_sum();
+}
+
+bool TensorSplit::all_agree(bool mine) const {
+  float votes = mine ? 1.0F : 0.0F;
+  group.host().all_reduce_sum({&votes, 1});
+  return votes == static_cast<float>(group.size());
+}
+
+PeerGatherArgs TensorSplit::logits_gather(const View<float, 2>& logits) const {
+  PeerGatherArgs args;
+  args.peers = peer_blocks(group);
+  args.y = logits;
+  for (int r = 0; r < args.peers.peers; ++r) {
+    args.first[static_cast<std::size_t>(r) + 1] =
+        share_channels("vocab_size", logits.extent[1], r, args.peers.peers).end;
+  }
+  return args;
 }
 
 }  // namespace chunkstate

@@ -6,7 +6,9 @@
 
 #include "core/checkpoint.hpp"
 #include "core/model_config.hpp"
+#include "kernels/base/executor.hpp"
 #include "kernels/base/view.hpp"
+#include "kernels/peer_sum/peer_sum.hpp"
 #include "parallel/partition.hpp"
 #include "parallel/rank_group.hpp"
 
@@ -41,6 +43,13 @@ std::shared_ptr<const Checkpoint> share_of_checkpoint(std::shared_ptr<const Chec
                                                       const ModelConfig& config,
                                                       const TensorShare& share);
 
+/// The group's peer_memory() for the kernels; none: no memory.
+PeerBlocks peer_blocks(const RankGroup& group);
+
+/// Up to so many floats peer_sum is taken instead of the group's own sums: 16 tokens' residual of
+/// Bamba-9B. Every rank sends all of them to every other, where a ring sends two parts of each.
+inline constexpr std::int64_t most_peer_sum_floats = std::int64_t{1} << 16;
+
 /// What the ranks of a tensor split add up in every layer.
 struct TensorSplit {
   RankGroup& group;
@@ -48,9 +57,14 @@ struct TensorSplit {
 
   /// The rank whose part includes what the sum was before.
   bool is_first() const { return share.rank == 0; }
-  /// fp32, without gaps; the sums on every rank.
-  void sum(const AnyView<2>& values) const;
-  void sum(const View<float, 1>& values) const;
+  /// fp32, without gaps; the sums on every rank. On a GPU `exec` has the group's stream.
+  void sum(const Executor& exec, const AnyView<2>& values) const;
+  void sum(const Executor& exec, const View<float, 1>& values) const;
+
+  /// Whether every rank says yes. Collective.
+  bool all_agree(bool mine) const;
+  /// For peer_gather of all ranks' parts of `logits` [rows, vocabulary].
+  PeerGatherArgs logits_gather(const View<float, 2>& logits) const;
 };
 
 }  // namespace chunkstate

@@ -6,7 +6,7 @@ set(cuda_sources
   conv1d/cuda.cu embedding/cuda.cu gated_rms_norm/cuda.cu
   linear/cuda.cu linear/linear_step.cu linear/matmul_library.cpp linear/matmul_plan.cpp
   linear/matmul_search.cpp linear/matrix_vector.cu
-  rms_norm/cuda.cu rope/cuda.cu sampling/greedy_step.cu silu_mul/cuda.cu
+  peer_sum/cuda.cu rms_norm/cuda.cu rope/cuda.cu sampling/greedy_step.cu silu_mul/cuda.cu
   selective_scan/cuda.cu selective_scan/eager.cu
   selective_scan/cuda.cu selective_scan/eager.cu
   synthetic/cuda.cu

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace chunkstate {
@@ -30,6 +31,12 @@ struct Deadline {
   int exit_code = 71;
   bool hosts_apart = false;  // for tests: treats every rank as if it ran on a host of its own
 };
+
+/// `word` becomes 1 when a wait without hope ends this process, so that a GPU that spins for
+/// another rank, which outlives the host's threads, looks at it and ends too. Up to 16 words; more
+/// are never set.
+void set_when_ended(std::atomic<std::uint32_t>* word);
+void forget_when_ended(std::atomic<std::uint32_t>* word);
 
 /// For a handler of `signal`: if a rank of a watched job is gone, this process has been told to end
 /// because of it; says so and ends. Otherwise returns. Launchers send SIGTERM within 2 s of a

@@ -9,7 +9,10 @@
 
 #include <deque>
 #include <exception>
+#include <optional>
 #include <vector>
+
+#include "parallel/peer_memory.hpp"
 #endif
 
 namespace chunkstate {
@@ -21,6 +24,8 @@ namespace {
 // A message of 4 MB takes 25 us through so many of NCCL's blocks; more would wait for their peers
 // on multiprocessors that a rank's own scan and products could use.
 constexpr int message_blocks = 8;
+// Calls alternate between two halves, in which eight tokens' logits of Bamba-9B take 8 MB.
+constexpr std::size_t peer_bytes = std::size_t{32} << 20;
 
 void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
@@ -37,6 +42,7 @@ class NcclGroup final : public RankGroup {
         connect_pairs();
       } else {
         connect_all();
+        peers_.emplace(hosts_, peer_bytes);
       }
     } catch (...) {
       release();
@@ -48,7 +54,8 @@ class NcclGroup final : public RankGroup {
     if (std::uncaught_exceptions() <= exceptions_) {
       try {
         flush();
-        hosts_.barrier();                // a peer may still read what it receives from here
+        hosts_.barrier();  // a peer may still read what it receives from here
+        if (peers_) peers_->close(true);
       } catch (const std::exception&) {  // the next call that matters says it again
       }
     }
@@ -85,6 +92,11 @@ class NcclGroup final : public RankGroup {
     start({Operation::receive, ++link.received, from, link.comm},
           ncclRecv(bytes.data(), bytes.size(), ncclUint8, peer_index(from), link.comm, stream_),
           stream_);
+  }
+
+  const PeerMemory* peer_memory() const override { return peers_ ? peers_->memory() : nullptr; }
+  void launched_sum() override {
+    start({Operation::all_reduce_sum, ++sums_, -1, nullptr}, ncclSuccess, stream_);
   }
 
   void all_reduce_sum(std::span<float> values) override {
@@ -133,7 +145,7 @@ class NcclGroup final : public RankGroup {
     Operation operation;
     std::int64_t sequence;
     int peer;
-    ncclComm_t comm;
+    ncclComm_t comm;  // nullptr: not NCCL's
     cudaEvent_t done = nullptr;
   };
 
@@ -182,7 +194,7 @@ class NcclGroup final : public RankGroup {
     const cudaError_t state = cudaEventQuery(open.done);
     if (state == cudaErrorNotReady) {
       static_cast<void>(cudaGetLastError());  // launches after this one ask for the last error
-      check_async(open.comm);
+      if (open.comm != nullptr) check_async(open.comm);
       return false;
     }
     check_cuda(state, name_of(open.operation));
@@ -277,6 +289,7 @@ class NcclGroup final : public RankGroup {
   }
 
   void release() {
+    peers_.reset();
     for (ncclComm_t comm : comms_) {
       if (comm != nullptr) static_cast<void>(ncclCommAbort(comm));
     }
@@ -292,7 +305,8 @@ class NcclGroup final : public RankGroup {
   cudaStream_t stream_ = nullptr;
   std::deque<ncclComm_t> comms_;
   ncclComm_t all_ = nullptr;
-  std::vector<Link> links_;  // by rank
+  std::optional<PeerMapping> peers_;  // for sums
+  std::vector<Link> links_;           // by rank
   std::int64_t connections_ = 0;
   std::int64_t sums_ = 0;
   std::deque<Open> open_;  // launched, perhaps not done

@@ -16,8 +16,9 @@ enum class DeviceTraffic : std::uint8_t {
 
 /// The ranks of `hosts` from GPU to GPU, each with its current device, through NCCL. A message is
 /// received in the order of use_stream()'s launches and sent beside them, after what was launched
-/// before post(). Sums may be recorded into a graph. Waits have the deadline of `hosts`, which must
-/// outlive the group. Collective; so is the end of it, unless an exception ends it. Throws
+/// before post(). Sums may be recorded into a graph, and there is peer_memory() for the caller's
+/// own, where PeerMapping (peer_memory.hpp) finds any. Waits have the deadline of `hosts`, which
+/// must outlive the group. Collective; so is the end of it, unless an exception ends it. Throws
 /// std::runtime_error with NCCL's words, or if this build has no NCCL.
 std::unique_ptr<RankGroup> make_device_group(Communicator& hosts, DeviceTraffic traffic);
 

@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <span>
 
 struct CUstream_st;  // cudaStream_t is a pointer to this
 
 namespace chunkstate {
+
+/// A block of memory of every rank's GPU, which all of them can write.
+struct PeerMemory {
+  static constexpr int most = 8;         // ranks
+  std::array<std::byte*, most> block{};  // by rank, as this rank's GPU addresses them; first zeros
+  std::size_t bytes = 0;                 // of each
+  const std::uint32_t* ended = nullptr;  // for this rank's GPU to read: once it is not zero, a rank
+                                         // is missing and nobody must wait for it
+};
 
 /// Ranks that pass each other bytes and add up floats: all that the engine's layers need of a
 /// communicator. Spans point to the memory of the implementation's backend. One thread at a time
@@ -34,6 +45,12 @@ class RankGroup {
   /// Sum over ranks in place, the same bits on all of them. All ranks must give the same number of
   /// values. Throws std::logic_error where the implementation has no sums.
   virtual void all_reduce_sum(std::span<float> values) = 0;
+
+  /// Between GPUs of one host: what kernels of the caller's may exchange directly; nullptr:
+  /// nothing.
+  virtual const PeerMemory* peer_memory() const { return nullptr; }
+  /// Such a kernel has been launched on use_stream()'s stream: flush() and the deadline cover it.
+  virtual void launched_sum() {}
 
   /// The same ranks, for what lies in host memory.
   virtual RankGroup& host() { return *this; }

@@ -18,6 +18,15 @@ constexpr int quick_tries = 100;
 constexpr std::int64_t pause_ns = 200'000;
 
 std::atomic<Watch*> active{nullptr};
+std::array<std::atomic<std::atomic<std::uint32_t>*>, 16> words_at_end{};
+
+// Signal handlers end here too.
+[[noreturn]] void end_process(int exit_code) {
+  for (const auto& word : words_at_end) {
+    if (auto* const set = word.load()) set->store(1);
+  }
+  std::_Exit(exit_code);
+}
 
 std::int64_t monotonic_ns() {
   timespec now{};
@@ -83,6 +92,20 @@ const char* name_of(Operation operation) {
                                    "broadcast", "all_gather", "receive",
                                    "flush",     "send",       "connect"};
   return names[static_cast<std::size_t>(operation)];
+}
+
+void set_when_ended(std::atomic<std::uint32_t>* word) {
+  for (auto& place : words_at_end) {
+    std::atomic<std::uint32_t>* free = nullptr;
+    if (place.compare_exchange_strong(free, word)) return;
+  }
+}
+
+void forget_when_ended(std::atomic<std::uint32_t>* word) {
+  for (auto& place : words_at_end) {
+    std::atomic<std::uint32_t>* found = word;
+    if (place.compare_exchange_strong(found, nullptr)) return;
+  }
 }
 
 double watch_seconds() { return seconds_of(monotonic_ns()); }
@@ -246,7 +269,7 @@ void Watch::expire(std::span<const Culprit> culprits, int found_by) {
   }
   if (found_by >= 0) line.text(" (found by rank ").number(found_by).text(")");
   line.text("; exit code ").number(deadline_.exit_code).write_to_stderr();
-  std::_Exit(deadline_.exit_code);
+  end_process(deadline_.exit_code);
 }
 
 void Watch::end_if_gone(int signal) {
@@ -277,7 +300,7 @@ void Watch::end_if_gone(int signal) {
   line.write_to_stderr();
   if (missing < 0) return;  // another host's rank may be gone, or the job is asked to stop
   mine().blames = missing;
-  std::_Exit(deadline_.exit_code);
+  end_process(deadline_.exit_code);
 }
 
 }  // namespace chunkstate

@@ -1,7 +1,7 @@
 # Tests and benchmarks that need a GPU. Their main returns 77 without one: CTest counts that as skipped.
 chunkstate_test(kernels_cuda_test
   SOURCES gpu_test_main.cpp kernels/cuda_test.cpp kernels/cuda_selective_scan_test.cpp kernels/cuda_ssd_test.cpp
-          kernels/cuda_step_test.cpp kernels/cuda_trace_test.cpp kernels/cuda_library_test.cpp
+          kernels/cuda_peer_sum_test.cpp kernels/cuda_step_test.cpp kernels/cuda_trace_test.cpp kernels/cuda_library_test.cpp
   LINK chunkstate_kernels CUDA::cudart_static LABELS gpu)
 set_tests_properties(kernels_cuda_test PROPERTIES SKIP_RETURN_CODE 77)
 
@@ -17,7 +17,7 @@ endif()
 
 # Splits over several GPUs: tests/multi_gpu.sh starts it, because it needs a GPU for each rank.
 if(CHUNKSTATE_WITH_NCCL)
-  add_executable(multi_gpu_test core/multi_gpu_test.cpp)
-  target_link_libraries(multi_gpu_test PRIVATE chunkstate_core)
+  add_executable(multi_gpu_test core/multi_gpu_test.cpp core/multi_gpu_sums.cpp)
+  target_link_libraries(multi_gpu_test PRIVATE chunkstate_core CUDA::cudart_static)
   target_compile_definitions(multi_gpu_test PRIVATE CHUNKSTATE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 endif()

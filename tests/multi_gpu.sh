@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with several GPUs, without network: builds for CUDA, checks every split against one
-# GPU, lets ranks die and freeze, measures how splits scale, and prints one table. About 7 minutes on
-# 4 GPUs and 64 cores. Logs are in build/gpu/multi.
+# GPU, lets ranks die and freeze, measures how splits scale and what of the exchange is hidden, and prints
+# one table. About 8 minutes on 4 GPUs and 64 cores. Logs are in build/gpu/multi.
 #
 #   bash tests/multi_gpu.sh [number of GPUs; all of them]
 set -uo pipefail
@@ -109,6 +109,30 @@ for variant in default_optimized independent; do
   done
 done
 say "prefill measured"
+# What of the exchange no kernel ran beside, in one long prompt.
+cat > "$logs/exchange.json" << 'P'
+[{"prompt": "a", "answer": "", "token_len": 131072, "num_chunks": 512}]
+P
+cat > "$logs/exchange.yaml" << Y
+schema: 1
+name: exchange
+model: {path: "synthetic:bamba-9b", dtype: bf16}
+prompts: {file: $PWD/$logs/exchange.json}
+generation: {max_new_tokens: 2}
+execution: {backend: cuda}
+measure: {warmup: 1, repeats: 1}
+parallel: {mode: sequence, ranks_per_group: $gpus}
+profile: {trace: true}
+output: {dir: $PWD/$logs/exchange}
+Y
+rm -rf "$logs/exchange"
+if ranks 80 "$gpus" "$chunkstate" run "$logs/exchange.yaml" > "$logs/exchange.log" 2>&1; then
+  python3 tests/hidden_exchange.py "$logs/exchange/trace.json" || status=1
+else
+  status=1
+  tail -5 "$logs/exchange.log"
+fi
+say "exchange traced"
 decode=(decode "${model[@]}" --state-dtype bf16 --tokens 256 --batch 1,8 --repeats 60)
 measure decode_1 1 "${decode[@]}"
 for number in $(printf '%s\n' 2 "$gpus" | sort -nu); do
@@ -141,9 +165,10 @@ done
 "$chunkstate" scale "$logs/data_1/results.h5" "$logs/data_$gpus/results.h5" || status=1
 say "data mode measured"
 
-python3 - "$logs" "$gpus" << 'P'
+PYTHONPATH=tests python3 - "$logs" "$gpus" << 'P'
 import json, sys
 from pathlib import Path
+import hidden_exchange
 logs, gpus = Path(sys.argv[1]), int(sys.argv[2])
 def rows(name, key):
     try:
@@ -165,6 +190,14 @@ def line(title, name, key, values):
 for variant in ("default_optimized", "independent"):
     line(f"prefill {{}} {variant[:12]}", f"prefill_{variant}_{{}}", "tokens", (32768, 131072))
 line("decode, batch {}, tensor", "decode_{}", "batch", (1, 8))
+try:
+    with open(logs / "exchange/trace.json") as file:
+        found = hidden_exchange.rows(json.load(file))
+    rank, row = max(found.items(), key=lambda item: item[1][2])
+    print(f"exchange, 131072 default_optim, {gpus} GPUs: rank {rank} {row[1] / 1e3:.1f} ms, of which alone {row[2] / 1e3:.1f} "
+          f"of the prefill's {row[0] / 1e3:.0f}")
+except (OSError, ValueError) as error:
+    print(f"exchange: {error}")
 P
 say "done, exit code $status"
 exit $status
