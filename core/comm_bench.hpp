@@ -24,8 +24,4 @@ struct CommBenchRow {
 std::vector<CommBenchRow> bench_communication(RankGroup& messages, RankGroup& sums, Backend backend,
                                               int repeats);
 
-/// Adds up numbers over the ranks, in memory of `backend`: empty, or what came out wrong.
-/// Collective.
-std::string wrong_sum(RankGroup& sums, Backend backend);
-
 }  // namespace chunkstate
