@@ -20,10 +20,11 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", CHUNKSTATE_VERSION);
   VerbAction action;
-  for (const auto add : {add_run,    add_plan,     add_check,      add_schema,   add_status,
-                         add_merge,  add_verify,   add_gptscore,   add_compare,  add_report,
-                         add_export, add_scale,    add_submit,     add_generate, add_logits,
-                         add_score,  add_tokenize, add_detokenize, add_inspect,  add_bench}) {
+  for (const auto add :
+       {add_run,     add_plan,     add_check,   add_schema, add_status,   add_merge,
+        add_verify,  add_gptscore, add_compare, add_report, add_export,   add_scale,
+        add_submit,  add_generate, add_logits,  add_score,  add_tokenize, add_detokenize,
+        add_inspect, add_bench,    add_doctor}) {
     add(app, action);
   }
   try {

@@ -37,6 +37,7 @@ void add_gptscore(CLI::App& app, VerbAction& action);
 void add_report(CLI::App& app, VerbAction& action);
 void add_export(CLI::App& app, VerbAction& action);
 void add_scale(CLI::App& app, VerbAction& action);
+void add_doctor(CLI::App& app, VerbAction& action);
 void add_bench(CLI::App& app, VerbAction& action);
 
 /// As the process was started, launcher's words excluded: for provenance.

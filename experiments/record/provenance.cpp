@@ -50,21 +50,6 @@ std::int64_t to_integer(const std::string& text, std::int64_t otherwise) {
   return value;
 }
 
-/// The kernel's list form back to numbers: "0-2,5" -> {0, 1, 2, 5}.
-std::vector<int> parse_cpu_list(const std::string& text) {
-  std::vector<int> cpus;
-  std::istringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) {
-    const std::size_t dash = part.find('-');
-    const auto first = to_integer(part, -1);
-    const auto last = dash == std::string::npos ? first : to_integer(part.substr(dash + 1), -1);
-    for (auto cpu = first; cpu >= 0 && cpu <= last && cpu < 65536; ++cpu) {
-      cpus.push_back(static_cast<int>(cpu));
-    }
-  }
-  return cpus;
-}
-
 std::vector<int> allowed_cpus() {
   std::vector<int> cpus;
   // The kernel refuses a set smaller than its own mask, which may be larger than CPU_SETSIZE.
@@ -129,6 +114,7 @@ void for_each_field(Provenance& p, const Visit& visit) {
   visit("gpu_name", p.gpu_name);
   visit("gpu_uuid", p.gpu_uuid);
   visit("pci_bus_id", p.pci_bus_id);
+  visit("gpu_numa", p.gpu_numa);
   visit("driver", p.driver);
 }
 
@@ -145,6 +131,20 @@ std::string cpu_list(const std::vector<int>& cpus) {
     i = last + 1;
   }
   return text;
+}
+
+std::vector<int> parse_cpu_list(const std::string& text) {
+  std::vector<int> cpus;
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const std::size_t dash = part.find('-');
+    const auto first = to_integer(part, -1);
+    const auto last = dash == std::string::npos ? first : to_integer(part.substr(dash + 1), -1);
+    for (auto cpu = first; cpu >= 0 && cpu <= last && cpu < 65536; ++cpu) {
+      cpus.push_back(static_cast<int>(cpu));
+    }
+  }
+  return cpus;
 }
 
 RankProvenance collect_rank_provenance() {

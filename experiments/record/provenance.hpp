@@ -47,6 +47,7 @@ struct RankProvenance {
   std::string gpu_name;
   std::string gpu_uuid;
   std::string pci_bus_id;
+  std::int64_t gpu_numa = -1;  // NUMA node that the GPU is next to
   std::string driver;
 };
 
@@ -76,5 +77,7 @@ RunProvenance collect_run_provenance(const std::vector<std::string>& argv,
 
 /// Logical processors in the kernel's list form: {0, 1, 2, 5} -> "0-2,5".
 std::string cpu_list(const std::vector<int>& cpus);
+/// The other way: "0-2,5" -> {0, 1, 2, 5}. What is no such list gives nothing.
+std::vector<int> parse_cpu_list(const std::string& text);
 
 }  // namespace chunkstate

@@ -14,7 +14,8 @@
 #include "core/errors.hpp"
 #include "core/tensor_share.hpp"
 #include "core/trace.hpp"
-#include "experiments/analysis/table.hpp"
+#include "experiments/doctor/host_facts.hpp"
+#include "experiments/doctor/rank_facts.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
 #include "experiments/record/merge.hpp"
@@ -161,6 +162,7 @@ void Run::prepare() {
   run_provenance_.build.emplace_back("telemetry", telemetry.description());
   if (const GpuMeter* gpu = telemetry.gpu()) {
     provenance_.pci_bus_id = gpu_bus_id();
+    provenance_.gpu_numa = pci_place(provenance_.pci_bus_id).numa;
     provenance_.gpu_name = gpu->name();
     provenance_.gpu_uuid = gpu->uuid();
     provenance_.driver = gpu->driver();
@@ -262,14 +264,9 @@ void Run::show_ranks() const {
              setup_.spec.points.size(), setup_.prompts.prompts.size(), setup_.spec.measure.repeats,
              todo_.size(), open,
              options_.shard.whole() ? "" : " in shard " + to_string(options_.shard));
-  Table table({"rank", "host", "pid", "CPUs", "threads", "backend", "GPU"});
-  for (const std::string& json : all) {
-    const RankProvenance rank = rank_provenance_from_json(json);
-    table.add({std::to_string(rank.rank), rank.host, std::to_string(rank.pid), rank.cpus,
-               std::to_string(rank.threads), rank.backend,
-               rank.pci_bus_id.empty() ? "-" : rank.pci_bus_id});
-  }
-  fmt::print("{}\n", table.text());
+  std::vector<RankProvenance> ranks;
+  for (const std::string& json : all) ranks.push_back(rank_provenance_from_json(json));
+  fmt::print("{}\n", binding_table(ranks));
   std::fflush(stdout);
 }
 
