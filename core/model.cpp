@@ -222,12 +222,17 @@ void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
   }
 }
 
-PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
-                         const SequenceState& state, const SequenceSplit* split,
-                         View<const std::int32_t, 1>& ids) {
-  PackedTokens packed;
-  std::vector<std::int32_t> host_ids;
-  std::vector<std::int64_t> positions;
+const PackedTokens& Model::pack(std::span<const std::span<const std::int32_t>> tokens,
+                                const SequenceState& state, const SequenceSplit* split,
+                                View<const std::int32_t, 1>& ids) {
+  PackedTokens& packed = packed_;
+  std::vector<std::int32_t>& host_ids = host_ids_;
+  std::vector<std::int64_t>& positions = host_positions_;
+  packed.pieces.clear();
+  packed.step_runs.clear();
+  packed.tokens = 0;
+  host_ids.clear();
+  positions.clear();
   // A rank's only token of a longer prefill is scanned as the others are.
   bool single_tokens = state.ssd().variant->causal() && (split == nullptr || split->tokens() == 1);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
@@ -262,7 +267,7 @@ PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
   packed.positions = place(positions);
   for (std::int64_t& position : positions) ++position;
   packed.lengths = place(positions);
-  synchronize(exec_);  // the host vectors end here
+  synchronize(exec_);  // the host vectors change with the next pass
   return packed;
 }
 
@@ -326,7 +331,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   needed_arena_bytes_ = std::max(needed_arena_bytes_, bytes);
 
   View<const std::int32_t, 1> ids;
-  const PackedTokens packed = pack(tokens, state, split, ids);
+  const PackedTokens& packed = pack(tokens, state, split, ids);
   const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
   const LayerContext context{
       exec_,
@@ -371,10 +376,8 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
 void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                         const LogitsSink& sink) {
   const TraceRegion region("logits", TraceDetail::step);
-  struct Wanted {
-    std::int64_t sequence, first_token, first_row, rows;
-  };
-  std::vector<Wanted> wanted;
+  std::vector<LogitsPiece>& wanted = logits_pieces_;
+  wanted.clear();
   std::int64_t total = 0;
   for (const auto& piece : packed.pieces) {
     const std::int64_t count = rows == LogitsRows::all ? piece.tokens : 1;
@@ -416,7 +419,7 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
       copy_to_host(exec_, host_logits_.data(), logits.data, host_logits_.size() * sizeof(float));
       host = host_logits_.data();
     }
-    for (const Wanted& w : wanted) {
+    for (const LogitsPiece& w : wanted) {
       const std::int64_t first = std::max(w.first_row, begin);
       const std::int64_t last = std::min(w.first_row + w.rows, end);
       if (first >= last) continue;
