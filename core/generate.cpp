@@ -24,7 +24,17 @@ class Generation {
         seeds_(seeds),
         sequences_(prompts.begin(), prompts.end()),
         results_(prompts.size()),
-        state_(model.take_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())) {}
+        state_(model.take_state(ssd, static_cast<std::int64_t>(prompts.size()), capacity())),
+        step_(prompts.size()) {
+    // A step allocates nothing.
+    const auto more =
+        static_cast<std::size_t>(std::min<std::int64_t>(options.max_new_tokens, 65536));
+    for (auto& sequence : sequences_) sequence.reserve(sequence.size() + more);
+    for (Generated& result : results_) {
+      result.tokens.reserve(more);
+      result.logprobs.reserve(more);
+    }
+  }
   ~Generation() { model_.keep_state(std::move(state_)); }
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
@@ -154,11 +164,10 @@ class Generation {
 
   void decode(const RowSink& take) {
     const TraceRegion region("step", TraceDetail::step);
-    std::vector<std::span<const std::int32_t>> batch(sequences_.size());
     for (std::size_t s = 0; s < sequences_.size(); ++s) {
-      if (active(results_[s])) batch[s] = std::span(sequences_[s]).last(1);
+      step_[s] = std::span(sequences_[s]).last(active(results_[s]) ? 1 : 0);
     }
-    model_.forward(batch, state_, LogitsRows::last, take);
+    model_.forward(step_, state_, LogitsRows::last, take);
   }
 
   // All sequences step together until none is active; what the stopped ones go on to emit is
@@ -225,6 +234,7 @@ class Generation {
   std::vector<std::vector<std::int32_t>> sequences_;  // prompt and emitted tokens
   std::vector<Generated> results_;
   SequenceState state_;
+  std::vector<std::span<const std::int32_t>> step_;  // of each sequence in a step
 };
 
 void refuse_pieces(std::int64_t prefill_tokens) {

@@ -255,10 +255,13 @@ void Model::check_input(std::span<const std::span<const std::int32_t>> tokens,
   }
 }
 
-PackedTokens Model::pack(std::span<const std::span<const std::int32_t>> tokens,
-                         const SequenceState& state, const SequenceSplit* split,
-                         View<const std::int32_t, 1>& ids) {
-  PackedTokens packed;
+const PackedTokens& Model::pack(std::span<const std::span<const std::int32_t>> tokens,
+                                const SequenceState& state, const SequenceSplit* split,
+                                View<const std::int32_t, 1>& ids) {
+  PackedTokens& packed = packed_;
+  packed.pieces.clear();
+  packed.step_runs.clear();
+  packed.tokens = 0;
   // A rank's only token of a longer prefill is scanned as the others are.
   bool single_tokens = state.ssd().variant->causal() && (split == nullptr || split->tokens() == 1);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
@@ -366,7 +369,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   needed_arena_bytes_ = std::max(needed_arena_bytes_, bytes);
 
   View<const std::int32_t, 1> ids;
-  const PackedTokens packed = pack(tokens, state, split, ids);
+  const PackedTokens& packed = pack(tokens, state, split, ids);
   const auto residual = arena_.take<2>(options_.residual_dtype, {total, config_.hidden_size});
   const LayerContext context{
       exec_,

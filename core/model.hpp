@@ -135,11 +135,16 @@ class Model {
   std::size_t arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const;
 
  private:
+  // Rows of logits that emit_logits() has to make, of one sequence.
+  struct LogitsPiece {
+    std::int64_t sequence, first_token, first_row, rows;
+  };
+
   void check_input(std::span<const std::span<const std::int32_t>> tokens,
                    const SequenceState& state) const;
-  PackedTokens pack(std::span<const std::span<const std::int32_t>> tokens,
-                    const SequenceState& state, const SequenceSplit* split,
-                    View<const std::int32_t, 1>& ids);
+  const PackedTokens& pack(std::span<const std::span<const std::int32_t>> tokens,
+                           const SequenceState& state, const SequenceSplit* split,
+                           View<const std::int32_t, 1>& ids);
   void run(std::span<const std::span<const std::int32_t>> tokens, SequenceState& state,
            SequenceSplit* split, LogitsRows rows, const RowSink& sink);
   std::int64_t state_capacity(std::int64_t tokens) const;
@@ -170,6 +175,10 @@ class Model {
   Arena arena_;
   std::vector<float> host_logits_;  // cuda only
   HostBlock staged_, sampled_;      // cuda only: a pass's ids and positions; greedy tokens
+  // Of the pass under way; kept, so that a pass like the one before allocates nothing.
+  PackedTokens packed_;
+  std::vector<LogitsPiece> logits_pieces_;
+  std::vector<Sampled> host_sampled_;
   std::optional<SequenceState> spare_;
   std::size_t needed_arena_bytes_ = 0;  // since take_state()
   std::int64_t needed_capacity_ = 0;    // of the state that take_state() gave

@@ -86,10 +86,8 @@ void Model::sample_greedy(const AnyView<2>& logits, Sampled* results) {
 void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                         const RowSink& sink) {
   const TraceRegion region("logits", TraceDetail::step);
-  struct Wanted {
-    std::int64_t sequence, first_token, first_row, rows;
-  };
-  std::vector<Wanted> wanted;
+  std::vector<LogitsPiece>& wanted = logits_pieces_;
+  wanted.clear();
   std::int64_t total = 0;
   for (const auto& piece : packed.pieces) {
     const std::int64_t count = rows == LogitsRows::all ? piece.tokens : 1;
@@ -107,15 +105,14 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
   }
 
   const auto* const take = std::get_if<LogitsSink>(&sink);
-  std::vector<Sampled> sampled_here;
   Sampled* sampled = nullptr;
   if (take == nullptr) {
     if (rows != LogitsRows::last) throw std::logic_error("forward: a GreedySink takes last rows");
-    sampled_here.resize(exec_.backend == Backend::cuda ? 0 : static_cast<std::size_t>(total));
+    host_sampled_.resize(exec_.backend == Backend::cuda ? 0 : static_cast<std::size_t>(total));
     sampled = exec_.backend == Backend::cuda
                   ? reinterpret_cast<Sampled*>(
                         sampled_.take(static_cast<std::size_t>(total) * sizeof(Sampled)))
-                  : sampled_here.data();
+                  : host_sampled_.data();
   }
   const std::int64_t block_rows = logits_block_rows(config_, total);
   const auto block = arena_.take<2>(DType::fp32, {block_rows, config_.vocab_size});
@@ -128,7 +125,7 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
       continue;
     }
     const float* const host = on_host(logits);
-    for (const Wanted& w : wanted) {
+    for (const LogitsPiece& w : wanted) {
       const std::int64_t first = std::max(w.first_row, begin);
       const std::int64_t last = std::min(w.first_row + w.rows, end);
       if (first >= last) continue;
@@ -142,7 +139,7 @@ void Model::emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsR
     sampled_.mark(exec_);
     sampled_.wait();
   }
-  for (const Wanted& w : wanted) {
+  for (const LogitsPiece& w : wanted) {
     check_sampled(sampled[w.first_row]);
     std::get<GreedySink>(sink)(w.sequence, sampled[w.first_row]);
   }

@@ -114,16 +114,22 @@ void attend(const QueryBlock& block, Scratch& scratch) {
   }
 }
 
+/// Scratch of attend_one: enough for every step of a sequence.
+std::int64_t step_floats(const AttentionStepArgs& args) {
+  const std::int64_t columns = padded(args.q.extent[2]);
+  const std::int64_t rows = args.q.extent[1] / args.k.extent[2];
+  return rows * (2 * columns + padded(args.k.extent[1])) + own_block_keys * columns;
+}
+
 /// One sequence and kv head of a decode step: all its cached keys are read once, as they are
 /// stored.
-void attend_one(const AttentionStepArgs& args, std::int64_t b, std::int64_t kv, Scratch& scratch) {
+void attend_one(const AttentionStepArgs& args, std::int64_t b, std::int64_t kv, float* q) {
   static constexpr float one = 1.0F;
   const std::int64_t head_dim = args.q.extent[2];
   const std::int64_t columns = padded(head_dim);
   const std::int64_t rows = args.q.extent[1] / args.k.extent[2];
   const std::int64_t keys = args.lengths(b);
   const std::int64_t scores_row = padded(keys);
-  float* const q = scratch.floats(rows * (2 * columns + scores_row) + own_block_keys * columns);
   float* const sums = q + rows * columns;
   float* const scores = sums + rows * columns;
   float* const value_rows = scores + rows * scores_row;
@@ -196,11 +202,13 @@ void attention(const Executor& exec, const AttentionArgs& args) {
 void attention_step(const Executor& exec, const AttentionStepArgs& args) {
   const std::int64_t batch = args.q.extent[0];
   const std::int64_t kv_heads = args.k.extent[2];
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(exec.threads)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t kv = 0; kv < kv_heads; ++kv) {
-      thread_local Scratch scratch;
-      attend_one(args, b, kv, scratch);
+#pragma omp parallel num_threads(exec.threads)
+  {
+    thread_local Scratch scratch;
+    float* const memory = scratch.floats(step_floats(args));
+#pragma omp for collapse(2) schedule(dynamic)
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::int64_t kv = 0; kv < kv_heads; ++kv) attend_one(args, b, kv, memory);
     }
   }
 }

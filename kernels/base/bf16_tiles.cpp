@@ -111,8 +111,17 @@ CHUNKSTATE_ALWAYS_INLINE void prefetch_ahead(const PanelProduct& p, std::int64_t
   }
 }
 
+CHUNKSTATE_AVX512BF16 inline void copy_tile(const PanelProduct& p, std::int64_t tile) {
+  if (tile >= p.copy_tiles) return;
+  const bf16* const from = p.copy + tile * line_elements;
+  bf16* const to = p.copy_to + tile * 2 * tile_elements;
+  for (std::int64_t r = 0; r < p.copy_count; ++r) {
+    _mm512_store_si512(to + r * line_elements, _mm512_loadu_si512(from + r * p.copy_row));
+  }
+}
+
 /// Rows [first, first + 8) of the panel. 16 sums hide the latency of a dot product.
-template <bool prefetches>
+template <bool looks_ahead>
 CHUNKSTATE_AVX512BF16 inline void multiply_eight(const PanelProduct& p, std::int64_t first) {
   constexpr int rows = 8;
   const bf16* a = p.a + first * line_elements;
@@ -125,7 +134,10 @@ CHUNKSTATE_AVX512BF16 inline void multiply_eight(const PanelProduct& p, std::int
     sum[r][1] = p.accumulate ? _mm512_load_ps(sums + 256 + r * 16) : _mm512_setzero_ps();
   }
   for (std::int64_t t = 0; t < p.depth_tiles; ++t) {
-    if (prefetches) prefetch_ahead(p, t);
+    if (looks_ahead) {
+      prefetch_ahead(p, t);
+      copy_tile(p, t);
+    }
     for (int pair = 0; pair < 16; ++pair) {
       const auto b0 = (__m512bh)_mm512_load_si512(b + pair * line_elements);
       const auto b1 = (__m512bh)_mm512_load_si512(b + tile_elements + pair * line_elements);
@@ -196,7 +208,7 @@ constexpr std::int64_t tile_floats = 256;
   }
 
 template <bool b_streams>
-void multiply_amx_half(const PanelProduct& p) {
+CHUNKSTATE_AVX512BF16 void multiply_amx_half(const PanelProduct& p) {
   const bf16* a = p.a;
   const bf16* b = p.b;
   if (p.accumulate) {
@@ -213,6 +225,7 @@ void multiply_amx_half(const PanelProduct& p) {
     TILE_LOAD_B(7, b + tile_elements, 64);
     TILE_MULTIPLY(1, 4, 7);
     prefetch_ahead(p, t);
+    copy_tile(p, t);
     a += 2 * tile_elements;
     b += 2 * tile_elements;
   }
@@ -221,7 +234,7 @@ void multiply_amx_half(const PanelProduct& p) {
 }
 
 template <bool b_streams>
-void multiply_amx(const PanelProduct& p) {
+CHUNKSTATE_AVX512BF16 void multiply_amx(const PanelProduct& p) {
   if (p.rows <= 16) return multiply_amx_half<b_streams>(p);
   const bf16* a = p.a;
   const bf16* b = p.b;
@@ -246,6 +259,7 @@ void multiply_amx(const PanelProduct& p) {
     TILE_MULTIPLY(1, 4, 7);
     TILE_MULTIPLY(3, 5, 7);
     prefetch_ahead(p, t);
+    copy_tile(p, t);
     a += 2 * tile_elements;
     b += 2 * tile_elements;
   }

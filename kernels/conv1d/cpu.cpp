@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "kernels/base/bf16_rows.hpp"
+#include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/base/simd.hpp"
 #include "kernels/base/vector_math.hpp"
@@ -76,8 +78,33 @@ struct Block {
   }
 };
 
+/// Four taps, everything bf16: rows are read where they lie.
+bool convolves_bf16(const Conv1dArgs& args) {
+  return args.x.dtype == DType::bf16 && args.y.dtype == DType::bf16 && args.weight.extent[1] == 4 &&
+         (!args.window || args.window.dtype == DType::bf16) && has_bf16_tiles();
+}
+
+void convolve_block_bf16(const Conv1dArgs& args, std::int64_t first, std::int64_t last,
+                         const Block& block) {
+  const auto* const zeros = reinterpret_cast<const bf16*>(block.ring);
+  if (!args.window) std::fill_n(block.ring, block_channels, 0.0F);
+  for (std::int64_t t = first; t < last; ++t) {
+    const bf16* rows[4];
+    for (std::int64_t k = 0; k < 4; ++k) {
+      const std::int64_t from = t - 3 + k;
+      const auto at = [&](const auto& view, std::int64_t row) {
+        return reinterpret_cast<const bf16*>(view.at(row, block.begin));
+      };
+      rows[k] = from >= 0 ? at(args.x, from) : args.window ? at(args.window, 3 + from) : zeros;
+    }
+    convolve_row(rows, block.filter, block.bias, block.count,
+                 reinterpret_cast<bf16*>(args.y.at(t, block.begin)));
+  }
+}
+
 void convolve_block(const Conv1dArgs& args, std::int64_t first, std::int64_t last,
                     const Block& block, const float** rows) {
+  if (convolves_bf16(args)) return convolve_block_bf16(args, first, last, block);
   const std::int64_t taps = args.weight.extent[1];
   // Input `t` as fp32, in its place of the ring; negative ones stand in the window.
   const auto input = [&](std::int64_t t) -> const float* {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
+#include "kernels/base/bf16_rows.hpp"
+#include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/base/simd.hpp"
 #include "kernels/base/vector_math.hpp"
@@ -28,6 +30,20 @@ void scale_row(const float* weight, std::int64_t channels, float scale, float* y
   for (std::int64_t c = 0; c < channels; ++c) y[c] = weight[c] * (y[c] * scale);
 }
 
+/// One token whose rows are bf16. `values`: scratch of a group.
+void normalise_bf16(const GatedRmsNormArgs& args, std::int64_t t, const float* weight,
+                    std::int64_t width, float channels, float* values) {
+  const auto* const x = reinterpret_cast<const bf16*>(args.x.at(t, 0));
+  const auto* const z = reinterpret_cast<const bf16*>(args.z.at(t, 0));
+  auto* const y = reinterpret_cast<bf16*>(args.y.at(t, 0));
+  for (std::int64_t c = 0; c < args.x.extent[1]; c += width) {
+    const float own = gate_row(x + c, z + c, width, values);
+    const float squares = args.squares ? args.squares(t) : own;
+    const float scale = 1.0F / std::sqrt(squares / channels + args.epsilon);
+    chunkstate::scale_row(values, weight + c, scale, width, y + c);
+  }
+}
+
 }  // namespace
 
 void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
@@ -35,6 +51,8 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
   const std::int64_t channels = args.x.extent[1];
   const std::int64_t width = channels / args.groups;
   const auto all = static_cast<float>(args.squares ? args.squares_channels : width);
+  const bool rows_of_bf16 = args.x.dtype == DType::bf16 && args.z.dtype == DType::bf16 &&
+                            args.y.dtype == DType::bf16 && has_bf16_tiles();
 #pragma omp parallel num_threads(exec.threads) if (tokens > 1)
   {
     thread_local Scratch scratch;
@@ -43,6 +61,10 @@ void gated_rms_norm(const Executor& exec, const GatedRmsNormArgs& args) {
     const float* weight = load_row(args.weight.data, args.weight.dtype, channels, memory);
 #pragma omp for
     for (std::int64_t t = 0; t < tokens; ++t) {
+      if (rows_of_bf16) {
+        normalise_bf16(args, t, weight, width, all, memory + row);
+        continue;
+      }
       const float* x = load_row(args.x.at(t, 0), args.x.dtype, channels, memory + row);
       const float* z = load_row(args.z.at(t, 0), args.z.dtype, channels, memory + 2 * row);
       float* y = output_row(args.y.at(t, 0), args.y.dtype, memory + 3 * row);

@@ -2,6 +2,7 @@
 #include "kernels/linear/tile_linear.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/rows.hpp"
@@ -99,67 +100,97 @@ class OutputBlock {
     const std::int64_t columns = in_features > blocking.depth ? parts(end - begin, panel_width) : 1;
     const std::int64_t rows = in_features > blocking.depth ? x.panels() : 1;
     const std::int64_t weights = panel_elements(blocking.depth) / 2;  // as floats
-    float* const memory = scratch.floats(weights + rows * columns * panel_sums);
+    float* const memory = scratch.floats(2 * weights + rows * columns * panel_sums);
     weights_ = reinterpret_cast<bf16*>(memory);
-    sums_ = memory + weights;
+    next_weights_ = reinterpret_cast<bf16*>(memory + weights);
+    sums_ = memory + 2 * weights;
     sums_row_ = rows > 1 || columns > 1 ? panel_sums : 0;
   }
 
   void run() {
-    const std::int64_t in_features = args_.x.extent[1];
-    for (std::int64_t k = 0; k < in_features; k += blocking_.depth) {
-      const std::int64_t depth = std::min(blocking_.depth, in_features - k);
-      for (std::int64_t output = begin_; output < end_; output += panel_width) {
-        multiply_column_panel(k, depth, output);
-      }
+    for (Place here = place(0, begin_); here.outputs > 0; here = after(here)) {
+      multiply_column_panel(here);
     }
   }
 
  private:
-  void multiply_column_panel(std::int64_t k, std::int64_t depth, std::int64_t output) {
-    const std::int64_t in_features = args_.x.extent[1];
+  /// A panel of weights: outputs [output, output + outputs) of inputs [k, k + depth).
+  struct Place {
+    std::int64_t k, depth, output, outputs;  // outputs 0: there is none
+  };
+
+  Place place(std::int64_t k, std::int64_t output) const {
+    const std::int64_t depth = std::min(blocking_.depth, args_.x.extent[1] - k);
+    return {k, depth, output, depth > 0 ? std::min(panel_width, end_ - output) : 0};
+  }
+  Place after(const Place& here) const {
+    if (here.output + panel_width < end_) return place(here.k, here.output + panel_width);
+    return place(here.k + here.depth, begin_);
+  }
+
+  void pack(const Place& here) {
+    (x_.turned ? pack_rows : pack_columns)(weights_at(args_, here.output, here.k),
+                                           args_.weight.stride[0], here.outputs, here.depth,
+                                           weights_);
+  }
+
+  /// Weights and x that come while product `panel` of `here` runs. Weights that are only copied are
+  /// so here, after they have been asked for during the panel before.
+  void look_ahead(const Place& here, std::int64_t panel, PanelProduct& product) const {
     const std::int64_t panels = x_.panels();
-    const bool last = k + depth == in_features;
-    const std::int64_t outputs = std::min(panel_width, end_ - output);
-    (x_.turned ? pack_rows : pack_columns)(weights_at(args_, output, k), args_.weight.stride[0],
-                                           outputs, depth, weights_);
-    PanelProduct product;
-    product.b_streams = x_.turned;
-    product.depth_tiles = parts(depth, tile_depth);
-    product.accumulate = k > 0;
-    // The weights of the next panel, and x of the next inputs, come while this one is used.
-    const bool turns = output + panel_width >= end_;
-    const std::int64_t next = turns ? begin_ : output + panel_width;
-    const std::int64_t next_k = turns ? k + depth : k;
-    const bool has_next = next_k < in_features;
-    const std::int64_t next_rows = has_next ? std::min(panel_width, end_ - next) : 0;
-    const std::int64_t ahead = parts(next_rows, panels);
-    const std::int64_t column = (output - begin_) / panel_width;
+    const std::int64_t row = args_.weight.stride[0];
+    const Place next = after(here);
+    const bool copies = x_.turned && next.outputs == panel_width && next.depth % tile_depth == 0;
+    const std::int64_t share = parts(panel_width, panels);
+    const std::int64_t first = panel * share;
+    if (copies) {
+      product.copy = weights_at(args_, next.output, next.k) + first * row;
+      product.copy_row = row;
+      product.copy_count = std::clamp<std::int64_t>(panel_width - first, 0, share);
+      product.copy_tiles = next.depth / tile_depth;
+      product.copy_to = next_weights_ + first * tile_depth;
+    }
+    const Place asked = copies ? after(next) : next;
+    product.ahead_count = std::clamp<std::int64_t>(asked.outputs - first, 0, share);
+    if (product.ahead_count > 0) {
+      product.ahead = weights_at(args_, asked.output, asked.k) + first * row;
+      product.ahead_row = row;
+    }
+    const std::int64_t in_features = args_.x.extent[1];
+    const std::int64_t column = (here.output - begin_) / panel_width;
     const std::int64_t columns = parts(end_ - begin_, panel_width);
-    const std::int64_t a_lines = !last && panels > 1 ? parts(panel_width, columns) : 0;
-    for (std::int64_t panel = 0; panel < panels; ++panel) {
-      const std::int64_t first = panel * ahead;
-      product.ahead_count = std::clamp<std::int64_t>(next_rows - first, 0, ahead);
-      product.ahead =
-          has_next ? weights_at(args_, next, next_k) + first * args_.weight.stride[0] : nullptr;
-      product.ahead_row = args_.weight.stride[0];
-      const std::int64_t line = (column * panels + panel) * a_lines * product.depth_tiles;
-      const bool inside = line + a_lines * product.depth_tiles <=
-                          panels * panel_width * (in_features - k - depth) / tile_depth;
-      product.ahead_lines = inside ? x_.at(k + depth, 0, 0) + line * tile_depth : nullptr;
-      product.ahead_lines_count = inside ? a_lines : 0;
-      const bf16* const x = x_.at(k, depth, panel);
+    const bool last = here.k + here.depth == in_features;
+    const std::int64_t lines = !last && panels > 1 ? parts(panel_width, columns) : 0;
+    const std::int64_t line = (column * panels + panel) * lines * product.depth_tiles;
+    const bool inside = line + lines * product.depth_tiles <=
+                        panels * panel_width * (in_features - here.k - here.depth) / tile_depth;
+    product.ahead_lines = inside ? x_.at(here.k + here.depth, 0, 0) + line * tile_depth : nullptr;
+    product.ahead_lines_count = inside ? lines : 0;
+  }
+
+  void multiply_column_panel(const Place& here) {
+    if (!packed_) pack(here);
+    const std::int64_t column = (here.output - begin_) / panel_width;
+    for (std::int64_t panel = 0; panel < x_.panels(); ++panel) {
+      PanelProduct product;
+      product.b_streams = x_.turned;
+      product.depth_tiles = parts(here.depth, tile_depth);
+      product.accumulate = here.k > 0;
+      look_ahead(here, panel, product);
+      const bf16* const x = x_.at(here.k, here.depth, panel);
       const std::int64_t tokens = x_.panel_tokens(panel);
       product.a = x_.turned ? weights_ : x;
       product.b = x_.turned ? x : weights_;
-      product.rows = x_.turned ? outputs : tokens;
-      product.sums = sums_ + (column * panels + panel) * sums_row_;
+      product.rows = x_.turned ? here.outputs : tokens;
+      product.sums = sums_ + (column * x_.panels() + panel) * sums_row_;
       multiply_panels(product);
-      if (last) {
-        finish_block(args_, x_.first + panel * panel_width, tokens, output, x_.turned,
+      packed_ = product.copy != nullptr;
+      if (here.k + here.depth == args_.x.extent[1]) {
+        finish_block(args_, x_.first + panel * panel_width, tokens, here.output, x_.turned,
                      product.sums);
       }
     }
+    if (packed_) std::swap(weights_, next_weights_);
   }
 
   const LinearArgs& args_;
@@ -167,6 +198,8 @@ class OutputBlock {
   const PackedTokens& x_;
   const std::int64_t begin_, end_;
   bf16* weights_;
+  bf16* next_weights_;
+  bool packed_ = false;  // weights_ holds the panel to come
   float* sums_;
   std::int64_t sums_row_;
 };

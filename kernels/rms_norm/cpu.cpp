@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
+#include "kernels/base/bf16_rows.hpp"
+#include "kernels/base/bf16_tiles.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/base/simd.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
@@ -41,6 +43,8 @@ const float* add_row(const RmsNormArgs& args, std::int64_t t, const float* x, fl
 void rms_norm(const Executor& exec, const RmsNormArgs& args) {
   const std::int64_t tokens = args.x.extent[0];
   const std::int64_t channels = args.x.extent[1];
+  const bool rows_of_bf16 =
+      args.x.dtype == DType::bf16 && args.y.dtype == DType::bf16 && !args.add && has_bf16_tiles();
 #pragma omp parallel num_threads(exec.threads) if (tokens > 1)
   {
     thread_local Scratch scratch;
@@ -48,6 +52,15 @@ void rms_norm(const Executor& exec, const RmsNormArgs& args) {
     const float* weight = load_row(args.weight.data, args.weight.dtype, channels, memory);
 #pragma omp for
     for (std::int64_t t = 0; t < tokens; ++t) {
+      if (rows_of_bf16) {
+        float* const copy = memory + padded(channels);
+        const float squares =
+            square_row(reinterpret_cast<const bf16*>(args.x.at(t, 0)), channels, copy);
+        const float mean = squares / static_cast<float>(channels);
+        scale_row(copy, weight, 1.0F / std::sqrt(mean + args.epsilon), channels,
+                  reinterpret_cast<bf16*>(args.y.at(t, 0)));
+        continue;
+      }
       const float* x = load_row(args.x.at(t, 0), args.x.dtype, channels, memory + padded(channels));
       if (args.add) x = add_row(args, t, x, memory + 3 * padded(channels));
       float* y = output_row(args.y.at(t, 0), args.y.dtype, memory + 2 * padded(channels));

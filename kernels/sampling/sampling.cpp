@@ -82,7 +82,8 @@ Sampled sample(View<const float, 1> logits, const SamplingParams& params, std::u
   const RowSummary row = summarize({logits.data, static_cast<std::size_t>(vocab)});
   std::int32_t token = row.token;
   if (params.temperature > 0.0F) {
-    std::vector<Candidate> candidates(static_cast<std::size_t>(vocab));
+    thread_local std::vector<Candidate> candidates;  // nothing is allocated per token
+    candidates.resize(static_cast<std::size_t>(vocab));
     for (std::int32_t i = 0; i < vocab; ++i) {
       candidates[i] = {i, std::exp((logits(i) - row.largest) / params.temperature)};
     }
