@@ -9,10 +9,11 @@ Needs torch and transformers (5.17 or newer has a correct Bamba), and no network
 (three mamba, one attention) of Bamba-9B's shape with random bf16 weights, written to a temporary folder
 of 2.7 GB; its vocabulary is cut to 32,000. Engines take turns row by row; a row's ratio is that of the
 two medians, and "runs" counts those of transformers, the first of which is dropped if there is time for
-another one. Each model and type has its share of the minutes; a row of which the row before says that it
-does not fit is left out and named, as is one for which transformers gets no memory. Last, the peak
-memory of a process that scores a text of the longest length: beyond the caches it should be at most
-weights + 20 %.
+another one. Each model and type has its share of the minutes, which two more can follow; a row that by
+the row before does not fit is left out and named, as is one for which transformers gets no memory.
+
+Last, the peak memory of a process that scores a text of the longest length (of those that take it less
+than 15 s): beyond the caches it should be at most weights + 20 %.
 """
 import argparse
 import gc
@@ -114,7 +115,7 @@ class Ours:
         return json.loads(found.stdout)["rows"][0]["timing"]["seconds"]
 
     def memory(self, tokens, folder):
-        """Bytes: the peak of a process that scores so many tokens, its weights, its caches."""
+        """So many tokens, and bytes: the peak of a process that scores them, its weights, its caches."""
         facts = json.loads(subprocess.run(self.command("inspect") + ["--json"], check=True, text=True,
                                           capture_output=True).stdout)
         ids = folder / "ids.json"
@@ -125,7 +126,7 @@ class Ours:
                               capture_output=True).stdout
         (folder / "nll.h5").unlink()
         caches = facts["state_bytes_per_sequence"] + tokens * facts["kv_bytes_per_token"]
-        return 1024 * int(peak), facts["weight_bytes"], caches
+        return tokens, 1024 * int(peak), facts["weight_bytes"], caches
 
 
 class Theirs:
@@ -138,6 +139,7 @@ class Theirs:
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval()
         self.vocabulary = self.model.config.vocab_size
+        self.cache = None  # of the last prompt
 
     def ids(self, count):
         generator = self.torch.Generator().manual_seed(2)
@@ -146,31 +148,32 @@ class Theirs:
     def prefill(self, ids):
         with self.torch.inference_mode():
             start = time.monotonic()
-            out = self.model(ids, use_cache=True, logits_to_keep=1)
-            return time.monotonic() - start, out.past_key_values
+            self.cache = None
+            self.cache = self.model(ids, use_cache=True, logits_to_keep=1).past_key_values
+            return time.monotonic() - start
 
     def prefill_times(self, tokens, repeats, deadline):
         ids = self.ids(tokens)
-        times = [self.prefill(ids)[0]]
+        times = [self.prefill(ids)]
         while len(times) <= repeats and time.monotonic() + 1.2 * min(times) < deadline:
-            times.append(self.prefill(ids)[0])
+            times.append(self.prefill(ids))
         return times[1:] or times
 
-    def decode_times(self, tokens, steps, deadline):
-        _, cache = self.prefill(self.ids(tokens))
+    def decode_times(self, steps, deadline):
+        """Steps behind the last prompt."""
         times = []
         step = self.ids(1)
         with self.torch.inference_mode():
             while len(times) < steps and (len(times) < 5 or time.monotonic() < deadline):
                 start = time.monotonic()
-                self.model(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                self.model(step, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
                 times.append(time.monotonic() - start)
         return times[3:]
 
 
 class Table:
     def __init__(self):
-        self.ratios, self.left_out = [], []
+        self.ratios, self.left_out, self.memory = [], [], []
         print(f"{'model':12s} {'dtype':5s} {'':8s} {'tokens':>6s} {'ours, ms':>10s} {'theirs, ms':>10s} "
               f"{'ratio':>7s} {'runs':>4s}")
 
@@ -184,6 +187,14 @@ class Table:
         self.left_out.append(row)
         print(f"{row} left out: {why}", flush=True)
 
+    def end(self):
+        print(f"smallest ratio: {min(self.ratios, default=math.nan):.2f}, rows left out: {len(self.left_out)}")
+        print(f"\npeak memory of ours, scoring a text, MiB\n{'model':12s} {'dtype':5s} {'tokens':>6s} {'peak':>8s} "
+              f"{'weights':>8s} {'caches':>8s} {'beyond caches / weights':>24s}")
+        for name, dtype, tokens, peak, weights, caches in self.memory:
+            print(f"{name:12s} {dtype:5s} {tokens:6d} {peak / 2**20:8.0f} {weights / 2**20:8.0f} "
+                  f"{caches / 2**20:8.1f} {(peak - caches) / weights:24.2f}")
+
 
 def limit_memory():
     """Makes an allocation fail that would end in the kernel killing this process."""
@@ -196,33 +207,41 @@ def limit_memory():
     resource.setrlimit(resource.RLIMIT_AS, (used + int(0.85 * available), hard))
 
 
-def compare(options, table, name, folder, dtype, deadline):
-    """One model in one type: decode first, since it is short, then prompts of growing length."""
+def compare(options, table, name, folder, dtype, deadline, scratch):
+    """One model in one type: prompts of growing length, and decode behind the first."""
     ours, theirs = Ours(options, folder, dtype), Theirs(folder, dtype, options.threads)
     lengths = sorted(int(tokens) for tokens in options.tokens.split(","))
-    expected = 0.0
-    for verb, tokens in [("decode", 256)] + [("prefill", tokens) for tokens in lengths]:
+    rows = [("prefill", lengths[0]), ("decode", lengths[0])] + [("prefill", tokens) for tokens in lengths[1:]]
+    per_token = {}  # seconds, of prompts
+    for verb, tokens in rows:
         row = f"{name:12s} {dtype:5s} {verb:8s} {tokens:6d}"
+        if verb == "decode" and theirs.cache is None:
+            table.leave_out(row, "there is no prompt to follow")
+            continue
         left = deadline - time.monotonic()
-        if expected > left:
+        # At least one run of theirs, and of ours two.
+        expected = 1.2 * tokens * sum(per_token.values()) if verb == "prefill" else 0.0
+        if left < expected:
             table.leave_out(row, f"it would take {expected:.0f} s, {max(left, 0.0):.0f} s are left")
             continue
         started = time.monotonic()
         try:
             if verb == "decode":
-                found = theirs.decode_times(tokens, options.decode_steps, started + left / 4)
+                found = theirs.decode_times(options.decode_steps, started + left / 4)
             else:
                 found = theirs.prefill_times(tokens, options.repeats, started + left / 3)
         except (MemoryError, RuntimeError) as error:
             table.leave_out(row, f"transformers: {str(error).splitlines()[0][:100]}")
             continue
         repeats = options.decode_steps if verb == "decode" else min(options.repeats, 2 * len(found))
-        table.add(row, ours.times(verb, tokens, repeats), found)
-        if verb == "prefill":  # the next prompt's least: one run of theirs and two of ours
-            longer = min((length for length in lengths if length > tokens), default=0)
-            expected = 1.2 * longer / tokens * (statistics.median(found) * (1 + 2 / table.ratios[-1]))
+        mine = ours.times(verb, tokens, repeats)
+        table.add(row, mine, found)
+        if verb == "prefill":
+            per_token = {"theirs": statistics.median(found) / tokens, "ours": 2 * statistics.median(mine) / tokens}
     del theirs
     gc.collect()
+    fits = [tokens for tokens in lengths if tokens * per_token.get("ours", 0.0) < 30.0]
+    table.memory.append((name, dtype, *ours.memory(max(fits, default=lengths[0]), scratch)))
 
 
 def main():
@@ -238,7 +257,6 @@ def main():
     models, dtypes = options.models.split(","), options.dtypes.split(",")
     weight = {"bamba-9b": 2.0}  # of the time
     groups = [(name, dtype) for name in models for dtype in dtypes]
-    memory = []
     with tempfile.TemporaryDirectory() as temporary:
         temporary = pathlib.Path(temporary)
         folders = {name: REPOSITORY / "experiments/models" / name for name in models}
@@ -249,16 +267,9 @@ def main():
         for i, (name, dtype) in enumerate(groups):
             now, end = time.monotonic(), start + 60 * options.minutes
             shares = [weight.get(other, 1.0) for other, _ in groups[i:]]
-            compare(options, table, name, folders[name], dtype, now + (end - now) * shares[0] / sum(shares))
-        longest = max(int(tokens) for tokens in options.tokens.split(","))
-        for name, dtype in groups:
-            memory.append((name, dtype, *Ours(options, folders[name], dtype).memory(longest, temporary)))
-    print(f"smallest ratio: {min(table.ratios, default=math.nan):.2f}, rows left out: {len(table.left_out)}")
-    print(f"\npeak memory of ours, scoring {longest} tokens, MiB\n"
-          f"{'model':12s} {'dtype':5s} {'peak':>8s} {'weights':>8s} {'caches':>8s} {'beyond caches / weights':>24s}")
-    for name, dtype, peak, weights, caches in memory:
-        print(f"{name:12s} {dtype:5s} {peak / 2**20:8.0f} {weights / 2**20:8.0f} {caches / 2**20:8.1f} "
-              f"{(peak - caches) / weights:24.2f}")
+            deadline = now + (end - now) * shares[0] / sum(shares)
+            compare(options, table, name, folders[name], dtype, deadline, temporary)
+    table.end()
     print(f"done after {time.monotonic() - start:.0f} s")
     return 0
 
