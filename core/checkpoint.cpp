@@ -119,15 +119,27 @@ class SafetensorsCheckpoint final : public Checkpoint {
   }
 
   std::string digest() const override {
-    std::call_once(digest_once_, [this] {
+    const std::lock_guard lock(digest_mutex_);
+    if (digest_.empty()) {
       Digest digest;
       for (const auto& file : files_) {
         file->check_size();
         digest.bytes(file->bytes());
       }
       digest_ = digest.hex();
-    });
+    }
     return digest_;
+  }
+
+  std::string identity() const override {
+    std::string text;
+    for (const auto& file : files_) text += file->identity() + '\n';
+    return text;
+  }
+
+  void know_digest(const std::string& digest) const override {
+    const std::lock_guard lock(digest_mutex_);
+    digest_ = digest;
   }
 
  private:
@@ -164,7 +176,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::unordered_map<std::string, Stored> tensors_;
   std::int64_t bytes_ = 0;
-  mutable std::once_flag digest_once_;
+  mutable std::mutex digest_mutex_;
   mutable std::string digest_;
   mutable std::mutex copies_mutex_;
   mutable std::map<std::string, std::vector<std::byte>> copies_;

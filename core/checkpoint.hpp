@@ -52,6 +52,12 @@ class Checkpoint {
   /// 32 hex digits that change when any weight does: xxh3-128 of all bytes, computed once on first
   /// use.
   virtual std::string digest() const = 0;
+  /// What the processes of a host have alike whose weights come from the same files; empty for
+  /// weights that are made in memory. Throws InputError.
+  virtual std::string identity() const { return {}; }
+  /// digest(), as another process of this host found it for the same identity(): all bytes need not
+  /// be read again.
+  virtual void know_digest(const std::string&) const {}
   /// Bytes of all tensors as stored.
   virtual std::int64_t bytes() const = 0;
 };

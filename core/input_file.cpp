@@ -172,6 +172,14 @@ MappedFile::~MappedFile() {
   ::close(descriptor_);
 }
 
+std::string MappedFile::identity() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) fail_with_errno(name_, "cannot be read");
+  return std::to_string(status.st_dev) + ' ' + std::to_string(status.st_ino) + ' ' +
+         std::to_string(status.st_size) + ' ' + std::to_string(status.st_mtim.tv_sec) + '.' +
+         std::to_string(status.st_mtim.tv_nsec);
+}
+
 void MappedFile::check_size() const {
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) fail_with_errno(name_, "cannot be read");

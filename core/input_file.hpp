@@ -30,6 +30,10 @@ class MappedFile {
   const std::string& name() const { return name_; }
   std::string_view bytes() const { return {data_, size_}; }
 
+  /// Device, inode, size and time of the last change: what two processes of a host have alike that
+  /// mapped the same bytes. Throws InputError.
+  std::string identity() const;
+
   /// Throws InputError if the file is no longer as long as it was when it was opened.
   void check_size() const;
 

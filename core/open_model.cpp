@@ -27,27 +27,35 @@ OpenModel open_model(const ModelSource& source) {
     const std::string name = source.path.substr(synthetic_prefix.size());
     model.config = synthetic_model_config(name);
     model.checkpoint = make_synthetic_checkpoint(model.config, source.seed, source.dtype);
-    model.digest = Digest().text(name).text(model.checkpoint->digest()).hex();
+    model.shape_text = name;
     return model;
   }
 
   const std::filesystem::path folder = source.path;
   const std::filesystem::path config_file = folder / "config.json";
-  const std::string config_json = read_input_file(config_file, max_config_bytes);
-  model.config = parse_model_config(config_json, config_file.string());
+  model.shape_text = read_input_file(config_file, max_config_bytes);
+  model.config = parse_model_config(model.shape_text, config_file.string());
   model.checkpoint = source.synthetic_weights
                          ? make_synthetic_checkpoint(model.config, source.seed, source.dtype)
                          : open_safetensors(folder);
   if (!source.synthetic_weights) check_weights(*model.checkpoint, model.config);
-  std::string tokenizer_json;
+  std::string& tokenizer_json = model.tokenizer_text.emplace();
   const std::filesystem::path tokenizer_file = folder / "tokenizer.json";
   if (std::filesystem::exists(tokenizer_file)) {
     tokenizer_json = read_input_file(tokenizer_file, max_tokenizer_bytes);
     model.tokenizer.emplace(tokenizer_json, tokenizer_file.string(), model.config.vocab_size);
   }
-  model.digest =
-      Digest().text(config_json).text(model.checkpoint->digest()).text(tokenizer_json).hex();
   return model;
+}
+
+const std::string& OpenModel::digest() const {
+  if (digest_.empty()) {
+    Digest all;
+    all.text(shape_text).text(checkpoint->digest());
+    if (tokenizer_text) all.text(*tokenizer_text);
+    digest_ = all.hex();
+  }
+  return digest_;
 }
 
 std::vector<std::int32_t> OpenModel::encode_prompt(const std::string& text,

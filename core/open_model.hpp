@@ -29,8 +29,9 @@ struct OpenModel {
   std::shared_ptr<const Checkpoint> checkpoint;
   std::optional<Tokenizer> tokenizer;  // synthetic models have none
 
-  /// 32 hex digits of shape, weights and tokenizer.
-  std::string digest;
+  /// 32 hex digits of shape, weights and tokenizer. The first call reads all weights, unless the
+  /// checkpoint knows its digest; one thread at a time.
+  const std::string& digest() const;
 
   /// Ids of a prompt, begin_of_text included. A model without a tokenizer has random weights
   /// anyway: its prompts become `stated_tokens` ids drawn from the text's hash (one per four bytes
@@ -44,6 +45,14 @@ struct OpenModel {
   /// Ids that end a text: the tokenizer's, not config.json's, which is wrong in published
   /// checkpoints.
   std::vector<std::int32_t> stop_tokens() const;
+
+  /// What digest() adds before and behind the weights: config.json or a synthetic model's name, and
+  /// tokenizer.json.
+  std::string shape_text;
+  std::optional<std::string> tokenizer_text;
+
+ private:
+  mutable std::string digest_;
 };
 
 /// Throws InputError, UsageError.

@@ -2,19 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times this engine and transformers on the same weights and tokens, in one run on the same cores.
 
-    python3 tests/compare_transformers.py --chunkstate build/cpu/chunkstate [--threads 2]
+    taskset -c 0,1 python3 tests/compare_transformers.py --chunkstate build/cpu/chunkstate --minutes 6
         [--models bamba-tiny,bamba-9b] [--dtypes fp32,bf16] [--tokens 256,1024,4096] [--repeats 5]
 
-Needs torch and transformers (5.17 or newer has a correct Bamba). bamba-9b is 4 layers (three mamba, one
-attention) of Bamba-9B's shape with random weights, written to a temporary folder of 6 GB; its vocabulary
-is cut to 32,000. Engines take turns; a row's ratio is that of the two medians.
+Needs torch and transformers (5.17 or newer has a correct Bamba), and no network. bamba-9b is 4 layers
+(three mamba, one attention) of Bamba-9B's shape with random bf16 weights, written to a temporary folder
+of 2.7 GB; its vocabulary is cut to 32,000. Engines take turns row by row; a row's ratio is that of the
+two medians, and "runs" counts those of transformers, the first of which is dropped if there is time for
+another one. Each model and type has its share of the minutes, which two more can follow; a row that by
+the row before does not fit is left out and named, as is one for which transformers gets no memory.
+
+Last, the peak memory of a process that scores a text of the longest length (of those that take it less
+than 15 s): beyond the caches it should be at most weights + 20 %.
 """
 import argparse
 import gc
 import json
+import math
 import os
 import pathlib
+import resource
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,22 +33,45 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+PEAK_OF = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chunkstate", default=REPOSITORY / "build/cpu/chunkstate")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--minutes", type=float, default=20, help="for all rows together")
     parser.add_argument("--models", default="bamba-tiny,bamba-9b")
     parser.add_argument("--dtypes", default="fp32,bf16")
     parser.add_argument("--tokens", default="256,1024,4096")
     parser.add_argument("--decode-steps", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20, help="per row and engine at most")
     return parser.parse_args()
 
 
-def wide_model(folder):
+def first_values(name, shape, pool):
+    """A tensor's values as bf16 bits: what must be special to stay finite, else a part of `pool`."""
+    import torch
+
+    kind = name.split(".")[-1]
+    if kind == "A_log":
+        values = torch.log(torch.arange(1, shape[0] + 1, dtype=torch.float32))
+    elif kind == "dt_bias":
+        steps = torch.logspace(-3, -1, shape[0])
+        values = steps + torch.log(-torch.expm1(-steps))
+    elif kind == "D" or "norm" in name:
+        values = torch.ones(shape)
+    else:
+        count = math.prod(shape)
+        values = pool.repeat((count + len(pool) - 1) // len(pool))[:count]
+    return values.to(torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes()
+
+
+def write_wide_model(folder):
     """Bamba-9B's layers 6 to 9, one of which is attention."""
     import torch
     from transformers import BambaConfig, BambaForCausalLM
@@ -48,24 +80,56 @@ def wide_model(folder):
         vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=4,
         attn_layer_indices=[3], num_attention_heads=32, num_key_value_heads=8, mamba_n_heads=128,
         mamba_d_head=64, mamba_d_state=128, mamba_n_groups=1, mamba_expand=2, mamba_chunk_size=256,
-        tie_word_embeddings=False, max_position_embeddings=8192)
-    torch.manual_seed(1)
-    torch.set_default_dtype(torch.bfloat16)
-    model = BambaForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
-    model.to(torch.bfloat16).save_pretrained(folder)
+        tie_word_embeddings=False, max_position_embeddings=8192, dtype="bfloat16",
+        architectures=["BambaForCausalLM"])
+    with torch.device("meta"):
+        shapes = {name: tuple(p.shape) for name, p in BambaForCausalLM(config).named_parameters()}
+    config.save_pretrained(folder)
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 64)
+    pool = 0.02 * torch.randn(2**24 - 3, generator=torch.Generator().manual_seed(1))
+    pool = pool.to(torch.bfloat16)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in shapes.items():
+            file.write(first_values(name, shape, pool))
 
 
-def engine_times(options, model, dtype, verb, tokens, repeats):
-    """Seconds of each repeat, as `chunkstate bench` measures them."""
-    command = [str(options.chunkstate), "bench", verb, "--model", str(model), "--backend", "cpu",
-               "--dtype", dtype, "--threads", str(options.threads), "--tokens", str(tokens),
-               "--repeats", str(repeats), "--json"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(found.stdout)["rows"][0]["timing"]["seconds"]
+class Ours:
+    def __init__(self, options, folder, dtype):
+        self.options, self.folder, self.dtype = options, str(folder), dtype
+
+    def command(self, *words):
+        return [str(self.options.chunkstate), *words, "--model", self.folder, "--backend", "cpu", "--dtype",
+                self.dtype, "--threads", str(self.options.threads)]
+
+    def times(self, verb, tokens, repeats):
+        """Seconds of each repeat, as `chunkstate bench` measures them."""
+        found = subprocess.run(self.command("bench", verb) + ["--tokens", str(tokens), "--repeats",
+                                                              str(repeats), "--json"],
+                               check=True, capture_output=True, text=True)
+        return json.loads(found.stdout)["rows"][0]["timing"]["seconds"]
+
+    def memory(self, tokens, folder):
+        """So many tokens, and bytes: the peak of a process that scores them, its weights, its caches."""
+        facts = json.loads(subprocess.run(self.command("inspect") + ["--json"], check=True, text=True,
+                                          capture_output=True).stdout)
+        ids = folder / "ids.json"
+        ids.write_text(json.dumps([[i * 7919 % facts["vocab_size"] for i in range(tokens)]]))
+        # From a small process: a child's peak begins with that of the one it was forked from.
+        score = self.command("score") + ["--tokens", str(ids), "-o", str(folder / "nll.h5")]
+        peak = subprocess.run([sys.executable, "-c", PEAK_OF, *score], check=True, text=True,
+                              capture_output=True).stdout
+        (folder / "nll.h5").unlink()
+        caches = facts["state_bytes_per_sequence"] + tokens * facts["kv_bytes_per_token"]
+        return tokens, 1024 * int(peak), facts["weight_bytes"], caches
 
 
-class Transformers:
+class Theirs:
     def __init__(self, folder, dtype, threads):
         import torch
         from transformers import AutoModelForCausalLM
@@ -75,6 +139,7 @@ class Transformers:
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval()
         self.vocabulary = self.model.config.vocab_size
+        self.cache = None  # of the last prompt
 
     def ids(self, count):
         generator = self.torch.Generator().manual_seed(2)
@@ -82,55 +147,101 @@ class Transformers:
 
     def prefill(self, ids):
         with self.torch.inference_mode():
-            start = time.perf_counter()
-            out = self.model(ids, use_cache=True, logits_to_keep=1)
-            return time.perf_counter() - start, out.past_key_values
+            start = time.monotonic()
+            self.cache = None
+            self.cache = self.model(ids, use_cache=True, logits_to_keep=1).past_key_values
+            return time.monotonic() - start
 
-    def prefill_times(self, tokens, repeats, budget):
+    def prefill_times(self, tokens, repeats, deadline):
         ids = self.ids(tokens)
-        self.prefill(ids)
-        times = []
-        while len(times) < repeats and sum(times) < budget:
-            times.append(self.prefill(ids)[0])
-        return times
+        times = [self.prefill(ids)]
+        while len(times) <= repeats and time.monotonic() + 1.2 * min(times) < deadline:
+            times.append(self.prefill(ids))
+        return times[1:] or times
 
-    def decode_times(self, tokens, steps):
-        _, cache = self.prefill(self.ids(tokens))
+    def decode_times(self, steps, deadline):
+        """Steps behind the last prompt."""
         times = []
         step = self.ids(1)
         with self.torch.inference_mode():
-            for _ in range(steps):
-                start = time.perf_counter()
-                self.model(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                times.append(time.perf_counter() - start)
+            while len(times) < steps and (len(times) < 5 or time.monotonic() < deadline):
+                start = time.monotonic()
+                self.model(step, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+                times.append(time.monotonic() - start)
         return times[3:]
 
 
-def milliseconds(times):
-    return f"{1e3 * statistics.median(times):10.2f}"
+class Table:
+    def __init__(self):
+        self.ratios, self.left_out, self.memory = [], [], []
+        print(f"{'model':12s} {'dtype':5s} {'':8s} {'tokens':>6s} {'ours, ms':>10s} {'theirs, ms':>10s} "
+              f"{'ratio':>7s} {'runs':>4s}")
 
-
-def compare(options, name, folder, dtype):
-    other = Transformers(folder, dtype, options.threads)
-    worst = float("inf")
-    rows = [("prefill", int(tokens)) for tokens in options.tokens.split(",")] + [("decode", 256)]
-    for verb, tokens in rows:
-        if verb == "prefill":
-            theirs = other.prefill_times(tokens, options.repeats, options.seconds)
-            repeats = len(theirs)
-        else:
-            repeats = options.decode_steps
-            theirs = other.decode_times(tokens, repeats)
-        ours = engine_times(options, folder, dtype, verb, tokens, repeats)
-        if verb == "prefill":  # and once more after ours, since machines change their pace
-            theirs += other.prefill_times(tokens, 1, 0.0)
+    def add(self, row, ours, theirs):
         ratio = statistics.median(theirs) / statistics.median(ours)
-        worst = min(worst, ratio)
-        print(f"{name:12s} {dtype:5s} {verb:8s} {tokens:6d} {milliseconds(ours)} "
-              f"{milliseconds(theirs)} {ratio:8.2f}", flush=True)
-    del other
+        self.ratios.append(ratio)
+        print(f"{row} {1e3 * statistics.median(ours):10.2f} {1e3 * statistics.median(theirs):10.2f} "
+              f"{ratio:7.2f} {len(theirs):4d}", flush=True)
+
+    def leave_out(self, row, why):
+        self.left_out.append(row)
+        print(f"{row} left out: {why}", flush=True)
+
+    def end(self):
+        print(f"smallest ratio: {min(self.ratios, default=math.nan):.2f}, rows left out: {len(self.left_out)}")
+        print(f"\npeak memory of ours, scoring a text, MiB\n{'model':12s} {'dtype':5s} {'tokens':>6s} {'peak':>8s} "
+              f"{'weights':>8s} {'caches':>8s} {'beyond caches / weights':>24s}")
+        for name, dtype, tokens, peak, weights, caches in self.memory:
+            print(f"{name:12s} {dtype:5s} {tokens:6d} {peak / 2**20:8.0f} {weights / 2**20:8.0f} "
+                  f"{caches / 2**20:8.1f} {(peak - caches) / weights:24.2f}")
+
+
+def limit_memory():
+    """Makes an allocation fail that would end in the kernel killing this process."""
+    with open("/proc/meminfo") as file:
+        found = dict(line.split(":") for line in file)
+    available = 1024 * int(found["MemAvailable"].split()[0])
+    with open("/proc/self/statm") as file:
+        used = resource.getpagesize() * int(file.read().split()[0])
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(0.85 * available), hard))
+
+
+def compare(options, table, name, folder, dtype, deadline, scratch):
+    """One model in one type: prompts of growing length, and decode behind the first."""
+    ours, theirs = Ours(options, folder, dtype), Theirs(folder, dtype, options.threads)
+    lengths = sorted(int(tokens) for tokens in options.tokens.split(","))
+    rows = [("prefill", lengths[0]), ("decode", lengths[0])] + [("prefill", tokens) for tokens in lengths[1:]]
+    per_token = {}  # seconds, of prompts
+    for verb, tokens in rows:
+        row = f"{name:12s} {dtype:5s} {verb:8s} {tokens:6d}"
+        if verb == "decode" and theirs.cache is None:
+            table.leave_out(row, "there is no prompt to follow")
+            continue
+        left = deadline - time.monotonic()
+        # At least one run of theirs, and of ours two.
+        expected = 1.2 * tokens * sum(per_token.values()) if verb == "prefill" else 0.0
+        if left < expected:
+            table.leave_out(row, f"it would take {expected:.0f} s, {max(left, 0.0):.0f} s are left")
+            continue
+        started = time.monotonic()
+        try:
+            if verb == "decode":
+                found = theirs.decode_times(options.decode_steps, started + left / 4)
+            else:
+                found = theirs.prefill_times(tokens, options.repeats, started + left / 3)
+        except (MemoryError, RuntimeError) as error:
+            table.leave_out(row, f"transformers: {str(error).splitlines()[0][:100]}")
+            continue
+        repeats = options.decode_steps if verb == "decode" else min(options.repeats, 2 * len(found))
+        mine = ours.times(verb, tokens, repeats)
+        table.add(row, mine, found)
+        if verb == "prefill":
+            per_token = {"theirs": statistics.median(found) / tokens, "ours": 2 * statistics.median(mine) / tokens}
+    del theirs
     gc.collect()
-    return worst
+    fits = [tokens for tokens in lengths if tokens * per_token.get("ours", 0.0) < 30.0]
+    table.memory.append((name, dtype, *ours.memory(max(fits, default=lengths[0]), scratch)))
 
 
 def main():
@@ -138,18 +249,28 @@ def main():
     import torch
     import transformers
 
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} threads")
-    print(f"{'model':12s} {'dtype':5s} {'':8s} {'tokens':>6s} {'ours, ms':>10s} {'theirs, ms':>10s} {'ratio':>8s}")
-    worst = float("inf")
+    start = time.monotonic()
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} threads, "
+          f"{options.minutes:g} minutes")
+    limit_memory()
+    table = Table()
+    models, dtypes = options.models.split(","), options.dtypes.split(",")
+    weight = {"bamba-9b": 2.0}  # of the time
+    groups = [(name, dtype) for name in models for dtype in dtypes]
     with tempfile.TemporaryDirectory() as temporary:
-        for name in options.models.split(","):
-            folder = REPOSITORY / "experiments/models" / name
-            if name == "bamba-9b":
-                folder = pathlib.Path(temporary)
-                wide_model(folder)
-            for dtype in options.dtypes.split(","):
-                worst = min(worst, compare(options, name, folder, dtype))
-    print(f"smallest ratio: {worst:.2f}")
+        temporary = pathlib.Path(temporary)
+        folders = {name: REPOSITORY / "experiments/models" / name for name in models}
+        if "bamba-9b" in models:
+            folders["bamba-9b"] = temporary / "bamba-9b"
+            folders["bamba-9b"].mkdir()
+            write_wide_model(folders["bamba-9b"])
+        for i, (name, dtype) in enumerate(groups):
+            now, end = time.monotonic(), start + 60 * options.minutes
+            shares = [weight.get(other, 1.0) for other, _ in groups[i:]]
+            deadline = now + (end - now) * shares[0] / sum(shares)
+            compare(options, table, name, folders[name], dtype, deadline, temporary)
+    table.end()
+    print(f"done after {time.monotonic() - start:.0f} s")
     return 0
 
 

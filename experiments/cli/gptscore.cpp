@@ -52,7 +52,7 @@ int gptscore_verb(const GptScoreFlags& flags) {
     ++count;
   }
   content.evaluation.judge = files.name;
-  content.evaluation.judge_digest = files.digest;
+  content.evaluation.judge_digest = files.digest();
   content.evaluation.instructions = instructions;
   const std::string out = flags.out.empty() ? flags.file : flags.out;
   const std::string digest = write_results(out, content);

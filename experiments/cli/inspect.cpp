@@ -31,7 +31,7 @@ nlohmann::json describe_model(const InspectFlags& flags) {
           {"architecture", c.family},
           {"parameters", c.parameters()},
           {"weight_bytes", files.checkpoint->bytes()},
-          {"digest", files.digest},
+          {"digest", files.digest()},
           {"layers", c.layers.size()},
           {"mamba_layers", mamba_layers},
           {"attention_layers", static_cast<std::int64_t>(c.layers.size()) - mamba_layers},

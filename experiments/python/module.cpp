@@ -195,6 +195,6 @@ NB_MODULE(_chunkstate, m) {
                    [](const PythonModel& self) { return self.files().config.vocab_size; })
       .def_prop_ro("parameters",
                    [](const PythonModel& self) { return self.files().config.parameters(); })
-      .def_prop_ro("digest", [](const PythonModel& self) { return self.files().digest; })
+      .def_prop_ro("digest", [](const PythonModel& self) { return self.files().digest(); })
       .def("__repr__", &PythonModel::text);
 }

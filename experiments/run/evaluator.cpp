@@ -87,7 +87,7 @@ void Evaluator::compare(const WorkItem& item, const RequestRecord& request,
   options.prompt_tokens = static_cast<std::int64_t>(tokens.size());
   options.state_drift = spec_.accuracy.state_drift;
 
-  const std::string key = std::to_string(item.prompt) + '/' + files.digest + '/' +
+  const std::string key = std::to_string(item.prompt) + '/' + files.digest() + '/' +
                           std::to_string(settings.max_new_tokens) + '/' +
                           std::to_string(settings.model_layers) + '/' +
                           std::to_string(settings.prefill_tokens) + '/' +

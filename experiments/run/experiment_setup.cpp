@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/experiment_setup.hpp"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/digest.hpp"
 #include "core/engine_names.hpp"
@@ -29,6 +31,33 @@ void check_same_everywhere(Communicator& world, const std::string& what,
   }
 }
 
+// Opens every model of the experiment, and reads all bytes of one no more than once per host: the
+// first rank that has it digests it for the others.
+void open_models(Communicator& world, EnginePool& engines, const ExperimentSpec& spec) {
+  std::vector<const OpenModel*> models;
+  agree(world, [&] {
+    for (const SweepPoint& point : spec.points) models.push_back(&engines.files(point.settings));
+    if (spec.accuracy.judges()) {
+      models.push_back(&engines.files(judge_settings(spec.accuracy.judge, spec.base.backend)));
+    }
+  });
+  std::set<const OpenModel*> done;
+  for (const OpenModel* model : models) {
+    if (!done.insert(model).second || model->checkpoint->made_in_memory()) continue;
+    std::string identity, digest;
+    agree(world, [&] { identity = model->checkpoint->identity(); });
+    const std::vector<std::string> all =
+        world.all_gather(std::to_string(world.host()) + ' ' + identity);
+    const auto first = static_cast<std::size_t>(
+        std::find(all.begin(), all.end(), all[static_cast<std::size_t>(world.rank())]) -
+        all.begin());
+    agree(world, [&] {
+      if (first == static_cast<std::size_t>(world.rank())) digest = model->checkpoint->digest();
+    });
+    model->checkpoint->know_digest(world.all_gather(digest)[first]);
+  }
+}
+
 PromptSet open_prompts(const ExperimentSpec& spec, EnginePool& engines) {
   const PromptSettings& prompts = spec.prompts;
   if (prompts.synthetic_tokens == 0) return load_prompts(prompts.file, prompts.limit);
@@ -53,7 +82,7 @@ EvaluationFacts evaluation_facts(const ExperimentSpec& spec, EnginePool& engines
   const OpenModel& judge = engines.files(judge_settings(spec.accuracy.judge, spec.base.backend));
   check_judge(judge);
   facts.judge = judge.name;
-  facts.judge_digest = judge.digest;
+  facts.judge_digest = judge.digest();
   facts.instructions = instructions_of(spec.accuracy);
   return facts;
 }
@@ -105,11 +134,12 @@ ExperimentSetup set_up_experiment(Communicator& world, EnginePool& engines, Expe
                                   bool runs_here) {
   ExperimentSetup setup;
   setup.spec = std::move(spec);
+  open_models(world, engines, setup.spec);
   agree(world, [&] {
     for (const SweepPoint& point : setup.spec.points) {
       // Every point's model, device and scan are checked before the first item runs.
       const OpenModel& files = engines.files(point.settings);
-      setup.model_digests.push_back(files.digest);
+      setup.model_digests.push_back(files.digest());
       attention_choice(point.settings.attention, point.settings.attention_block);
       if (runs_here) {
         execution_options(point.settings.mode, point.settings.autotune, point.settings.fusion,

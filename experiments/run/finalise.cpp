@@ -29,7 +29,7 @@ ModelFacts facts_of(const PointSettings& settings, EnginePool& engines) {
   facts.name = files.name;
   facts.architecture = model.config().family;
   facts.dtype = settings.model_dtype;
-  facts.digest = files.digest;
+  facts.digest = files.digest();
   facts.parameters = model.config().parameters();
   facts.weight_bytes = files.checkpoint->bytes();
   facts.state_bytes = state.fixed;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "core/checkpoint.hpp"
@@ -126,8 +127,17 @@ TEST_CASE("shards are joined by their index") {
   CHECK(checkpoint->bytes() == 8);
 
   const std::string digest = checkpoint->digest();
+  const std::string identity = checkpoint->identity();
+  const auto again = open_safetensors(folder.path());
+  CHECK(again->identity() == identity);
+  again->know_digest("found elsewhere");
+  CHECK(again->digest() == "found elsewhere");
   write_shard("two.safetensors", "b", 3.0F);
-  CHECK(open_safetensors(folder.path())->digest() != digest);
+  fs::last_write_time(folder.path() / "two.safetensors",
+                      fs::file_time_type::clock::now() + std::chrono::hours(1));
+  const auto changed = open_safetensors(folder.path());
+  CHECK(changed->digest() != digest);
+  CHECK(changed->identity() != identity);
 }
 
 TEST_CASE("links to the blobs of a Hugging Face cache are followed") {

@@ -6,11 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "core/byte_pair_merges.hpp"
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
-#include "core/split_expression.hpp"
-#include "core/split_matcher.hpp"
 #include "core/text_normalizer.hpp"
 #include "core/tokenizer_file.hpp"
 #include "core/utf8.hpp"
@@ -41,26 +38,6 @@ std::string random_text(std::mt19937& random) {
     char32_t point = random() % 4 == 0 ? 0x20 + random() % 0x5F : random() % 0x110000;
     if (point >= 0xD800 && point < 0xE000) point = U'\n';
     append_utf8(text, point);
-  }
-  return text;
-}
-
-/// Of parts that split expressions treat each in another way.
-std::string awkward_text(std::mt19937& random) {
-  constexpr const char* parts[] = {
-      " ",      "  ",     "\t",     "\n",     "\r\n",       "\u00A0", "\u2003",  "\u3000", "\u0085",
-      "\u180E", "a",      "The",    "\u00E9", "\u4E2D",     "\u01C5", "\u017F",  "1",      "42",
-      "12345",  "\u0660", "\u2167", "\u00B2", "\U0001D7D9", ".",      "==",      "\"",     "'",
-      "'s",     "'LL",    "'Re",    "'vE",    "'D",         "'tis",   "'\u017F", "\u2019", "\u0301",
-      "\u200D", "\u20AC", "\uFEFF", "\u0378", "\U0001F600", "\u1C89"};
-  std::string text;
-  for (unsigned i = 0, count = 1 + random() % 24; i < count; ++i) {
-    if (random() % 8 != 0) {
-      text += parts[random() % std::size(parts)];
-      continue;
-    }
-    const char32_t point = random() % 0x110000;
-    append_utf8(text, point >= 0xD800 && point < 0xE000 ? U'\'' : point);
   }
   return text;
 }
@@ -181,39 +158,6 @@ TEST_CASE("any text comes back byte for byte") {
   }
 }
 
-TEST_CASE("the two merge loops join the same pairs as the definition") {
-  for (unsigned seed = 0; seed < 300; ++seed) {
-    std::mt19937 random(seed);
-    std::vector<BytePairMerges::Merge> merges;
-    for (int i = 0; i < 60; ++i) {
-      const auto below = 4 + i;
-      merges.push_back({static_cast<std::int32_t>(random() % below),
-                        static_cast<std::int32_t>(random() % below), 4 + i});
-    }
-    Ids tokens(1 + random() % 200);
-    for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(random() % 4);
-    INFO("seed " << seed << ", " << tokens.size() << " tokens");
-
-    Ids expected = tokens;
-    for (;;) {
-      std::size_t best_rank = merges.size();
-      std::size_t best = 0;
-      for (std::size_t i = 0; i + 1 < expected.size(); ++i) {
-        for (std::size_t rank = merges.size(); rank-- > 0;) {
-          if (merges[rank].left != expected[i] || merges[rank].right != expected[i + 1]) continue;
-          if (rank < best_rank) best_rank = rank, best = i;
-          break;  // the last of equal pairs counts
-        }
-      }
-      if (best_rank == merges.size()) break;
-      expected[best] = merges[best_rank].joined;
-      expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(best) + 1);
-    }
-    BytePairMerges(merges).apply(tokens);
-    CHECK(tokens == expected);
-  }
-}
-
 TEST_CASE("end_of_text is found by content") {
   CHECK(tiny().end_of_text() == Ids{8185});
   CHECK(tiny().size() == 8187);
@@ -239,65 +183,6 @@ TEST_CASE("long pieces take time in proportion to their length") {
   }
   const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   CHECK(seconds < 20.0);  // a quadratic loop takes hours
-}
-
-TEST_CASE("the matchers of well-known expressions cut where PCRE2 does") {
-  const std::string patterns[] = {
-      R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-      R"(\s*[\r\n]+|\s+(?!\S)|\s+)"};
-  for (const std::string& pattern : patterns) {
-    REQUIRE(find_split_matcher(pattern) != nullptr);
-    REQUIRE(find_split_matcher("(?:" + pattern + ")") == nullptr);
-    const SplitExpression by_hand(pattern, "test");
-    const SplitExpression by_pcre("(?:" + pattern + ")", "test");
-    SplitScratch scratch;
-    std::vector<std::size_t> found, expected;
-    const auto same = [&](const std::string& text) {
-      found.clear();
-      expected.clear();
-      by_hand.split(text, scratch, found);
-      by_pcre.split(text, scratch, expected);
-      return found == expected;
-    };
-    int unequal = 0;
-    for (char32_t point = 0; point < 0x110000; ++point) {  // beside a letter, number, space, sign
-      if (point >= 0xD800 && point < 0xE000) continue;
-      std::string text = "a";
-      for (const char* behind : {"1", "  ", "'", "!\n"}) {
-        append_utf8(text, point);
-        text += behind;
-      }
-      unequal += same(text) ? 0 : 1;
-    }
-    CHECK(unequal == 0);
-    for (unsigned seed = 0; seed < 20'000; ++seed) {
-      std::mt19937 random(seed);
-      const std::string text = awkward_text(random);
-      INFO("seed " << seed << ", pattern " << pattern << ", text " << text);
-      if (!same(text)) FAIL("the pieces differ");
-    }
-  }
-}
-
-TEST_CASE("an expression is translated from Ruby's syntax to PCRE2's") {
-  const auto pieces = [](const std::string& pattern, const std::string& text) {
-    SplitScratch scratch;
-    std::vector<std::size_t> ends;
-    SplitExpression(pattern, "test").split(text, scratch, ends);
-    std::string marked;
-    std::size_t begin = 0;
-    for (const std::size_t end : ends) {
-      marked += text.substr(begin, end - begin) + "|";
-      begin = end;
-    }
-    return marked;
-  };
-  CHECK(pieces("b+", "abbc") == "a|bb|c|");
-  CHECK(pieces("x*", "abxc") == "a|b|x|c|");
-  CHECK(pieces(R"([^\S\n]|\s)", "a\u180e\u3000b\n") == "a\u180e|\u3000|b|\n|");
-  CHECK(pieces("^a", "aa\na") == "a|a\n|a|");
-  CHECK(pieces("a", "") == "");
 }
 
 }  // namespace chunkstate

@@ -546,6 +546,14 @@ class Verbs(Scratch):
         for verb in ("prefill", "decode"):
             text = self.run_ok(["bench", verb, "--model", harness.MODEL, "--tokens", "64,100", "--repeats", "2"])
             self.assertIn("GB/s", text)
+        texts = self.folder / "texts.json"
+        texts.write_text(json.dumps(["Chunked states. ", "a\n"]))
+        found = json.loads(self.run_ok(["bench", "tokenizer", "--model", harness.MODEL, "--input", texts,
+                                        "--repeats", "2", "--json"]))
+        self.assertEqual(found["bytes"], 18)
+        ids = json.loads(self.run_ok(["tokenize", "--model", harness.MODEL, "--input", texts]))
+        self.assertEqual(found["tokens"], sum(len(text) for text in ids))
+        self.assertTrue(all(row["bytes_per_second"] > 0 for row in found["rows"]), found)
 
     def test_plan_counts_what_is_done(self):
         file = harness.experiment(self.folder / "exp.yaml")
