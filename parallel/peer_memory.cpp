@@ -53,7 +53,10 @@ PeerMapping::~PeerMapping() { close(false); }
 void PeerMapping::close(bool together) {
   if (!memory_) return;
   memory_.reset();
-  if (!together) ended_->store(1);
+  if (!together) {
+    ended_->store(1);
+    succeeds(cudaDeviceSynchronize());  // kernels that are under way still write
+  }
   unmap();
   if (together) hosts_.barrier();  // nobody has this rank's block mapped any more
   release();
