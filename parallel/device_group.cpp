@@ -289,10 +289,10 @@ class NcclGroup final : public RankGroup {
   }
 
   void release() {
-    peers_.reset();
     for (ncclComm_t comm : comms_) {
       if (comm != nullptr) static_cast<void>(ncclCommAbort(comm));
     }
+    peers_.reset();
     for (const Link& link : links_) {
       if (link.stream != nullptr) static_cast<void>(cudaStreamDestroy(link.stream));
     }

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -12,18 +13,21 @@
 namespace chunkstate {
 namespace {
 
-// A failure only means that NCCL serves. Launches after it ask for the last error.
-bool succeeds(cudaError_t error) {
-  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
-  return error == cudaSuccess;
-}
-
 bool is_forbidden() {
   const char* const value = std::getenv("NCCL_P2P_DISABLE");
   return value != nullptr && std::strcmp(value, "1") == 0;
 }
 
 }  // namespace
+
+// A failure only means that NCCL serves. Launches after it ask for the last error.
+bool PeerMapping::succeeds(int cuda_error, const char* what) {
+  const auto error = static_cast<cudaError_t>(cuda_error);
+  if (error == cudaSuccess) return true;
+  static_cast<void>(cudaGetLastError());
+  if (problem_.empty()) problem_ = std::string(what) + ": " + cudaGetErrorString(error);
+  return false;
+}
 
 PeerMapping::PeerMapping(Communicator& hosts, std::size_t bytes)
     : hosts_(hosts), blocks_(static_cast<std::size_t>(hosts.size())) {
@@ -34,6 +38,10 @@ PeerMapping::PeerMapping(Communicator& hosts, std::size_t bytes)
       std::none_of(handles.begin(), handles.end(), [](const auto& h) { return h.empty(); });
   const bool mapped = all_agree(all_have && open_others(handles));
   if (!all_agree(mapped && reaches_all())) {
+    if (!problem_.empty()) {
+      std::fprintf(stderr, "chunkstate: rank %d: sums go through NCCL: %s\n", hosts_.rank(),
+                   problem_.c_str());
+    }
     unmap();
     hosts_.barrier();
     release();
@@ -43,7 +51,8 @@ PeerMapping::PeerMapping(Communicator& hosts, std::size_t bytes)
   memory_->bytes = bytes;
   std::copy(blocks_.begin(), blocks_.end(), memory_->block.begin());
   void* word = nullptr;  // the device's address of it
-  if (!succeeds(cudaHostGetDevicePointer(&word, ended_, 0))) word = ended_;
+  if (!succeeds(cudaHostGetDevicePointer(&word, ended_, 0), "cudaHostGetDevicePointer"))
+    word = ended_;
   memory_->ended = static_cast<const std::uint32_t*>(word);
   set_when_ended(ended_);
 }
@@ -53,7 +62,11 @@ PeerMapping::~PeerMapping() { close(false); }
 void PeerMapping::close(bool together) {
   if (!memory_) return;
   memory_.reset();
-  if (!together) ended_->store(1);
+  if (!together) {
+    ended_->store(1);
+    succeeds(cudaDeviceSynchronize(),
+             "cudaDeviceSynchronize");  // kernels that are under way still write
+  }
   unmap();
   if (together) hosts_.barrier();  // nobody has this rank's block mapped any more
   release();
@@ -64,12 +77,14 @@ std::string PeerMapping::make_own(std::size_t bytes) {
   void* block = nullptr;
   void* word = nullptr;
   cudaIpcMemHandle_t handle{};
-  if (is_forbidden() || !succeeds(cudaMalloc(&block, bytes))) return {};
+  if (is_forbidden() || !succeeds(cudaMalloc(&block, bytes), "cudaMalloc")) return {};
   blocks_[static_cast<std::size_t>(hosts_.rank())] = static_cast<std::byte*>(block);
-  if (!succeeds(cudaHostAlloc(&word, sizeof(*ended_), cudaHostAllocMapped))) return {};
+  if (!succeeds(cudaHostAlloc(&word, sizeof(*ended_), cudaHostAllocMapped), "cudaHostAlloc"))
+    return {};
   ended_ = new (word) std::atomic<std::uint32_t>(0);
-  if (!succeeds(cudaMemset(block, 0, bytes)) || !succeeds(cudaDeviceSynchronize()) ||
-      !succeeds(cudaIpcGetMemHandle(&handle, block))) {
+  if (!succeeds(cudaMemset(block, 0, bytes), "cudaMemset") ||
+      !succeeds(cudaDeviceSynchronize(), "cudaDeviceSynchronize") ||
+      !succeeds(cudaIpcGetMemHandle(&handle, block), "cudaIpcGetMemHandle")) {
     return {};
   }
   return {reinterpret_cast<const char*>(&handle), sizeof(handle)};
@@ -82,7 +97,8 @@ bool PeerMapping::open_others(const std::vector<std::string>& handles) {
     if (handles[r].size() != sizeof(handle)) return false;
     std::memcpy(&handle, handles[r].data(), sizeof(handle));
     void* block = nullptr;
-    if (!succeeds(cudaIpcOpenMemHandle(&block, handle, cudaIpcMemLazyEnablePeerAccess))) {
+    if (!succeeds(cudaIpcOpenMemHandle(&block, handle, cudaIpcMemLazyEnablePeerAccess),
+                  "cudaIpcOpenMemHandle")) {
       return false;
     }
     blocks_[r] = static_cast<std::byte*>(block);
@@ -98,15 +114,19 @@ bool PeerMapping::reaches_all() {
   for (std::byte* const block : blocks_) {
     const std::uint64_t word = own + 1;
     written = written && succeeds(cudaMemcpy(block + own * sizeof(word), &word, sizeof(word),
-                                             cudaMemcpyHostToDevice));
+                                             cudaMemcpyHostToDevice),
+                                  "cudaMemcpy");
   }
-  written = succeeds(cudaDeviceSynchronize()) && written;
+  written = succeeds(cudaDeviceSynchronize(), "cudaDeviceSynchronize") && written;
   if (!all_agree(written)) return false;
   std::vector<std::uint64_t> words(ranks);
   const std::size_t bytes = ranks * sizeof(words[0]);
-  bool found = succeeds(cudaMemcpy(words.data(), blocks_[own], bytes, cudaMemcpyDeviceToHost));
+  bool found =
+      succeeds(cudaMemcpy(words.data(), blocks_[own], bytes, cudaMemcpyDeviceToHost), "cudaMemcpy");
   for (std::size_t r = 0; r < ranks; ++r) found = found && words[r] == r + 1;
-  return succeeds(cudaMemset(blocks_[own], 0, bytes)) && succeeds(cudaDeviceSynchronize()) && found;
+  if (!found && problem_.empty()) problem_ = "a word written to a rank's memory did not arrive";
+  return succeeds(cudaMemset(blocks_[own], 0, bytes), "cudaMemset") &&
+         succeeds(cudaDeviceSynchronize(), "cudaDeviceSynchronize") && found;
 }
 
 bool PeerMapping::all_agree(bool mine) {
@@ -117,18 +137,18 @@ bool PeerMapping::all_agree(bool mine) {
 void PeerMapping::unmap() {
   for (std::size_t r = 0; r < blocks_.size(); ++r) {
     if (static_cast<int>(r) == hosts_.rank() || blocks_[r] == nullptr) continue;
-    succeeds(cudaIpcCloseMemHandle(blocks_[r]));
+    succeeds(cudaIpcCloseMemHandle(blocks_[r]), "cudaIpcCloseMemHandle");
     blocks_[r] = nullptr;
   }
 }
 
 void PeerMapping::release() {
   std::byte*& own = blocks_[static_cast<std::size_t>(hosts_.rank())];
-  if (own != nullptr) succeeds(cudaFree(own));
+  if (own != nullptr) succeeds(cudaFree(own), "cudaFree");
   own = nullptr;
   if (ended_ == nullptr) return;
   forget_when_ended(ended_);
-  succeeds(cudaFreeHost(ended_));
+  succeeds(cudaFreeHost(ended_), "cudaFreeHost");
   ended_ = nullptr;
 }
 

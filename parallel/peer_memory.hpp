@@ -18,7 +18,8 @@ class PeerMapping {
  public:
   /// Collective, each rank with its current device. Where ranks are on several hosts, are more than
   /// PeerMemory::most, or one of them cannot reach another's memory, or NCCL_P2P_DISABLE is 1, no
-  /// rank has a mapping. Waits have the deadline of `hosts`, which must outlive it.
+  /// rank has a mapping, and one that found an error says it on stderr. Waits have the deadline of
+  /// `hosts`, which must outlive it.
   PeerMapping(Communicator& hosts, std::size_t bytes);
   /// Collective, unless `together` is false: then what spins on the device ends, and results mean
   /// nothing.
@@ -31,6 +32,7 @@ class PeerMapping {
   const PeerMemory* memory() const { return memory_ ? &*memory_ : nullptr; }
 
  private:
+  bool succeeds(int cuda_error, const char* what);
   std::string make_own(std::size_t bytes);
   bool open_others(const std::vector<std::string>& handles);
   bool reaches_all();
@@ -42,6 +44,7 @@ class PeerMapping {
   std::vector<std::byte*> blocks_;  // by rank; nullptr: not mapped
   std::atomic<std::uint32_t>* ended_ = nullptr;
   std::optional<PeerMemory> memory_;
+  std::string problem_;  // the first
 };
 
 }  // namespace chunkstate

@@ -20,7 +20,9 @@
 namespace chunkstate::cuda {
 namespace {
 
-constexpr int sum_threads = 128;
+// Many on few multiprocessors: on the others linear_step, which has room for nothing beside it, can
+// start and ask for its weights while values are on their way.
+constexpr int sum_threads = 512;
 constexpr int sum_warps = sum_threads / warp_size;
 constexpr int gather_threads = 512;
 // A look at host memory takes microseconds and a poll half of one.

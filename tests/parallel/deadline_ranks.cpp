@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// `deadline_ranks MODE [apart]`: three ranks, of which one does not come. deadline_test.sh says
-// what must follow.
+// `deadline_ranks FILE MODE [apart]`: three ranks, of which one does not come. deadline_test.sh
+// says what must follow. FILE, 4 bytes, is the word that a GPU would look at (set_when_ended).
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -62,13 +66,19 @@ int run(Communicator& world, const std::string& mode) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string mode = argc > 1 ? argv[1] : "";
+  if (argc < 3) return 64;
+  const std::string mode = argv[2];
+  const int file = ::open(argv[1], O_RDWR);
+  void* const word =
+      ::mmap(nullptr, sizeof(std::uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (word == MAP_FAILED) return 66;
+  set_when_ended(static_cast<std::atomic<std::uint32_t>*>(word));
   const auto world = make_world();
   std::signal(SIGTERM, [](int signal) { end_if_a_rank_is_gone(signal); });
   Deadline deadline;
   deadline.seconds = 1;
   deadline.adaptive = mode == "usual";
-  deadline.hosts_apart = argc > 2;
+  deadline.hosts_apart = argc > 3;
   world->watch(deadline);
   return run(*world, mode);
 }

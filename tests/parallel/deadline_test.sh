@@ -4,19 +4,26 @@
 set -u
 failures=0
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+word=$(mktemp)
+trap 'rm -f "$output" "$word"' EXIT
 
-# expect CODE MODE PLACE [PATTERN]...: the job's exit code, and lines that its ranks must say.
+# expect CODE MODE PLACE [PATTERN]...: the job's exit code, and lines that its ranks must say. Who ends
+# for want of a rank sets the word.
 expect() {
   code=$1 mode=$2 place=$3
   shift 3
-  timeout -s KILL 30 "$mpiexec" --oversubscribe -n 3 "$ranks" $mode $place >"$output" 2>&1
+  printf '\0\0\0\0' >"$word"
+  timeout -s KILL 30 "$mpiexec" --oversubscribe -n 3 "$ranks" "$word" $mode $place >"$output" 2>&1
   found=$?
   verdict=ok
   [ $found -eq "$code" ] || verdict="exit code $found, expected $code"
   for pattern in "$@"; do
     grep -Eq "$pattern" "$output" || verdict="$verdict; nobody said: $pattern"
   done
+  is_set=$(od -An -tu4 "$word" | tr -d ' ')
+  case $code-$is_set in
+    71-0 | 0-1) verdict="$verdict; the word is $is_set" ;;
+  esac
   echo "$mode $place: $verdict"
   if [ "$verdict" != ok ]; then
     failures=$((failures + 1))
