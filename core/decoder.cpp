@@ -172,6 +172,17 @@ void Decoder::launch() {
 }
 
 std::vector<Sampled> Decoder::collect() {
+  std::vector<Sampled> sampled = collect_unchecked();
+  for (const Sampled& one : sampled) check(one);
+  return sampled;
+}
+
+void Decoder::check(const Sampled& sampled) {
+  if (sampled.token == nan_logit) throw std::domain_error("decode step: a logit is NaN");
+  if (sampled.token < 0) throw std::domain_error("decode step: the largest logit is not finite");
+}
+
+std::vector<Sampled> Decoder::collect_unchecked() {
   if (open_steps() == 0) throw std::logic_error("decoder: no open step");
   const std::int64_t slot = collected_ % max_ahead;
   const Marker& marker = markers_[static_cast<std::size_t>(slot)];
@@ -179,12 +190,7 @@ std::vector<Sampled> Decoder::collect() {
   marker.wait();
   ++collected_;
   const auto* row = reinterpret_cast<const Sampled*>(results_.get()) + slot * batch_;
-  std::vector<Sampled> sampled(row, row + batch_);
-  for (const Sampled& one : sampled) {
-    if (one.token == nan_logit) throw std::domain_error("decode step: a logit is NaN");
-    if (one.token < 0) throw std::domain_error("decode step: the largest logit is not finite");
-  }
-  return sampled;
+  return {row, row + batch_};
 }
 
 View<const float, 2> Decoder::logits() {
