@@ -4,70 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <random>
 
 #include "core/errors.hpp"
 #include "core/open_model.hpp"
 #include "core/variant_names.hpp"
 #include "tests/catch.hpp"
+#include "tests/core/batch_runs.hpp"
 #include "tests/core/golden_file.hpp"
 
 namespace chunkstate {
 namespace {
-
-using Tokens = std::vector<std::int32_t>;
-
-struct Prompt {
-  Tokens tokens;
-  std::uint64_t seed = 0;
-  std::int64_t max_new_tokens = 0;
-};
-
-struct Found {
-  Generated generated;
-  std::string error;
-  double mean_batch = 0;
-  Tokens emitted;  // by the sink
-};
-
-// Each prompt as soon as a slot is free.
-std::vector<Found> run_together(Model& model, const SsdSettings& ssd,
-                                const std::vector<Prompt>& prompts, std::int64_t slots,
-                                std::int64_t capacity, const GenerateOptions& options) {
-  std::vector<Found> found(prompts.size());
-  std::map<std::int64_t, std::size_t> in_slot;
-  ContinuousBatch batch(model, ssd, slots, capacity, options,
-                        [&](std::int64_t slot, const Sampled& sampled) {
-                          found[in_slot.at(slot)].emitted.push_back(sampled.token);
-                        });
-  for (std::size_t next = 0; next < prompts.size() || batch.active() > 0;) {
-    while (next < prompts.size() && !batch.full()) {
-      in_slot[batch.free_slot()] = next;
-      const Prompt& prompt = prompts[next++];
-      batch.begin(prompt.tokens, prompt.seed, prompt.max_new_tokens);
-    }
-    const std::int64_t before = batch.active();
-    const auto ended = batch.advance();
-    REQUIRE(!ended.empty());
-    REQUIRE(batch.active() == before - static_cast<std::int64_t>(ended.size()));
-    for (const BatchedResult& result : ended) {
-      Found& one = found[in_slot.at(result.slot)];
-      one.generated = result.generated;
-      one.error = result.error;
-      one.mean_batch = result.mean_batch;
-    }
-  }
-  return found;
-}
-
-Generated run_alone(Model& model, const SsdSettings& ssd, const Prompt& prompt,
-                    GenerateOptions options) {
-  options.max_new_tokens = prompt.max_new_tokens;
-  const std::vector<Tokens> prompts = {prompt.tokens};
-  const std::vector<std::uint64_t> seeds = {prompt.seed};
-  return generate(model, ssd, prompts, seeds, options)[0];
-}
 
 ModelOptions options_of(Backend backend, DType dtype = DType::fp32) {
   ModelOptions options;
@@ -89,6 +36,9 @@ const std::vector<std::string> families = {"bamba-a",
                                            "mamba2-b",
                                            "mamba1-a",
                                            "mamba1-b"};
+
+using Tokens = std::vector<std::int32_t>;
+using Prompt = BatchedPrompt;
 
 struct Draw {
   std::mt19937 random;
