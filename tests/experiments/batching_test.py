@@ -34,7 +34,8 @@ class Batches(unittest.TestCase):
         self.prompts = {"file": str(prompts)}
 
     def experiment(self, name="exp", **sections):
-        sections = {"prompts": self.prompts, "generation": {"max_new_tokens": 24}, **sections}
+        sections = {"prompts": self.prompts, "generation": {"max_new_tokens": 24}, "parallel": {"threads": 1},
+                    **sections}
         return harness.experiment(self.folder / f"{name}.yaml", **sections)
 
     def run_ok(self, arguments, ranks=0):
