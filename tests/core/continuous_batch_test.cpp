@@ -19,7 +19,7 @@ namespace {
 ModelOptions options_of(Backend backend, DType dtype = DType::fp32) {
   ModelOptions options;
   options.backend = backend;
-  options.threads = 2;
+  options.threads = 1;
   options.dtype = dtype;
   options.residual_dtype = dtype;
   return options;

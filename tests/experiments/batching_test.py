@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import resource
 import signal
 import subprocess
 import tempfile
@@ -29,9 +31,14 @@ class Batches(unittest.TestCase):
         prompts = self.folder / "prompts.json"
         words = "When a sequence is cut into chunks the state that one leaves behind is all the next one knows ".split()
         rng = random.Random(2)
-        prompts.write_text(json.dumps([{"prompt": " ".join(rng.choices(words, k=rng.choice((1, 5, 40, 150))))}
-                                       for _ in range(14)]))
+        prompts.write_text(json.dumps([{"prompt": " ".join(rng.choices(words, k=rng.choice((1, 5, 30, 90))))}
+                                       for _ in range(10)]))
         self.prompts = {"file": str(prompts)}
+        # More than a product takes at once without other sums, all of them short but one.
+        many = self.folder / "many.json"
+        many.write_text(json.dumps([{"prompt": " ".join(rng.choices(words, k=60 if i == 3 else 1 + i % 7))}
+                                    for i in range(23)]))
+        self.many_prompts = {"file": str(many)}
 
     def experiment(self, name="exp", **sections):
         sections = {"prompts": self.prompts, "generation": {"max_new_tokens": 24}, "parallel": {"threads": 1},
@@ -53,13 +60,13 @@ class Batches(unittest.TestCase):
             return {name: file[name][:] for name in RESULTS}
 
     def test_items_have_the_results_that_they_have_alone_on_any_number_of_ranks(self):
-        greedy = {"max_new_tokens": 24}
-        sampled = {"max_new_tokens": 24, "sampling": {"temperature": 2.0}, "stop_at_eos": True}
+        greedy = {"max_new_tokens": 16}
+        sampled = {"max_new_tokens": 16, "sampling": {"temperature": 2.0}, "stop_at_eos": True}
         for generation, variant in ((greedy, "default_optimized"), (sampled, "lookback")):
             sections = dict(generation=generation, ssm={"variant": variant, "chunk_size": 64},
-                            measure={"warmup": 1, "repeats": 2})
+                            prompts=self.many_prompts)
             alone = self.values(self.results(self.experiment(**sections)))
-            for batch in (1, 3, 20):  # 20: more than a product takes at once without other sums
+            for batch in (1, 3, 20):
                 file = self.experiment(scenario={"type": "offline", "batch": batch}, **sections)
                 digests = set()
                 for ranks in (0, 2):
@@ -75,7 +82,7 @@ class Batches(unittest.TestCase):
             file = self.experiment(sweep={"zip": zipped}, measure={"warmup": 1, "repeats": 2, "order": order})
             with h5py.File(self.results(file, 2)) as results:
                 point = results["requests/point"][:]
-                self.assertEqual(collections.Counter(point), {0: 28, 1: 28, 2: 28})
+                self.assertEqual(collections.Counter(point), {0: 20, 1: 20, 2: 20})
                 texts = results["outputs/text"].asstr()[:]
                 for other in (1, 2):
                     self.assertEqual(list(texts[point == other]), list(texts[point == 0]))
@@ -84,7 +91,7 @@ class Batches(unittest.TestCase):
                 self.assertTrue((mean[point == 1] <= 2).all())
                 self.assertGreater(mean[point == 2].max(), 2)
                 self.assertLessEqual(mean[point == 2].max(), 5)
-                self.assertEqual(len(set(results["requests/item_id"].asstr()[:])), 84)
+                self.assertEqual(len(set(results["requests/item_id"].asstr()[:])), 60)
 
     def test_times_are_of_requests_that_overlap(self):
         path = self.results(self.experiment(scenario={"type": "offline", "batch": 4},
@@ -111,7 +118,7 @@ class Batches(unittest.TestCase):
         self.assertAlmostEqual(rate, tokens.sum() / covered, delta=1e-6 * rate)
         events = json.loads(self.run_ok(["export", path, "--trace"]))["traceEvents"]
         requests = [event for event in events if event["name"] == "request"]
-        self.assertEqual(len(requests), 28)
+        self.assertEqual(len(requests), 20)
         self.assertEqual({event["tid"] for event in requests}, {0, 1, 2, 3})
         tracks = collections.defaultdict(list)
         for event in requests:
@@ -237,6 +244,21 @@ class Batches(unittest.TestCase):
             self.assertEqual(done.returncode, 64, done.stderr)
             self.assertIn(message, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_a_batch_that_the_memory_does_not_hold_has_fewer_slots(self):
+        sections = dict(prompts=dict(self.prompts, limit=6))
+        alone = self.values(self.results(self.experiment(**sections)))
+        file = self.experiment(scenario={"type": "offline", "batch": 1024}, **sections)  # 1.6 GB of states
+        out = self.folder / "out"
+        limit = 800 << 20
+        done = harness.run(["run", file, "--out", out],
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = re.findall(r"point 0: memory for (\d+) of 1024 sequences of \d+ tokens at a time", done.stderr)
+        self.assertGreater(len(told), 0, done.stderr)
+        self.assertTrue(all(1 <= int(slots) < 1024 for slots in told))
+        for name, values in self.values(out / "results.h5").items():
+            self.assertTrue(numpy.array_equal(values, alone[name]), name)
 
     def test_a_plan_counts_the_memory_of_all_slots(self):
         def bytes_of(batch):
