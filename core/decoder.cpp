@@ -180,6 +180,12 @@ void Decoder::launch() {
 }
 
 std::vector<Sampled> Decoder::collect() {
+  std::vector<Sampled> sampled = collect_unchecked();
+  for (const Sampled& one : sampled) check_sampled(one);
+  return sampled;
+}
+
+std::vector<Sampled> Decoder::collect_unchecked() {
   if (open_steps() == 0) throw std::logic_error("decoder: no open step");
   const std::int64_t slot = collected_ % max_ahead;
   const Marker& marker = markers_[static_cast<std::size_t>(slot)];
@@ -187,9 +193,7 @@ std::vector<Sampled> Decoder::collect() {
   marker.wait();
   ++collected_;
   const auto* row = reinterpret_cast<const Sampled*>(results_.get()) + slot * batch_;
-  std::vector<Sampled> sampled(row, row + batch_);
-  for (const Sampled& one : sampled) check_sampled(one);
-  return sampled;
+  return {row, row + batch_};
 }
 
 View<const float, 2> Decoder::logits() {

@@ -54,6 +54,8 @@ class Decoder {
   /// Waits for the oldest open step. Its greedy tokens, which are the next step's. Throws
   /// std::domain_error for NaN or infinite logits.
   std::vector<Sampled> collect();
+  /// The same without check_sampled(), where not all sequences count.
+  std::vector<Sampled> collect_unchecked();
   std::int64_t open_steps() const { return launched_ - collected_; }
 
   /// In place of the greedy ones. No step may be open.

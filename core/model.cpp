@@ -154,6 +154,24 @@ std::size_t Model::scratch_bytes(const SsdSettings& ssd, std::int64_t batch, std
   return records ? pass + products : pass;
 }
 
+std::size_t Model::slots_bytes(const SsdSettings& ssd, std::int64_t slots, std::int64_t prefilled,
+                               std::int64_t piece_tokens, std::int64_t capacity) const {
+  const SequenceStateBytes state =
+      sequence_state_bytes(layer_config(), options_.dtype, options_.state_dtype, ssd);
+  const std::int64_t room = state_capacity(capacity);
+  std::size_t bytes =
+      request_bytes(ssd, 1, prefilled, piece_tokens, capacity) +
+      static_cast<std::size_t>((slots - 1) * (state.fixed + state.per_token * room));
+  if (options_.backend == Backend::cuda) {
+    return bytes + decoder_bytes(layer_config(), options_, slots, room) -
+           decoder_bytes(layer_config(), options_, 1, room);
+  }
+  const std::int64_t rows = std::min(slots, same_sums_tokens);
+  const std::size_t step = arena_bytes(rows, rows);
+  const std::size_t prefill = arena_bytes(std::min(prefilled, longest_pass()), 1);
+  return bytes + (step > prefill ? step - prefill : 0);
+}
+
 void Model::set_attention(const AttentionChoice& attention) {
   if (attention.method != options_.execution.attention.method) arena_ = Arena(options_.backend);
   options_.execution.attention = attention;

@@ -80,6 +80,7 @@ class Model {
   /// Memory for `batch` sequences of up to `capacity` tokens.
   SequenceState make_state(const SsdSettings& ssd, std::int64_t batch, std::int64_t capacity) const;
   void reset(SequenceState& state) const { state.reset(exec_); }
+  void reset(SequenceState& state, std::int64_t sequence) const { state.reset(exec_, sequence); }
   /// Copies memory of the model's backend, such as a part of a state, to the host.
   void read_memory(std::span<std::byte> target, const std::byte* source) const;
   /// The state that keep_state() left, started again, if it has the shape and the room; else a new
@@ -124,6 +125,11 @@ class Model {
   /// top.
   std::size_t request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
                             std::int64_t piece_tokens, std::int64_t total_tokens) const;
+
+  /// The same of a ContinuousBatch of `slots` sequences of up to `capacity` tokens, of which up to
+  /// `prefilled` are prefilled, one sequence at a time.
+  std::size_t slots_bytes(const SsdSettings& ssd, std::int64_t slots, std::int64_t prefilled,
+                          std::int64_t piece_tokens, std::int64_t capacity) const;
 
   /// Bytes of weights held beside the checkpoint, and of activations reserved so far.
   std::size_t owned_bytes() const { return weights_.owned_bytes() + arena_.bytes(); }

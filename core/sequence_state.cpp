@@ -51,6 +51,18 @@ void SequenceState::reset(const Executor& exec) {
   }
 }
 
+void SequenceState::reset(const Executor& exec, std::int64_t sequence) {
+  positions_.at(static_cast<std::size_t>(sequence)) = 0;
+  const auto clear = [&](Tensor& all) {  // a sequence's part lies in one piece
+    const std::size_t bytes = all.bytes() / positions_.size();
+    fill_zero(exec, all.data() + static_cast<std::size_t>(sequence) * bytes, bytes);
+  };
+  for (Layer& layer : layers_) {
+    clear(layer.conv_window);
+    clear(layer.ssd);
+  }
+}
+
 bool SequenceState::restart(const Executor& exec, const SsdSettings& ssd) {
   if (state_slots(*ssd.variant, ssd.lookback) != state_slots(*ssd_.variant, ssd_.lookback)) {
     return false;

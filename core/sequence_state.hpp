@@ -37,6 +37,8 @@ class SequenceState {
   void advance(std::int64_t sequence, std::int64_t tokens) { positions_.at(sequence) += tokens; }
   /// All sequences back to their start.
   void reset(const Executor& exec);
+  /// This one back to its start.
+  void reset(const Executor& exec, std::int64_t sequence);
   /// The same for another scan. False, and nothing done, if that needs other memory.
   bool restart(const Executor& exec, const SsdSettings& ssd);
   std::size_t bytes() const;

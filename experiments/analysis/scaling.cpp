@@ -12,6 +12,7 @@
 #include "experiments/analysis/draw.hpp"
 #include "experiments/analysis/summary.hpp"
 #include "experiments/record/journal.hpp"
+#include "experiments/record/metrics.hpp"
 #include "experiments/record/trace_reader.hpp"
 
 namespace chunkstate {
@@ -58,12 +59,13 @@ std::array<double, run_times> lane_times(std::vector<const RequestRecord*> reque
     return std::isnan(request.warmup_seconds) ? 0.0 : request.warmup_seconds;
   };
   std::array<double, run_times> times{};
-  double end = 0;
+  CoveredTime covered;  // the requests of a batch overlap
   for (const RequestRecord* request : requests) {
-    at(times, RunTime::requests) += request->e2e;
+    covered.add(request->t_start, request->e2e);
     at(times, RunTime::warm_up) += warm_up(*request);
-    end = std::max(end, end_of(*request));
   }
+  at(times, RunTime::requests) = covered.seconds();
+  const double end = covered.end();
   at(times, RunTime::start_up) = requests.front()->t_start - warm_up(*requests.front());
   at(times, RunTime::between) = end - std::accumulate(times.begin(), times.end(), 0.0);
   return times;

@@ -64,9 +64,13 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
     }
     const std::int64_t total = longest + point.settings.max_new_tokens;
     const std::int64_t prefilled = point.settings.use_cache ? longest : total;
-    const double rank_bytes = static_cast<double>(
-        model.weights().owned_bytes() + model.request_bytes(ssd, point.settings.batch, prefilled,
-                                                            point.settings.prefill_tokens, total));
+    const PointSettings& settings = point.settings;
+    const std::size_t requests =
+        settings.scenario == "offline"
+            ? model.slots_bytes(ssd, settings.scenario_batch, prefilled, settings.prefill_tokens,
+                                total)
+            : model.request_bytes(ssd, settings.batch, prefilled, settings.prefill_tokens, total);
+    const auto rank_bytes = static_cast<double>(model.weights().owned_bytes() + requests);
     memory.on_device = memory.on_device || model.options().backend == Backend::cuda;
     memory.per_rank = std::max(memory.per_rank, rank_bytes);
     memory.shared = std::max(memory.shared, static_cast<double>(files.checkpoint->bytes()));

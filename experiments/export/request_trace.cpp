@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -14,9 +15,44 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json span(const char* name, std::int64_t process, double start, double seconds) {
-  return {{"name", name}, {"cat", "host"},     {"ph", "X"},           {"pid", process},
-          {"tid", 0},     {"ts", 1e6 * start}, {"dur", 1e6 * seconds}};
+struct Row {
+  std::int64_t process;
+  std::int64_t track;
+};
+
+Json span(const char* name, const Row& row, double start, double seconds) {
+  return {{"name", name},     {"cat", "host"},     {"ph", "X"},           {"pid", row.process},
+          {"tid", row.track}, {"ts", 1e6 * start}, {"dur", 1e6 * seconds}};
+}
+
+bool is_drawn(const RequestRecord& request) {
+  return std::isfinite(request.t_start) && std::isfinite(request.e2e);
+}
+
+/// Where each request is drawn. Those of a batch overlap: a process has as many tracks as it takes.
+std::vector<Row> rows_of(const std::vector<RequestRecord>& requests) {
+  std::vector<std::size_t> by_start;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    if (is_drawn(requests[i])) by_start.push_back(i);
+  }
+  std::ranges::stable_sort(by_start, {}, [&](std::size_t i) { return requests[i].t_start; });
+  std::map<std::int64_t, std::vector<double>> ends;  // of a process' tracks
+  std::vector<Row> rows(requests.size());
+  for (const std::size_t i : by_start) {
+    const RequestRecord& request = requests[i];
+    const std::int64_t process = std::max<std::int64_t>(request.process, 0);
+    std::vector<double>& tracks = ends[process];
+    const auto free =
+        std::ranges::find_if(tracks, [&](double end) { return end <= request.t_start; });
+    rows[i] = {process, free - tracks.begin()};
+    const double end = request.t_start + request.e2e;
+    if (free == tracks.end()) {
+      tracks.push_back(end);
+    } else {
+      *free = end;
+    }
+  }
+  return rows;
 }
 
 }  // namespace
@@ -34,9 +70,11 @@ std::string export_trace(const StoredResults& results) {
 
   Json events = Json::array();
   std::set<std::int64_t> named;
-  for (const RequestRecord& request : results.requests) {
-    if (!std::isfinite(request.t_start) || !std::isfinite(request.e2e)) continue;
-    const std::int64_t process = std::max<std::int64_t>(request.process, 0);
+  const std::vector<Row> rows = rows_of(results.requests);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const RequestRecord& request = results.requests[i];
+    if (!is_drawn(request)) continue;
+    const std::int64_t process = rows[i].process;
     if (named.insert(process).second) {
       const bool known = process < static_cast<std::int64_t>(results.processes.size());
       const std::string host =
@@ -47,7 +85,7 @@ std::string export_trace(const StoredResults& results) {
                         {"args", {{"name", "rank " + std::to_string(request.rank) + host}}}});
     }
     const double start = offset(process) + request.t_start;
-    Json whole = span("request", process, start, request.e2e);
+    Json whole = span("request", rows[i], start, request.e2e);
     whole["args"] = {
         {"item", request.item_id},
         {"point", point_name(results.spec.points[static_cast<std::size_t>(request.point)])},
@@ -57,9 +95,9 @@ std::string export_trace(const StoredResults& results) {
         {"tokens_out", request.tokens_out()}};
     events.push_back(std::move(whole));
     if (!std::isfinite(request.ttft)) continue;
-    events.push_back(span("prefill", process, start, request.ttft));
+    events.push_back(span("prefill", rows[i], start, request.ttft));
     if (request.e2e > request.ttft) {
-      events.push_back(span("decode", process, start + request.ttft, request.e2e - request.ttft));
+      events.push_back(span("decode", rows[i], start + request.ttft, request.e2e - request.ttft));
     }
   }
   const Json file = {{"traceEvents", std::move(events)},

@@ -43,6 +43,13 @@ std::vector<std::string> prompt_keys(const PromptSet& prompts) {
   return keys;
 }
 
+/// The settings that decide what comes out of a request: the scenario decides when.
+PointSettings alone(PointSettings settings) {
+  settings.scenario = PointSettings().scenario;
+  settings.scenario_batch = PointSettings().scenario_batch;
+  return settings;
+}
+
 }  // namespace
 
 std::vector<WorkItem> make_work_plan(const ExperimentSpec& spec, const PromptSet& prompts,
@@ -65,22 +72,30 @@ std::vector<WorkItem> make_work_plan(const ExperimentSpec& spec, const PromptSet
   std::int64_t pair = 0;
   for (std::size_t point = 0; point < spec.points.size(); ++point) {
     const std::string settings = settings_text(spec.points[point].settings);
+    const std::string settings_alone = settings_text(alone(spec.points[point].settings));
     for (std::int64_t prompt = 0; prompt < prompt_count; ++prompt, ++pair) {
       for (std::int64_t repeat = 0; repeat < spec.measure.repeats; ++repeat) {
-        Digest digest;
-        digest.text("chunkstate item 1").text(settings).text(model_digests[point]);
-        digest.text(keys[static_cast<std::size_t>(prompt)]).integer(repeat);
-        const std::string id = digest.hex();
-        const std::uint64_t seed = std::stoull(id.substr(16), nullptr, 16);
+        const auto id_with = [&](const std::string& text) {
+          Digest digest;
+          digest.text("chunkstate item 1").text(text).text(model_digests[point]);
+          digest.text(keys[static_cast<std::size_t>(prompt)]).integer(repeat);
+          return digest.hex();
+        };
+        const std::string id = id_with(settings);
+        const std::string id_alone = settings == settings_alone ? id : id_with(settings_alone);
+        const std::uint64_t seed = std::stoull(id_alone.substr(16), nullptr, 16);
         items.push_back({id, static_cast<std::int64_t>(point), prompt, repeat,
                          costs.empty() ? 1.0 : costs[static_cast<std::size_t>(pair)], seed});
       }
     }
   }
   const bool blocked = spec.measure.order == "blocked";
-  std::ranges::sort(items, [blocked](const WorkItem& a, const WorkItem& b) {
-    const auto order = [blocked](const WorkItem& item) {
-      return std::tuple(blocked ? item.point : 0, item.repeat, -item.cost, item.point, item.prompt);
+  const bool batched = std::ranges::any_of(
+      spec.points, [](const SweepPoint& point) { return point.settings.scenario == "offline"; });
+  std::ranges::sort(items, [blocked, batched](const WorkItem& a, const WorkItem& b) {
+    const auto order = [blocked, batched](const WorkItem& item) {
+      return std::tuple(blocked ? item.point : 0, item.repeat, batched ? item.point : 0, -item.cost,
+                        item.point, item.prompt);
     };
     return order(a) < order(b);
   });

@@ -21,14 +21,16 @@ struct WorkItem {
   std::int64_t point = 0;   // index into ExperimentSpec::points
   std::int64_t prompt = 0;  // index into PromptSet::prompts
   std::int64_t repeat = 0;
-  double cost = 0;  // relative work, for balancing only
-  std::uint64_t seed =
-      0;  // for sampling: the low 64 bits of the id, so any rank draws the same tokens
+  double cost = 0;         // relative work, for balancing only
+  std::uint64_t seed = 0;  // for sampling: the low 64 bits of the id that the item has in scenario
+                           // single_stream, so any rank draws the same tokens, in any batch
 };
 
 /// All items of an experiment in execution order. `interleaved`: all points and prompts of repeat
 /// 0, then of repeat 1, ...; within that the longest first. `blocked`: point after point, within it
-/// repeat after repeat, each the longest first. Equal costs keep the order of points, then of
+/// repeat after repeat, each the longest first. Where a point's scenario is offline, `interleaved`
+/// finishes each repeat point after point, because only items of one point share a batch. Equal
+/// costs keep the order of points, then of
 /// prompts. `model_digests[p]` belongs to point p, `costs[p * prompts + m]` to prompt m at point p
 /// (no costs: all equal). Throws UsageError if there are more than 2^31 items,
 /// std::invalid_argument if a size does not fit or a cost is NaN.

@@ -46,6 +46,7 @@ void for_each_real(Record& r, const Visit& visit) {
   visit("energy", r.energy);
   visit("sm_clock", r.sm_clock);
   visit("launches", r.launches);
+  visit("batch_mean", r.batch_mean);
   visit("warmup_seconds", r.warmup_seconds);
 }
 

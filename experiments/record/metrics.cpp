@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/record/metrics.hpp"
 
+#include <algorithm>
 #include <limits>
+#include <map>
+#include <vector>
 
 #include "core/errors.hpp"
 
@@ -50,6 +53,8 @@ constexpr Metric metrics[] = {
      [](const RequestRecord& r) { return r.sm_clock; }},
     {"launches", "1", "operators launched by the rank during the request",
      [](const RequestRecord& r) { return r.launches; }},
+    {"batch_mean", "1", "sequences of a decode step, mean over the request's steps",
+     [](const RequestRecord& r) { return r.batch_mean; }},
     {"warmup_seconds", "s", "the unrecorded requests just before, building the model included",
      [](const RequestRecord& r) { return r.warmup_seconds; }},
 };
@@ -65,6 +70,25 @@ const Metric& metric_named(const std::string& name) {
     names += std::string(names.empty() ? "" : ", ") + metric.name;
   }
   throw UsageError("unknown metric '" + name + "', expected one of " + names);
+}
+
+double tokens_per_rank_second(std::span<const RequestRecord* const> requests) {
+  std::map<std::int64_t, std::vector<const RequestRecord*>> of_process;  // t_start is its own
+  for (const RequestRecord* request : requests) {
+    if (done(*request)) of_process[request->process].push_back(request);
+  }
+  double tokens = 0;
+  double seconds = 0;
+  for (auto& [process, own] : of_process) {
+    std::ranges::sort(own, {}, &RequestRecord::t_start);
+    CoveredTime covered;
+    for (const RequestRecord* request : own) {
+      covered.add(request->t_start, request->e2e);
+      tokens += static_cast<double>(request->batch * request->tokens_out());
+    }
+    seconds += covered.seconds();
+  }
+  return seconds > 0 ? tokens / seconds : missing;
 }
 
 }  // namespace chunkstate

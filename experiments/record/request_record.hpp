@@ -77,7 +77,8 @@ struct RequestRecord {
   double energy = std::numeric_limits<double>::quiet_NaN();    // joules
   double sm_clock = std::numeric_limits<double>::quiet_NaN();  // Hz, of the GPU at the end
   std::int64_t throttled = -1;  // sum of throttle_reasons; 0: none, -1: not known
-  double launches = std::numeric_limits<double>::quiet_NaN();  // operators launched
+  double launches = std::numeric_limits<double>::quiet_NaN();    // operators launched
+  double batch_mean = std::numeric_limits<double>::quiet_NaN();  // sequences per decode step
   double warmup_seconds =
       std::numeric_limits<double>::quiet_NaN();  // of the unrecorded requests just before
 

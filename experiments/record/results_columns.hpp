@@ -100,6 +100,7 @@ void visit_request_reals(const Visit& visit) {
   visit("energy", &RequestRecord::energy);
   visit("sm_clock", &RequestRecord::sm_clock);
   visit("launches", &RequestRecord::launches);
+  visit("batch_mean", &RequestRecord::batch_mean);
   visit("warmup_seconds", &RequestRecord::warmup_seconds);
 }
 

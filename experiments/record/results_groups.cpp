@@ -10,6 +10,7 @@
 #include <set>
 
 #include "experiments/record/checksum.hpp"
+#include "experiments/record/metrics.hpp"
 #include "experiments/record/results_columns.hpp"
 
 namespace chunkstate {
@@ -195,12 +196,21 @@ void write_sweep(const h5::Group& root, const ResultsContent& content,
       failed[point] += request->status == RequestStatus::failed ? 1 : 0;
     }
   }
+  std::vector<std::vector<const RequestRecord*>> of_point(points.size());
+  for (const RequestRecord* request : requests) {
+    of_point[static_cast<std::size_t>(request->point)].push_back(request);
+  }
+  std::vector<double> rates;
+  for (const auto& own : of_point) rates.push_back(tokens_per_rank_second(own));
   std::vector<std::uint8_t> status;
   for (std::size_t point = 0; point < points.size(); ++point) {
     status.push_back(failed[point] > 0 ? 1 : done[point] > 0 ? 0 : 2);
   }
   group.write<std::int64_t>({"done", "1", "requests done"}, done, {"point"});
   group.write<std::int64_t>({"failed", "1", "requests failed"}, failed, {"point"});
+  group.write<double>({"tokens_per_rank_second", "1/s",
+                       "tokens generated per second in which a rank had requests of the point"},
+                      rates, {"point"}, std::nan(""));
   group.write_flags({"status", "1", "outcome of the point: failed if any of its requests did"},
                     status, "point", {"done", "failed", "skipped"});
   group.write_texts({"error", "1", "of the first request that failed or was skipped"}, errors,

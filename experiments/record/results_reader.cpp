@@ -116,7 +116,8 @@ void read_requests(const h5::Group& root, StoredResults& results) {
   });
   visit_request_reals([&](const char* name, double RequestRecord::*field) {
     if (std::string_view(name) == "sm_clock" && !group.has(name)) return;  // as above
-    if (field == &RequestRecord::launches && !group.has(name)) return;
+    const bool later = field == &RequestRecord::launches || field == &RequestRecord::batch_mean;
+    if (later && !group.has(name)) return;
     column({name, "", ""}, field);
   });
   column({"tokens_in", "", ""}, &RequestRecord::tokens_in);

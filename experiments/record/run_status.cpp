@@ -34,8 +34,10 @@ ProcessStatus status_of(const JournalFile& file) {
   if (finished > 0 && file.last_seconds > 0)
     process.items_per_second = finished / file.last_seconds;
   if (process.state == "running" && !file.open_claims.empty()) {
-    const auto& [item, claimed] = *file.open_claims.begin();
+    const auto& [item, claimed] = *std::ranges::min_element(
+        file.open_claims, {}, [](const auto& claim) { return claim.second; });
     process.item = item;
+    process.items = static_cast<std::int64_t>(file.open_claims.size());
     process.item_seconds = process.elapsed - claimed;
   }
   return process;
@@ -70,7 +72,7 @@ RunStatus read_status(const std::filesystem::path& directory) {
     if (process.state == "running") {
       ++status.live_processes;
       status.items_per_second += process.items_per_second;
-      if (!process.item.empty()) ++status.running;
+      status.running += process.items;
       const auto index = static_cast<std::int64_t>(status.processes.size());
       if (status.slowest < 0 ||
           process.items_per_second <

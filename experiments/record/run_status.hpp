@@ -20,7 +20,8 @@ struct ProcessStatus {
   std::string state;  // "running" | "ended" | "died"
   std::int64_t done = 0;
   std::int64_t failed = 0;
-  std::string item;         // running only: the item being executed, empty between items
+  std::int64_t items = 0;   // running only: under way
+  std::string item;         // of these, the one begun first; empty between items
   double item_seconds = 0;  // for how long
   double elapsed = 0;       // seconds from its start to now (running) or to its last line
   double items_per_second = 0;

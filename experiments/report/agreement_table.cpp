@@ -14,10 +14,17 @@ namespace chunkstate {
 namespace {
 
 // Axes that change how something is computed, or how much of it, not what.
-const std::set<std::string> same_mathematics = {
-    "execution.attention",      "execution.attention_block", "execution.autotune",
-    "execution.backend",        "execution.fusion",          "execution.mode",
-    "execution.prefill_tokens", "generation.batch",          "generation.use_cache"};
+const std::set<std::string> same_mathematics = {"execution.attention",
+                                                "execution.attention_block",
+                                                "execution.autotune",
+                                                "execution.backend",
+                                                "execution.fusion",
+                                                "execution.mode",
+                                                "execution.prefill_tokens",
+                                                "generation.batch",
+                                                "generation.use_cache",
+                                                "scenario.type",
+                                                "scenario.batch"};
 const std::set<std::string> other_amount = {"generation.max_new_tokens", "model.layers",
                                             "model.path", "model.context"};
 

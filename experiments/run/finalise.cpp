@@ -10,6 +10,7 @@
 #include "core/cost.hpp"
 #include "experiments/analysis/summary.hpp"
 #include "experiments/analysis/table.hpp"
+#include "experiments/record/metrics.hpp"
 
 namespace chunkstate {
 namespace {
@@ -47,6 +48,7 @@ bool same_model(const ModelFacts& a, const ModelFacts& b) {
 // The statistics of one metric over a point's requests.
 struct PointSamples {
   std::vector<double> ttft, tpot, throughput, memory;
+  std::vector<const RequestRecord*> requests;  // done
   std::int64_t done = 0;
   std::int64_t failed = 0;
 };
@@ -127,13 +129,18 @@ std::string summary_table(const ResultsContent& content) {
     point.tpot.push_back(request.tpot());
     point.throughput.push_back(request.throughput());
     point.memory.push_back(request.peak_memory_bytes);
+    point.requests.push_back(&request);
     ++point.done;
   }
+  const bool batched = std::ranges::any_of(content.spec.points, [](const SweepPoint& point) {
+    return point.settings.scenario == "offline";
+  });
 
   std::vector<std::string> header = content.spec.axis_paths;
   if (header.empty()) header.push_back("point");
   header.insert(header.end(),
                 {"requests", "failed", "first token", "per token", "tokens/s", "memory"});
+  if (batched) header.emplace_back("tokens/s of a rank");
   Table table(header);
   for (const SweepPoint& point : content.spec.points) {
     PointSamples& s = samples[point.index];
@@ -144,6 +151,7 @@ std::string summary_table(const ResultsContent& content) {
                  {std::to_string(s.done), std::to_string(s.failed),
                   median_text(s.ttft, format_seconds), median_text(s.tpot, format_seconds),
                   median_text(s.throughput, format_number), median_text(s.memory, format_bytes)});
+    if (batched) cells.push_back(format_number(tokens_per_rank_second(s.requests)));
     table.add(cells);
   }
   return "medians over prompts and repeats\n" + table.text();

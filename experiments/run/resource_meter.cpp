@@ -56,8 +56,8 @@ ResourceMeter::Ticks ResourceMeter::host_ticks() {
   return ticks;
 }
 
-void ResourceMeter::start() {
-  peak_was_reset_ = reset_peak_resident();
+void ResourceMeter::start(bool reset_peak) {
+  peak_was_reset_ = !reset_peak || reset_peak_resident();
   start_ticks_ = host_ticks();
   start_cpu_seconds_ = process_cpu_seconds();
   start_seconds_ = monotonic_seconds();

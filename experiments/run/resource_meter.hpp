@@ -14,10 +14,11 @@ struct ResourceUse {
 };
 
 /// Reads /proc around a request. start() also resets the kernel's high-water mark of resident
-/// memory, so the peak belongs to the request and not to the process's past.
+/// memory, so the peak belongs to the request and not to the process's past; beside other requests,
+/// which began with a reset, it must not.
 class ResourceMeter {
  public:
-  void start();
+  void start(bool reset_peak = true);
   ResourceUse stop() const;
 
  private:

@@ -27,6 +27,9 @@ struct PointSettings {
   double top_p = 1.0;
   bool stop_at_eos = false;
   std::uint64_t seed = 42;
+  // scenario
+  std::string scenario = "single_stream";  // single_stream | offline
+  std::int64_t scenario_batch = 1;         // offline: prompts of a rank that decode together
   // ssm
   std::string variant = "default_optimized";
   std::int64_t chunk_size = 0;       // 0: the model's own

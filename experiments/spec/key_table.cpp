@@ -56,6 +56,7 @@ using Names = std::vector<std::string>;
 Names dtypes() { return {"fp32", "bf16", "fp16"}; }
 Names weights() { return {"checkpoint", "synthetic"}; }
 Names samplings() { return {"greedy", "sample"}; }
+Names scenarios() { return {"single_stream", "offline"}; }
 Names backends() { return {"auto", "cpu", "cuda", "reference"}; }
 Names execution_modes() { return {"auto", "eager", "graph"}; }
 Names attentions() { return {"flash", "naive"}; }
@@ -120,6 +121,13 @@ const std::vector<Key>& table() {
        "Stop at an end-of-text token; `false` makes all answers equally long."},
       {"generation.seed", Scope::point, point<&Point::seed>, integer(0, exact),
        "Seed of sampling, synthetic weights and synthetic prompts."},
+
+      {"scenario.type", Scope::point, point<&Point::scenario>,
+       choice(scenarios, {"multi_stream", "server"}),
+       "How requests reach a rank: `single_stream`, one after the other, or `offline`, several at "
+       "once, a newcomer for each that ends."},
+      {"scenario.batch", Scope::point, point<&Point::scenario_batch>, integer(1, 4096),
+       "Different prompts of a rank that `offline` decodes together."},
 
       {"ssm.variant", Scope::point, point<&Point::variant>, choice(all_variant_names),
        "How states pass chunk borders; the last four: what a Mamba-1 model's scan fuses."},

@@ -205,6 +205,7 @@ class Reader {
              fmt::format("found {}, expected 1 in parallel.mode {}", settings.batch,
                          spec_.parallel.mode));
     }
+    check_scenario(point);
     if (ssd_variant_is_causal(settings.variant)) return;
     if (settings.use_cache && settings.max_new_tokens > 1) {
       refuse(point, "ssm.variant",
@@ -218,6 +219,26 @@ class Reader {
              fmt::format("'{}' needs whole prompts, expected execution.prefill_tokens: 0",
                          settings.variant));
     }
+  }
+
+  void check_scenario(const SweepPoint& point) const {
+    const PointSettings& settings = point.settings;
+    if (settings.scenario != "offline") {
+      if (settings.scenario_batch == 1) return;
+      refuse(point, "scenario.batch",
+             fmt::format("found {}, expected 1 with scenario.type {} (offline decodes several "
+                         "prompts together)",
+                         settings.scenario_batch, settings.scenario));
+    }
+    const auto expect = [&](bool holds, std::string_view path, const std::string& found,
+                            std::string_view expected) {
+      if (holds) return;
+      refuse(point, path,
+             fmt::format("found {}, expected {} with scenario.type offline", found, expected));
+    };
+    expect(spec_.parallel.mode == "data", "parallel.mode", spec_.parallel.mode, "data");
+    expect(settings.batch == 1, "generation.batch", std::to_string(settings.batch), "1");
+    expect(settings.use_cache, "generation.use_cache", "false", "true");
   }
 
   [[noreturn]] void refuse(const SweepPoint& point, std::string_view path,

@@ -39,15 +39,17 @@ std::string yaml_value(const Key& key, const std::string& value) {
   return safe ? value : in_quotes(value);
 }
 
-/// Keys that say nothing in this experiment are left out: a batch of one, a state in fp32, the usual
-/// attention and context, those of the other kind of prompts, of sampling if it is greedy, and the
-/// word `sample` if they are not, of accuracy if none is asked for.
+/// Keys that say nothing in this experiment are left out: a batch of one, one stream of requests, a
+/// state in fp32, the usual attention and context, those of the other kind of prompts, of sampling
+/// if it is greedy, and the word `sample` if they are not, of accuracy if none is asked for.
 bool is_shown(const Key& key, const ExperimentSpec& spec, const PointSettings& settings) {
   const bool samples = settings.sampling == "sample";
   if (key.scope == Scope::launcher) return false;
   if (key.path == "generation.sampling") return !samples;
   if (key.path.starts_with("generation.sampling.")) return samples;
   if (key.path == "generation.batch") return settings.batch != 1;
+  if (key.path == "scenario.type") return settings.scenario != "single_stream";
+  if (key.path == "scenario.batch") return settings.scenario_batch != 1;
   if (key.path == "model.context") return settings.model_context != 0;
   if (key.path == "execution.attention") return settings.attention != "flash";
   if (key.path == "execution.attention_block") return settings.attention_block != 0;

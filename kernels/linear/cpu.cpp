@@ -12,12 +12,12 @@ namespace chunkstate::cpu {
 namespace {
 
 // All blocks are fixed, so that threads change no result.
-constexpr std::int64_t few_tokens_limit = 16;  // up to here dot_rows is the faster way
-constexpr std::int64_t dot_block = 32;         // its rows of the weight per unit of work
-constexpr std::int64_t block_rows = 64;        // beyond: rows of the weight per unit of work
-constexpr std::int64_t block_depth = 512;      // with panel_tokens: 64 KiB of x
-constexpr std::int64_t panel_tokens = 32;      // columns of a packed panel of x
-constexpr std::int64_t most_tokens = 1024;     // per pass over the weights: bounds the packed x
+constexpr std::int64_t few_tokens_limit = same_sums_tokens;  // dot_rows is the faster way
+constexpr std::int64_t dot_block = 32;      // its rows of the weight per unit of work
+constexpr std::int64_t block_rows = 64;     // beyond: rows of the weight per unit of work
+constexpr std::int64_t block_depth = 512;   // with panel_tokens: 64 KiB of x
+constexpr std::int64_t panel_tokens = 32;   // columns of a packed panel of x
+constexpr std::int64_t most_tokens = 1024;  // per pass over the weights: bounds the packed x
 
 constexpr std::int64_t blocks_of(std::int64_t count, std::int64_t block) {
   return (count + block - 1) / block;

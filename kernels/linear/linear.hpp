@@ -19,6 +19,9 @@ struct LinearArgs {
   float scale = 1.0F;       // of what is stored or added
 };
 
+/// On a CPU a row's result does not depend on the others, nor on their number, up to so many.
+inline constexpr std::int64_t same_sums_tokens = 16;
+
 /// y_t = scale (W x_t + bias) (+ y_t). Sums in fp32 (reference: double), one rounding to y's type.
 /// A row's result does not depend on the number of threads.
 /// Throws ShapeError, BackendError. Asynchronous on Backend::cuda.

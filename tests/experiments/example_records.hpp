@@ -42,6 +42,7 @@ inline RequestRecord example_record(std::int64_t point, std::int64_t prompt, std
   record.peak_memory_bytes = 123456789;
   record.cpu_percent = 99.5;
   record.io_wait = 0.25;
+  record.batch_mean = 1 + uniform();
   if (repeat == 0) record.warmup_seconds = 1.5;
   return record;
 }

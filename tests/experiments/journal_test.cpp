@@ -36,7 +36,7 @@ void check_equal(const RequestRecord& a, const RequestRecord& b) {
        {&RequestRecord::t_start, &RequestRecord::ttft, &RequestRecord::e2e, &RequestRecord::flops,
         &RequestRecord::bytes_moved, &RequestRecord::peak_memory_bytes, &RequestRecord::cpu_percent,
         &RequestRecord::gpu_percent, &RequestRecord::io_wait, &RequestRecord::energy,
-        &RequestRecord::launches, &RequestRecord::warmup_seconds}) {
+        &RequestRecord::launches, &RequestRecord::batch_mean, &RequestRecord::warmup_seconds}) {
     CHECK((same_bits(a.*field, b.*field) || (std::isnan(a.*field) && std::isnan(b.*field))));
   }
   REQUIRE(a.t_emit.size() == b.t_emit.size());

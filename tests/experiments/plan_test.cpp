@@ -5,8 +5,10 @@
 #include <set>
 
 #include "core/errors.hpp"
+#include "core/open_model.hpp"
 #include "experiments/plan/shard.hpp"
 #include "experiments/plan/work_plan.hpp"
+#include "experiments/run/batch_runner.hpp"
 #include "tests/catch.hpp"
 
 namespace chunkstate {
@@ -91,6 +93,67 @@ TEST_CASE("Ids do not depend on what does not decide a result") {
       "p.json");
   const auto extended = ids_and_seeds(make_work_plan(larger, more, digests(larger), {}));
   for (const auto& [id, seed] : reference) CHECK(extended.count(id) == 1);
+}
+
+TEST_CASE("A batch has ids of its own and the seeds of single requests, point after point") {
+  const ExperimentSpec spec = experiment(
+      {"sweep={matrix: {scenario.batch: [1, 4]}}", "scenario.type=offline", "measure.repeats=2"});
+  const ExperimentSpec alone = experiment({"sweep=", "measure.repeats=2"});
+  const std::vector<double> costs = {1, 5, 3, 1, 5, 3};
+  const auto batched = make_work_plan(spec, three_prompts(), digests(spec), costs);
+  const auto single = make_work_plan(alone, three_prompts(), digests(alone), {1, 5, 3});
+  REQUIRE(batched.size() == 12);
+  std::map<std::pair<std::int64_t, std::int64_t>, const WorkItem*> stream;
+  for (const WorkItem& item : single) stream[{item.prompt, item.repeat}] = &item;
+  std::set<std::string> ids;
+  std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> order;
+  for (const WorkItem& item : batched) {
+    const WorkItem& same = *stream.at({item.prompt, item.repeat});
+    CHECK(item.seed == same.seed);
+    CHECK(item.id != same.id);
+    ids.insert(item.id);
+    order.push_back({item.repeat, item.point, item.prompt});
+  }
+  CHECK(ids.size() == 12);
+  decltype(order) expected;
+  for (const std::int64_t repeat : {0, 1}) {
+    for (const std::int64_t point : {0, 1}) {
+      for (const std::int64_t prompt : {1, 2, 0}) expected.push_back({repeat, point, prompt});
+    }
+  }
+  CHECK(order == expected);
+}
+
+TEST_CASE("Slots are as many as the memory holds, as long as the longest prompt that runs") {
+  const ModelConfig config = synthetic_model_config("llama-tiny");
+  const Model model(config, make_synthetic_checkpoint(config, 1, DType::fp32), ModelOptions{});
+  const SsdSettings ssd = ssd_settings("default_optimized", 0, 1, config);
+  PointSettings settings;
+  settings.max_new_tokens = 10;
+  settings.model_context = 500;
+  const std::vector<std::int64_t> prompts = {40, 300, 100, 9000};  // the last is beyond the context
+  const double unlimited = std::numeric_limits<double>::quiet_NaN();
+  const BatchSlots all = slots_that_fit(model, ssd, settings, prompts, 6, unlimited);
+  CHECK(all.slots == 6);
+  CHECK(all.longest_prompt == 300);
+  CHECK(all.capacity == 310);
+  const auto bytes = [&](std::int64_t slots, std::int64_t prompt) {
+    return static_cast<double>(model.slots_bytes(ssd, slots, prompt, 0, prompt + 10));
+  };
+  for (const std::int64_t slots : {1, 2, 5}) {
+    const BatchSlots some = slots_that_fit(model, ssd, settings, prompts, 6, bytes(slots, 300));
+    CHECK(some.slots == slots);
+    CHECK(some.capacity == 310);
+  }
+  // A prompt that does not fit alone is none of the batch's.
+  const BatchSlots shorter = slots_that_fit(model, ssd, settings, prompts, 6, bytes(1, 300) - 1);
+  CHECK(shorter.longest_prompt == 100);
+  CHECK(shorter.slots >= 1);
+  CHECK(bytes(shorter.slots, 100) < bytes(1, 300));
+  CHECK((shorter.slots == 6 || bytes(shorter.slots + 1, 100) >= bytes(1, 300)));
+  const BatchSlots none = slots_that_fit(model, ssd, settings, prompts, 6, 1000.0);
+  CHECK(none.slots == 1);
+  CHECK(none.longest_prompt == 1);
 }
 
 TEST_CASE("A shard is I/N with I below N, and nothing else") {

@@ -30,7 +30,7 @@ CONTRACT = {
     "prompts": "prompt id text answer token_len num_chunks topic level",
     "requests": "request point prompt repeat rank t_start ttft tpot e2e tokens_in tokens_out "
                 "throughput peak_memory_bytes bytes_moved bandwidth flops cpu_percent gpu_percent "
-                "io_wait energy launches warmup_seconds stop_reason error item_id",
+                "io_wait energy launches batch_mean warmup_seconds stop_reason error item_id",
     "outputs": "request text",
     "tokens": "offsets token_id t_emit logprob",
     "summary": "point metric stat value",

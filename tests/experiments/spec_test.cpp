@@ -229,6 +229,7 @@ TEST_CASE("The resolved text is valid input that resolves to itself") {
       {"sweep.zip.ssm.lookback=[1, 2]", "sweep.zip.execution.prefill_tokens=[0, 64]"},
       {"sweep.matrix.model.path=['a, b', '[c]', \"d'\"]"},
       {"sweep.matrix.generation.sampling.temperature=[0.30000000000000004, 100]"},
+      {"scenario={type: offline, batch: 3}"},
       {"sweep="},
   };
   for (const auto& overrides : variations) {
@@ -257,7 +258,7 @@ TEST_CASE("The configuration hash ignores form and launcher, and nothing else") 
   CHECK(parse_experiment("# a comment\n" + full, "other.yaml").config_hash == hash);
   for (const char* change :
        {"name=x", "prompts.limit=1", "measure.repeats=4", "measure.order=blocked", "ssm.lookback=2",
-        "generation.seed=1", "parallel.mode=sequence",
+        "generation.seed=1", "parallel.mode=sequence", "scenario.type=offline",
         "sweep.exclude=", "sweep.matrix.ssm.variant=[default]"}) {
     CAPTURE(change);
     CHECK(parse_experiment(full, "exp.yaml", {change}).config_hash != hash);
@@ -299,15 +300,18 @@ TEST_CASE("Every key can be set, and every point key can be an axis") {
     // Groups of several ranks exist in this mode only.
     const std::string mode =
         path == "parallel.ranks_per_group" ? "parallel.mode=sequence" : "parallel.mode=data";
+    // And batches of several prompts in this scenario.
+    const std::string scenario =
+        std::string("scenario.type=") + (path == "scenario.batch" ? "offline" : "single_stream");
     // Instructions to a judge need one, and a place for the text that is given.
     if (path.starts_with("accuracy.gptscore.")) value = "see {given}";
     const ExperimentSpec spec = parse_experiment(
-        head, "exp.yaml", {mode, "accuracy.gptscore.judge=folder", path + "=" + value});
+        head, "exp.yaml", {mode, scenario, "accuracy.gptscore.judge=folder", path + "=" + value});
     const std::string stored = stored_value(key, spec, spec.base);
     if (!stored.empty()) CHECK(stored == value);
     if (key.scope != Scope::point) continue;
     const ExperimentSpec swept =
-        parse_experiment(head, "exp.yaml", {"sweep.matrix." + path + "=[" + value + "]"});
+        parse_experiment(head, "exp.yaml", {scenario, "sweep.matrix." + path + "=[" + value + "]"});
     CHECK(stored_value(key, swept, swept.points.at(0).settings) == value);
   }
 }
