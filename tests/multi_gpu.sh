@@ -39,6 +39,10 @@ say "built for $gpus GPUs"
 nvidia-smi topo -m 2> /dev/null | head -$((gpus + 1)) | cut -c1-70
 
 status=0
+ranks 60 "$gpus" "$chunkstate" doctor --out "$logs" > "$logs/doctor.log" 2>&1 ||
+  { status=1; echo "FAILED: doctor: exit code $?"; }
+grep -v '^ok ' "$logs/doctor.log"
+say "looked at the machine"
 ranks 60 "$gpus" "$chunkstate" bench comm --backend cuda 2> "$logs/comm.log" ||
   { status=1; echo "FAILED: exit code $?"; tail -15 "$logs/comm.log"; }
 say "communication measured"

@@ -62,10 +62,9 @@ int bench_comm_verb(const CommFlags& flags) {
     return exit_ok;
   } catch (...) {
     if (world->size() == 1) throw;
-    const Ending ending = ending_of(std::current_exception());
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", world->rank(), ending.message);
-    world->abort(ending.code);
-    return ending.code;
+    const int code = report_failure(world->rank());
+    world->abort(code);
+    return code;
   }
 }
 

@@ -125,10 +125,9 @@ int doctor_verb(const DoctorFlags& flags) {
     return error.code();
   } catch (...) {
     if (world->size() == 1) throw;
-    const Ending ending = ending_of(std::current_exception());
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", world->rank(), ending.message);
-    world->abort(ending.code);
-    return ending.code;
+    const int code = report_failure(world->rank());
+    world->abort(code);
+    return code;
   }
 }
 

@@ -36,11 +36,9 @@ int run_verb(const RunOptions& options) {
     if (world->rank() == 0) fmt::print(stderr, "chunkstate: {}\n", error.what());
     return ended(options, *world, error.code());
   } catch (...) {  // this rank alone: the others would wait for it
-    const Ending ending = ending_of(std::current_exception());
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", world->rank(), ending.message);
-    std::fflush(stderr);
-    if (world->size() > 1) world->abort(ending.code);
-    return ending.code;
+    const int code = report_failure(world->rank());
+    if (world->size() > 1) world->abort(code);
+    return code;
   }
 }
 

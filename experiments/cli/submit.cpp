@@ -78,6 +78,7 @@ int submit_verb(const SubmitFlags& flags) {
   request.working_directory = std::filesystem::current_path().string();
   request.overrides = overrides_of_run(flags.overrides);
   request.slurm = setup.spec.slurm;
+  request.parallel = setup.spec.parallel;
   if (flags.failed) request.retry_failed_before = utc_now();
   request.shards = shards_to_submit(setup, request.directory, flags.failed);
   if (request.shards.empty() && flags.failed) return exit_ok;

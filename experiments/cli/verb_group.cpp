@@ -61,11 +61,10 @@ int run_in_group(const ModelFlags& flags, const std::function<int(VerbGroup&)>& 
     VerbGroup group(*world, flags);
     return body(group);
   } catch (...) {
-    const Ending ending = ending_of(std::current_exception());
     if (world->size() == 1) throw;
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", world->rank(), ending.message);
-    world->abort(ending.code);
-    return ending.code;
+    const int code = report_failure(world->rank());
+    world->abort(code);
+    return code;
   }
 }
 

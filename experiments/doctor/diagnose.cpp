@@ -32,7 +32,8 @@ Diagnosis diagnose(Communicator& world, const DoctorOptions& options) {
     if (world.rank() != 0) return;
     const BusyRank asking(world);
     append(findings, folder_findings(options.directory));
-    append(findings, slurm_findings(ask_slurm(options.site_file, launched_by_mpi())));
+    append(findings,
+           slurm_findings(ask_slurm(options.site_file, launched_by_mpi(), diagnosis.ranks[0].mpi)));
   });
   append(findings, shared_folder_findings(world, options.directory));
   return diagnosis;

@@ -4,7 +4,7 @@
 #include <set>
 #include <sstream>
 
-#include "core/comm_bench.hpp"
+#include "core/group_check.hpp"
 #include "experiments/doctor/peer_findings.hpp"
 #include "experiments/doctor/rank_sets.hpp"
 #include "parallel/device_group.hpp"

@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "experiments/doctor/rank_sets.hpp"
 #include "experiments/submit/command.hpp"
-#include "parallel/communicator.hpp"
 
 namespace chunkstate {
 namespace {
@@ -108,10 +108,11 @@ void check_site(Findings& findings, const SlurmFacts& facts) {
                         "correct `nodes` or `partition`"});
   }
   if (worst(findings) < Verdict::problem) {
-    findings.push_back({Verdict::ok, "site",
-                        fmt::format("{}: partition {}, {} nodes with {} GPUs", facts.site_file,
-                                    chosen->name, chosen->nodes, chosen->gpus_per_node),
-                        "", ""});
+    findings.push_back(
+        {Verdict::ok, "site",
+         fmt::format("{}: partition {}, {} of {}", facts.site_file, chosen->name,
+                     counted(chosen->nodes, "node"), counted(chosen->gpus_per_node, "GPU")),
+         "", ""});
   }
 }
 
@@ -119,9 +120,9 @@ std::string partitions_text(const std::vector<SlurmPartition>& partitions) {
   std::string text;
   for (const SlurmPartition& partition : partitions) {
     if (!text.empty()) text += ", ";
-    text += fmt::format("{}{} ({} nodes", partition.name, partition.is_default ? "*" : "",
-                        partition.nodes);
-    if (partition.gpus_per_node > 0) text += fmt::format(" of {} GPUs", partition.gpus_per_node);
+    text += fmt::format("{}{} ({}", partition.name, partition.is_default ? "*" : "",
+                        counted(partition.nodes, "node"));
+    if (partition.gpus_per_node > 0) text += " of " + counted(partition.gpus_per_node, "GPU");
     text += partition.is_up ? ")" : ", not up)";
   }
   return text;
@@ -176,10 +177,10 @@ std::vector<std::string> parse_mpi_plugins(const std::string& text) {
   return plugins;
 }
 
-SlurmFacts ask_slurm(const std::string& site_file, bool launched) {
+SlurmFacts ask_slurm(const std::string& site_file, bool launched, const std::string& mpi) {
   SlurmFacts facts;
   facts.launched = launched;
-  facts.mpi = mpi_library_version();
+  facts.mpi = mpi;
   facts.job = variable("SLURM_JOB_ID");
   facts.job_nodes = variable("SLURM_JOB_NUM_NODES");
   facts.job_tasks = variable("SLURM_NTASKS");
@@ -218,7 +219,7 @@ Findings slurm_findings(const SlurmFacts& facts) {
   }
   if (!facts.job.empty()) {
     findings.push_back({Verdict::ok, "slurm",
-                        fmt::format("in job {}: {} nodes, {} tasks", facts.job,
+                        fmt::format("in job {}, nodes: {}, tasks: {}", facts.job,
                                     facts.job_nodes.empty() ? "?" : facts.job_nodes,
                                     facts.job_tasks.empty() ? "?" : facts.job_tasks),
                         "", ""});

@@ -37,7 +37,7 @@ struct SlurmFacts {
 
 /// Asks sinfo and srun, ten seconds each at most. `site_file` may be empty. Throws UsageError if it
 /// is no such file.
-SlurmFacts ask_slurm(const std::string& site_file, bool launched);
+SlurmFacts ask_slurm(const std::string& site_file, bool launched, const std::string& mpi);
 
 /// What they mean; pure.
 Findings slurm_findings(const SlurmFacts& facts);

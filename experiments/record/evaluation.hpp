@@ -58,32 +58,55 @@ struct Evaluation {
   std::array<AspectScore, judged_aspects.size()> gptscore;
 };
 
-/// Every number of an evaluation with its name and meaning, once for all directions; only those of
-/// the reference or only those of the judge where the other is not asked for.
+/// The numbers of an evaluation with their names and meanings, once for all directions: those of
+/// the comparison with the reference, and those of the judge, per aspect.
+struct ComparisonField {
+  const char* name;
+  const char* meaning;
+  double Evaluation::*value;
+};
+inline constexpr ComparisonField comparison_fields[] = {
+    {"nll_prompt", "mean -log p(token) over the prompt, nats", &Evaluation::nll_prompt},
+    {"nll_answer", "the same over the answer (prompt file) or the reference's output",
+     &Evaluation::nll_answer},
+    {"nll_mean", "the same over both", &Evaluation::nll_mean},
+    {"reference_nll_mean", "the same of the reference", &Evaluation::reference_nll_mean},
+    {"kl_mean", "mean KL(reference || tested) per token, nats", &Evaluation::kl_mean},
+    {"kl_max", "largest KL(reference || tested) of a token, nats", &Evaluation::kl_max},
+    {"top1_agreement", "share of tokens where both have the same likeliest one",
+     &Evaluation::top1_agreement},
+    {"logit_max_abs", "largest difference of a logit", &Evaluation::logit_max_abs}};
+
+struct ScoreField {
+  const char* suffix;  // of gptscore_ASPECT
+  const char* meaning;
+  double AspectScore::*value;
+};
+inline constexpr ScoreField score_fields[] = {
+    {"_source", "of the output given the prompt, nats per token", &AspectScore::source},
+    {"_precision", "of the output given the answer, nats per token", &AspectScore::precision},
+    {"_recall", "of the answer given the output, nats per token", &AspectScore::recall},
+    {"", "mean of precision and recall", &AspectScore::average},
+    {"_harmonic", "harmonic mean of precision and recall", &AspectScore::harmonic}};
+
+inline std::string score_name(std::size_t aspect, const ScoreField& field) {
+  return std::string("gptscore_") + judged_aspects[aspect] + field.suffix;
+}
+
+/// `visit(name, meaning, value)` for each; only one of the two where the other is not asked for.
 template <class Value, class Visit>
 void visit_comparison(Value& e, const Visit& visit) {
-  visit("nll_prompt", "mean -log p(token) over the prompt, nats", e.nll_prompt);
-  visit("nll_answer", "the same over the answer (prompt file) or the reference's output",
-        e.nll_answer);
-  visit("nll_mean", "the same over both", e.nll_mean);
-  visit("reference_nll_mean", "the same of the reference", e.reference_nll_mean);
-  visit("kl_mean", "mean KL(reference || tested) per token, nats", e.kl_mean);
-  visit("kl_max", "largest KL(reference || tested) of a token, nats", e.kl_max);
-  visit("top1_agreement", "share of tokens where both have the same likeliest one",
-        e.top1_agreement);
-  visit("logit_max_abs", "largest difference of a logit", e.logit_max_abs);
+  for (const ComparisonField& field : comparison_fields) {
+    visit(field.name, field.meaning, e.*field.value);
+  }
 }
 
 template <class Value, class Visit>
 void visit_gptscore(Value& e, const Visit& visit) {
   for (std::size_t i = 0; i < judged_aspects.size(); ++i) {
-    const std::string name = std::string("gptscore_") + judged_aspects[i];
-    auto& score = e.gptscore[i];
-    visit(name + "_source", "of the output given the prompt, nats per token", score.source);
-    visit(name + "_precision", "of the output given the answer, nats per token", score.precision);
-    visit(name + "_recall", "of the answer given the output, nats per token", score.recall);
-    visit(name, "mean of precision and recall", score.average);
-    visit(name + "_harmonic", "harmonic mean of precision and recall", score.harmonic);
+    for (const ScoreField& field : score_fields) {
+      visit(score_name(i, field), field.meaning, e.gptscore[i].*field.value);
+    }
   }
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/evaluation_work.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -115,10 +113,8 @@ int evaluate_outputs(const Job& job, const std::vector<std::size_t>& items,
     }
     return exit_stopped_early;
   } catch (...) {  // the journal's file system failed: what is acknowledged is safe
-    const Ending ending = ending_of(std::current_exception());
     progress.finish();
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", job.world.rank(), ending.message);
-    return ending.code;
+    return report_failure(job.world.rank());
   }
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/exit_code.hpp"
 
+#include <fmt/format.h>
+
+#include <cstdio>
 #include <new>
 
 #include "core/errors.hpp"
@@ -30,6 +33,13 @@ Ending ending_of(const std::exception_ptr& error) {
   } catch (const std::exception& e) {
     return {exit_error, e.what()};
   }
+}
+
+int report_failure(int rank) {
+  const Ending ending = ending_of(std::current_exception());
+  fmt::print(stderr, "chunkstate: rank {}: {}\n", rank, ending.message);
+  std::fflush(stderr);
+  return ending.code;
 }
 
 }  // namespace chunkstate

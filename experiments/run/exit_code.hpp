@@ -27,6 +27,9 @@ struct Ending {
 };
 Ending ending_of(const std::exception_ptr& error);
 
+/// In a catch block: prints what went wrong on this rank alone; the exit code.
+int report_failure(int rank);
+
 /// An ending that all ranks of a job agreed on.
 class AgreedError : public std::runtime_error {
  public:

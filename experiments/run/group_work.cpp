@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/group_work.hpp"
 
-#include <fmt/format.h>
-
 #include <stdexcept>
 
 #include "core/trace.hpp"
@@ -35,11 +33,10 @@ int GroupWork::run(const std::vector<std::int64_t>& items, SharedCounter& counte
     if (turn == turn_done) return exit_ok;
     return turn == turn_stopped ? exit_stopped_early : exit_items_failed;
   } catch (...) {  // the group cannot go on without this rank
-    const Ending ending = ending_of(std::current_exception());
     progress_.finish();
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", job_.world.rank(), ending.message);
-    job_.world.abort(ending.code);
-    return ending.code;
+    const int code = report_failure(job_.world.rank());
+    job_.world.abort(code);
+    return code;
   }
 }
 

@@ -3,14 +3,18 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <system_error>
 #include <vector>
 
+#include "core/errors.hpp"
 #include "experiments/record/journal.hpp"
+#include "experiments/run/evaluator.hpp"
 #include "experiments/run/request_runner.hpp"
 
 namespace chunkstate {
@@ -58,6 +62,24 @@ std::string probe_item(const RunOptions& options, const std::string& directory,
   }
   if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
   return WEXITSTATUS(status) == 0 ? "" : "exit code " + std::to_string(WEXITSTATUS(status));
+}
+
+void run_probed_item(const std::string& probe, const ExperimentSetup& setup, EnginePool& engines,
+                     const std::string& directory, double run_start) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  for (const WorkItem& item : setup.plan) {
+    if (item.id != probe) continue;
+    RequestRunner(setup.spec, setup.prompts, engines, 0, run_start).run(item);
+    return;
+  }
+  for (const WorkItem& item : setup.plan) {
+    if (evaluation_claim(item.id) != probe) continue;
+    const JournalContents journals = read_journals(directory);
+    const RequestRecord* record = journals.find(item.id);
+    if (record != nullptr) Evaluator(setup.spec, setup.prompts, engines).run(item, *record);
+    return;
+  }
+  throw UsageError("--probe: no item " + probe);
 }
 
 std::optional<RequestRecord> poison_record(const RunOptions& options, const std::string& directory,

@@ -2,11 +2,8 @@
 #include "experiments/run/run_experiment.hpp"
 
 #include <fmt/format.h>
-#include <sys/prctl.h>
 
 #include <algorithm>
-#include <csignal>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -14,7 +11,6 @@
 #include "core/errors.hpp"
 #include "core/tensor_share.hpp"
 #include "core/trace.hpp"
-#include "experiments/doctor/host_facts.hpp"
 #include "experiments/doctor/rank_facts.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
@@ -24,15 +20,16 @@
 #include "experiments/run/clock.hpp"
 #include "experiments/run/data_work.hpp"
 #include "experiments/run/evaluation_work.hpp"
-#include "experiments/run/evaluator.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/experiment_setup.hpp"
 #include "experiments/run/finalise.hpp"
 #include "experiments/run/group_work.hpp"
+#include "experiments/run/item_probe.hpp"
 #include "experiments/run/job.hpp"
 #include "experiments/run/progress.hpp"
 #include "experiments/run/rank_groups.hpp"
-#include "experiments/run/request_runner.hpp"
+#include "experiments/run/rank_place.hpp"
+#include "experiments/run/run_directory.hpp"
 #include "experiments/run/run_trace.hpp"
 #include "experiments/run/stop_signal.hpp"
 #include "experiments/run/write_outcome.hpp"
@@ -60,7 +57,10 @@ class Run {
  private:
   int traced_part() {
     prepare();
-    if (!options_.probe.empty()) return probe();
+    if (!options_.probe.empty()) {
+      run_probed_item(options_.probe, setup_, *engines_, directory_, run_start_);
+      return exit_ok;
+    }
     const TraceRegion region("run");
     open_directory();
     show_ranks();
@@ -84,13 +84,6 @@ class Run {
     return shard_of_.empty() || shard_of_[item] == options_.shard.index;
   }
 
-  bool is_to_retry(const RequestRecord& record, const JournalContents& journals) const {
-    if (record.status != RequestStatus::failed) return false;
-    return options_.retry_failed ||
-           journals.files[static_cast<std::size_t>(record.process)].start.start_utc <
-               options_.retry_failed_before;
-  }
-
   std::vector<std::size_t> my_items() const {
     std::vector<std::size_t> items;
     for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
@@ -103,7 +96,6 @@ class Run {
 
   void prepare();
   void join_group();
-  int probe();
   void open_directory();
   void show_ranks() const;
   std::vector<std::int64_t> items_of_this_host() const;
@@ -151,22 +143,8 @@ void Run::prepare() {
   if (groups_) join_group();
   directory_ = options_.out.empty() ? setup_.spec.output.dir : options_.out;
 
-  provenance_ = collect_rank_provenance();
-  provenance_.rank = world_.rank();
-  provenance_.ranks = world_.size();
-  provenance_.local_rank = world_.local_rank();
-  provenance_.threads = engines_->threads();
-  provenance_.backend = name_of(backend_from_name(setup_.spec.points[0].settings.backend));
   run_provenance_ = collect_run_provenance(options_.argv, mpi_library_version());
-  const Telemetry telemetry(telemetry_sources(setup_.spec));
-  run_provenance_.build.emplace_back("telemetry", telemetry.description());
-  if (const GpuMeter* gpu = telemetry.gpu()) {
-    provenance_.pci_bus_id = gpu_bus_id();
-    provenance_.gpu_numa = pci_place(provenance_.pci_bus_id).numa;
-    provenance_.gpu_name = gpu->name();
-    provenance_.gpu_uuid = gpu->uuid();
-    provenance_.driver = gpu->driver();
-  }
+  provenance_ = place_in_run(world_, setup_.spec, engines_->threads(), run_provenance_);
   world_.broadcast(run_provenance_.run_id, 0);
 }
 
@@ -187,67 +165,29 @@ void Run::join_group() {
   });
 }
 
-// Not recorded: the parent wants to know whether this process survives it.
-int Run::probe() {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  for (const WorkItem& item : setup_.plan) {
-    if (item.id != options_.probe) continue;
-    RequestRunner(setup_.spec, setup_.prompts, *engines_, 0, run_start_).run(item);
-    return exit_ok;
-  }
-  for (const WorkItem& item : setup_.plan) {
-    if (evaluation_claim(item.id) != options_.probe) continue;
-    const JournalContents journals = read_journals(directory_);
-    const RequestRecord* record = journals.find(item.id);
-    if (record != nullptr) Evaluator(setup_.spec, setup_.prompts, *engines_).run(item, *record);
-    return exit_ok;
-  }
-  throw UsageError("--probe: no item " + options_.probe);
-}
-
 void Run::open_directory() {
   const BusyRank opening(world_);
   RunStart start = identity_of(setup_);
   start.run_id = run_provenance_.run_id;
   start.provenance = provenance_;
 
-  bool unevaluated = false;  // some output of an earlier start
+  RunDirectory opened;  // rank 0
   agree(world_, [&] {
     if (!first()) return;
-    std::error_code unknown;  // then the lock says what is wrong
-    if (std::filesystem::exists(directory_, unknown) &&
-        !std::filesystem::is_directory(directory_, unknown)) {
-      throw UsageError(directory_ + ": is a file, expected a directory");
-    }
-    lock_ = std::make_unique<DirectoryLock>(directory_, options_.shard);
-    const JournalContents journals = read_journals(directory_);
-    check_same_experiment(directory_, journals, start);
-    for (std::size_t i = 0; i < setup_.plan.size(); ++i) {
-      const WorkItem& item = setup_.plan[i];
-      if (!is_mine(i)) {
-        todo_ += '0';
-        continue;
-      }
-      const RequestRecord* record = journals.find(item.id);
-      const auto deaths = journals.deaths.find(item.id);
-      const bool poison =
-          deaths != journals.deaths.end() && deaths->second >= deaths_of_a_poisonous_item;
-      const bool finished = record != nullptr && !is_to_retry(*record, journals);
-      todo_ += finished ? '0' : poison ? 'p' : '1';
-      unevaluated = unevaluated || (setup_.evaluation.any() && finished &&
-                                    is_to_evaluate(*record, options_.retry_failed));
-    }
-    if (const auto manifest = std::filesystem::path(directory_) / manifest_name;
-        journals.files.empty() || !std::filesystem::exists(manifest)) {
+    opened = open_run_directory(directory_, setup_, start, shard_of_, options_);
+    lock_ = std::move(opened.lock);
+    todo_ = opened.todo;
+    if (opened.lacks_manifest) {
       JournalContents none;
-      write_results(manifest, gather_results(setup_, *engines_, none, run_provenance_));
+      write_results(directory_ + "/" + manifest_name,
+                    gather_results(setup_, *engines_, none, run_provenance_));
     }
     if (!lock_->taken_over_from().empty() && !options_.quiet) {
       fmt::print(stderr, "{}: taking over from {}\n", directory_, lock_->taken_over_from());
     }
   });
   world_.broadcast(todo_, 0);
-  std::string to_evaluate = unevaluated ? "1" : "0";
+  std::string to_evaluate = opened.unevaluated ? "1" : "0";
   world_.broadcast(to_evaluate, 0);
   agree(world_, [&] {
     if (todo_.find_first_not_of('0') == std::string::npos && to_evaluate == "0") return;
@@ -323,9 +263,7 @@ int Run::end_journal(int code) {
     journal_->end(end_reason_);
     return code;
   } catch (...) {
-    const Ending ending = ending_of(std::current_exception());
-    fmt::print(stderr, "chunkstate: rank {}: {}\n", world_.rank(), ending.message);
-    return ending.code;
+    return report_failure(world_.rank());
   }
 }
 

@@ -92,6 +92,8 @@ struct SlurmSettings {  // read by `submit`; no effect on results
   std::int64_t tasks_per_node = 1;
   std::int64_t cpus_per_task = 0;  // 0: the site's default
   std::int64_t gpus_per_node = 0;
+  std::string gpu_option = "gpus-per-node";  // gpus-per-node | gpus-per-task | gres
+  std::string gpu_type;
   std::string memory;                      // per node, "16G"; empty, as below: the site's default
   std::string time;                        // "30m"
   std::string signal_before_end = "120s";  // USR1 so long before the time limit
@@ -102,6 +104,7 @@ struct SlurmSettings {  // read by `submit`; no effect on results
   std::string launcher_options;   // words with a blank between them, as the next two
   std::string modules;
   std::string sbatch_options;
+  std::string merge_partition;
   std::string account, partition, qos, constraint, reservation;
 };
 

@@ -67,6 +67,7 @@ Names orders() { return {"interleaved", "blocked"}; }
 Names modes() { return {"data", "sequence", "tensor"}; }
 Names durabilities() { return {"item", "group", "none"}; }
 Names launchers() { return {"srun", "mpirun", "none"}; }
+Names gpu_options() { return {"gpus-per-node", "gpus-per-task", "gres"}; }
 
 using Spec = ExperimentSpec;
 using Point = PointSettings;
@@ -224,7 +225,11 @@ const std::vector<Key>& table() {
       {"slurm.cpus_per_task", Scope::launcher, slurm<&Slurm::cpus_per_task>, integer(0, 4096),
        "Cores of a rank; 0: the site's default."},
       {"slurm.gpus_per_node", Scope::launcher, slurm<&Slurm::gpus_per_node>, integer(0, 64),
-       "GPUs on a node, dealt to its ranks in turn."},
+       "GPUs on a node: the i-th rank there computes on the i-th of them."},
+      {"slurm.gpu_option", Scope::launcher, slurm<&Slurm::gpu_option>, choice(gpu_options),
+       "How sbatch is asked for them, as the site wants it; ranks see all of their node's anyway."},
+      {"slurm.gpu_type", Scope::launcher, slurm<&Slurm::gpu_type>, word(),
+       "Of which type, as `h100`."},
       {"slurm.memory", Scope::launcher, slurm<&Slurm::memory>, of(Kind::size), "Memory on a node."},
       {"slurm.time", Scope::launcher, slurm<&Slurm::time>, of(Kind::duration),
        "Time limit of a task; it is queued again until its items are done."},
@@ -245,6 +250,8 @@ const std::vector<Key>& table() {
        "What `module load` loads first, as `gcc/12 openmpi/4`."},
       {"slurm.sbatch_options", Scope::launcher, slurm<&Slurm::sbatch_options>, options(),
        "More for sbatch, array and merge job, as `--exclusive --mail-type=END`."},
+      {"slurm.merge_partition", Scope::launcher, slurm<&Slurm::merge_partition>, word(),
+       "For the merge job, which needs no GPU; if not stated, `slurm.partition`."},
       {"slurm.account", Scope::launcher, slurm<&Slurm::account>, word(), "As sbatch takes it."},
       {"slurm.partition", Scope::launcher, slurm<&Slurm::partition>, word(), "As sbatch takes it."},
       {"slurm.qos", Scope::launcher, slurm<&Slurm::qos>, word(), "As sbatch takes it."},

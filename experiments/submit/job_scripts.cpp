@@ -9,6 +9,7 @@
 
 #include "core/errors.hpp"
 #include "experiments/record/provenance.hpp"
+#include "experiments/submit/check_job.hpp"
 #include "experiments/submit/templates.hpp"
 
 namespace chunkstate {
@@ -84,13 +85,22 @@ class Options {
   std::string lines_;
 };
 
-void add_site(Options& options, const SlurmSettings& slurm) {
+void add_site(Options& options, const SlurmSettings& slurm, const std::string& partition) {
   options.add("account", slurm.account);
-  options.add("partition", slurm.partition);
+  options.add("partition", partition);
   options.add("qos", slurm.qos);
   options.add("constraint", slurm.constraint);
   options.add("reservation", slurm.reservation);
   options.add(slurm.sbatch_options);
+}
+
+void add_gpus(Options& options, const SlurmSettings& slurm) {
+  if (slurm.gpus_per_node == 0) return;
+  const bool per_task = slurm.gpu_option == "gpus-per-task";
+  const std::string type = slurm.gpu_type.empty() ? "" : slurm.gpu_type + ":";
+  options.add(slurm.gpu_option.c_str(),
+              fmt::format("{}{}{}", slurm.gpu_option == "gres" ? "gpu:" : "", type,
+                          slurm.gpus_per_node / (per_task ? slurm.tasks_per_node : 1)));
 }
 
 std::string array_options(const JobRequest& request) {
@@ -102,7 +112,7 @@ std::string array_options(const JobRequest& request) {
   options.add("nodes", slurm.nodes);
   options.add("ntasks-per-node", slurm.tasks_per_node);
   options.add("cpus-per-task", slurm.cpus_per_task);
-  options.add("gpus-per-node", slurm.gpus_per_node);
+  add_gpus(options, slurm);
   options.add("mem", slurm.memory);
   if (!slurm.time.empty()) options.add("time", time_limit(slurm.time));
   options.add("signal", fmt::format("B:USR1@{}", seconds_of(slurm.signal_before_end)));
@@ -110,7 +120,7 @@ std::string array_options(const JobRequest& request) {
   options.add("chdir", sbatch_quoted(request.working_directory));
   options.add("output", sbatch_quoted(request.directory + "/slurm/") + "%A_%a.log");
   options.add("open-mode", "append");
-  add_site(options, slurm);
+  add_site(options, slurm, slurm.partition);
   return options.take();
 }
 
@@ -122,7 +132,9 @@ std::string merge_options(const JobRequest& request) {
   options.add("chdir", sbatch_quoted(request.working_directory));
   options.add("output", sbatch_quoted(request.directory + "/slurm/") + "merge_%j.log");
   options.add("open-mode", "append");
-  add_site(options, request.slurm);
+  add_site(options, request.slurm,
+           request.slurm.merge_partition.empty() ? request.slurm.partition
+                                                 : request.slurm.merge_partition);
   return options.take();
 }
 
@@ -133,8 +145,18 @@ std::string module_lines(const SlurmSettings& slurm) {
   return line + " || exit 1\n";
 }
 
+/// Ranks reach each other's GPUs only if their processes see them: each sees all of its node's and
+/// takes the one of its rank there. What the job was asked for would bind one to each task.
+std::string gpu_lines(const SlurmSettings& slurm) {
+  if (slurm.gpus_per_node == 0) return "";
+  return "# Every rank sees all GPUs of its node and takes the one of its rank there.\n"
+         "unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK SLURM_NTASKS_PER_GPU SLURM_GPU_BIND "
+         "SLURM_GPUS\n";
+}
+
 /// The words before the program's, with a blank behind them.
-std::string launcher_words(const SlurmSettings& slurm) {
+std::string launcher_words(const JobRequest& request) {
+  const SlurmSettings& slurm = request.slurm;
   if (slurm.launcher == "none") return "";
   std::string words;
   if (slurm.launcher == "srun") {
@@ -143,6 +165,15 @@ std::string launcher_words(const SlurmSettings& slurm) {
     words = fmt::format("srun --mpi={} --kill-on-bad-exit=1 --cpu-bind=cores ",
                         shell_quoted(slurm.mpi));
     if (slurm.cpus_per_task > 0) words += fmt::format("--cpus-per-task={} ", slurm.cpus_per_task);
+    // Neighbouring ranks on one node and, on it, on one socket: groups stay together, and the
+    // first GPUs of a node are those of its first socket. Slurm's default deals them to sockets in
+    // turn.
+    const bool placed = slurm.launcher_options.find("--distribution") != std::string::npos;
+    if (!placed && (slurm.gpus_per_node > 0 || request.parallel.mode != "data")) {
+      words += "--distribution=block:block ";
+    }
+    // No --gpu-bind=none: Slurm 22.05 then names the GPUs to none of the tasks.
+    if (slurm.gpus_per_node > 0) words += fmt::format("--gpus-per-node={} ", slurm.gpus_per_node);
   } else {
     // Open MPI would bind a rank of two to one core. Unbound, the ranks of a node divide its cores.
     words = fmt::format("mpirun -n {} --bind-to none ", slurm.nodes * slurm.tasks_per_node);
@@ -159,26 +190,6 @@ std::string run_options(const JobRequest& request) {
     words += " --retry-failed-before " + shell_quoted(request.retry_failed_before);
   }
   return words.empty() ? "" : " \\\n " + words;
-}
-
-void check(const SlurmSettings& slurm) {
-  if (slurm.launcher == "none" && slurm.nodes * slurm.tasks_per_node > 1) {
-    throw UsageError(fmt::format(
-        "slurm.launcher: found 'none' for {} ranks, expected srun or mpirun, or one node with one "
-        "task",
-        slurm.nodes * slurm.tasks_per_node));
-  }
-  const std::int64_t before = seconds_of(slurm.signal_before_end);
-  if (before > 65535) {  // sbatch's limit
-    throw UsageError(fmt::format("slurm.signal_before_end: found {}, expected at most 65535s",
-                                 slurm.signal_before_end));
-  }
-  if (!slurm.time.empty() && before >= seconds_of(slurm.time)) {
-    throw UsageError(
-        fmt::format("slurm.signal_before_end: found {}, expected less than "
-                    "slurm.time, which is {}",
-                    slurm.signal_before_end, slurm.time));
-  }
 }
 
 /// Replaces @NAME@ once: what is put in is not looked at again.
@@ -231,13 +242,13 @@ std::int64_t seconds_of(const std::string& duration) {
 
 JobScripts make_job_scripts(const JobRequest& request) {
   const SlurmSettings& slurm = request.slurm;
-  check(slurm);
+  check_job(request);
   std::map<std::string, std::string> values = {
       {"BINARY", shell_quoted(request.binary)},
       {"DIRECTORY", shell_quoted(request.directory)},
       {"EXPERIMENT", shell_quoted(request.experiment)},
-      {"GPUS_PER_NODE", std::to_string(slurm.gpus_per_node)},
-      {"LAUNCHER", launcher_words(slurm)},
+      {"GPUS", gpu_lines(slurm)},
+      {"LAUNCHER", launcher_words(request)},
       {"MODULES", module_lines(slurm)},
       {"REQUEUES", std::to_string(slurm.requeues)},
       {"RUN_OPTIONS", run_options(request)},

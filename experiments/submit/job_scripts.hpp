@@ -17,6 +17,7 @@ struct JobRequest {
   std::string working_directory;  // where the experiment's relative paths start
   std::vector<std::string> overrides;
   SlurmSettings slurm;
+  ParallelSettings parallel;
   std::vector<int> shards;          // array indices to submit, of 0 .. slurm.array - 1
   std::string retry_failed_before;  // UTC; empty: what failed stays so
 };

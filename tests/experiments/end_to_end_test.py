@@ -1,15 +1,12 @@
-"""The main job: YAML in, ranks, HDF5 out. Digest, interruption, memory, verbs."""
+"""The main job: YAML in, ranks, HDF5 out. Digest, interruption, groups, shards."""
 import json
 import os
-import pathlib
 import random
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-import unittest
 
 import h5py
 import numpy
@@ -17,19 +14,7 @@ import numpy
 import harness
 
 
-class Scratch(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="chunkstate-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
-    def run_ok(self, arguments, ranks=0, timeout=300):
-        done = harness.run(arguments, ranks, timeout)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout
-
-
-class Runs(Scratch):
+class Runs(harness.Scratch):
     def sweep(self, **sections):
         return harness.experiment(
             self.folder / "exp.yaml",
@@ -368,206 +353,6 @@ class Runs(Scratch):
                 if variant[point] != "independent":
                     texts.setdefault(prompt, set()).add(text)
             self.assertTrue(all(len(t) == 1 for t in texts.values()))
-
-
-class Memory(Scratch):
-    def peak_of_job(self, arguments, ranks):
-        """Largest sum of the ranks' proportional set sizes, sampled while the job runs."""
-        job = subprocess.Popen(harness.command(arguments, ranks), env=harness.ENVIRONMENT,
-                               cwd=harness.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        peak = 0
-        while job.poll() is None:
-            total = 0
-            for pid in harness.ranks_in(arguments[-1]):
-                try:
-                    rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-                except OSError:
-                    continue
-                total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-            peak = max(peak, total)
-            time.sleep(0.05)
-        _, error = job.communicate()
-        self.assertEqual(job.returncode, 0, error)
-        return peak / 1024
-
-    def big_model(self, dtype):
-        """A bamba of 230 million weights: 460 MB in BF16."""
-        folder = harness.copy_golden_model("bamba-a", self.folder / f"big-{dtype}")
-        config = json.loads((folder / "config.json").read_text())
-        hidden, inner, state, heads, mlp, vocab, layers = 2048, 4096, 64, 64, 8192, 1024, 3
-        config.update(hidden_size=hidden, intermediate_size=mlp, mamba_n_heads=heads, mamba_d_head=64,
-                      mamba_d_state=state, vocab_size=vocab, num_hidden_layers=layers,
-                      attn_layer_indices=[], num_attention_heads=16, num_key_value_heads=4,
-                      tie_word_embeddings=True)
-        (folder / "config.json").write_text(json.dumps(config))
-        channels = inner + 2 * state
-        noise = numpy.random.default_rng(1).standard_normal(1 << 16, dtype=numpy.float32)
-        tensors = {}
-
-        def add(name, shape, scale):
-            values = numpy.resize(noise, shape) * numpy.float32(scale)
-            content = values.tobytes() if dtype == "F32" else (values.view(numpy.uint32) >> 16).astype(
-                numpy.uint16).tobytes()
-            tensors[name] = (dtype, shape, content)
-
-        add("model.embed_tokens.weight", (vocab, hidden), 1)
-        add("model.final_layernorm.weight", (hidden,), 1)
-        for i in range(layers):
-            at = f"model.layers.{i}."
-            add(at + "input_layernorm.weight", (hidden,), 1)
-            add(at + "pre_ff_layernorm.weight", (hidden,), 1)
-            add(at + "feed_forward.gate_proj.weight", (mlp, hidden), 0.02)
-            add(at + "feed_forward.up_proj.weight", (mlp, hidden), 0.02)
-            add(at + "feed_forward.down_proj.weight", (hidden, mlp), 0.02)
-            add(at + "mamba.in_proj.weight", (inner + channels + heads, hidden), 0.02)
-            add(at + "mamba.out_proj.weight", (hidden, inner), 0.02)
-            add(at + "mamba.conv1d.weight", (channels, 1, 4), 0.3)
-            add(at + "mamba.conv1d.bias", (channels,), 0.1)
-            add(at + "mamba.norm.weight", (inner,), 1)
-            for name in ("A_log", "dt_bias", "D"):
-                add(at + "mamba." + name, (heads,), 0.5)
-        (folder / "model.safetensors").write_bytes(harness.safetensors(tensors))
-        return folder
-
-    def check_sharing(self, model):
-        file = harness.experiment(
-            self.folder / "exp.yaml", model=model, prompts={"synthetic": {"tokens": 16, "count": 8}},
-            generation={"max_new_tokens": 4})
-        out = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
-        one = self.peak_of_job(["run", file, "--out", out / "one"], 1)
-        four = self.peak_of_job(["run", file, "--out", out / "four"], 4)
-        print(f"{model}: one rank {one:.0f} MiB, four ranks {four:.0f} MiB, ratio {four / one:.2f}")
-        self.assertLess(four, 1.3 * one)
-
-    def test_four_ranks_share_a_mapped_model(self):
-        folder = self.big_model("BF16")
-        self.check_sharing({"path": str(folder), "dtype": "fp32"})
-        self.check_sharing({"path": str(folder), "dtype": "fp32", "weights": "synthetic"})
-
-    def test_four_ranks_share_converted_weights(self):
-        folder = self.big_model("F32")
-        file = harness.experiment(
-            self.folder / "exp.yaml", model={"path": str(folder), "dtype": "bf16"},
-            prompts={"synthetic": {"tokens": 16, "count": 4}}, generation={"max_new_tokens": 4})
-        digests = set()
-        for ranks in (1, 4):
-            out = self.folder / f"ranks{ranks}"
-            self.run_ok(["run", file, "--out", out], ranks)
-            digests.add(harness.digest_of(out / "results.h5"))
-        self.assertEqual(len(digests), 1)
-
-
-class Verbs(Scratch):
-    def test_logits_in_one_piece_and_token_by_token_agree_with_the_golden_values(self):
-        tokens = [[5, 7, 11, 2, 3, 90, 41, 6, 6, 1, 17, 33]]
-        (self.folder / "ids.json").write_text(json.dumps(tokens))
-        model = harness.ROOT / "tests/golden/bamba-a"
-        found = []
-        for extra in ([], ["--decode"], ["--variant", "sequential"], ["--prefill-tokens", "5"]):
-            out = self.folder / f"logits{len(found)}.h5"
-            self.run_ok(["logits", "--model", model, "--tokens", self.folder / "ids.json", "-o", out] + extra)
-            with h5py.File(out) as file:
-                found.append(file["sequences/0/logits"][:])
-                self.assertEqual(found[-1].dtype, numpy.float32)
-                self.assertEqual(found[-1].shape, (12, 97))
-                self.assertEqual(file["sequences/0/tokens"][:].tolist(), tokens[0])
-        for other in found[1:]:
-            self.assertLess(numpy.abs(other - found[0]).max(), 1e-4 * numpy.abs(found[0]).max())
-
-    def test_score_is_the_log_softmax_of_logits(self):
-        ids = [[5, 7, 11, 2, 3, 90, 41, 6], [1, 2]]
-        (self.folder / "ids.json").write_text(json.dumps(ids))
-        model = harness.ROOT / "tests/golden/bamba-b"
-        ids = [[i % 80 for i in s] for s in ids]
-        (self.folder / "ids.json").write_text(json.dumps(ids))
-        for verb in ("logits", "score"):
-            self.run_ok([verb, "--model", model, "--tokens", self.folder / "ids.json", "-o",
-                         self.folder / f"{verb}.h5"])
-        with h5py.File(self.folder / "logits.h5") as logits, h5py.File(self.folder / "score.h5") as score:
-            for i, sequence in enumerate(ids):
-                rows = logits[f"sequences/{i}/logits"][:-1].astype(numpy.float64)
-                expected = [numpy.log(numpy.exp(r - r.max()).sum()) + r.max() - r[t]
-                            for r, t in zip(rows, sequence[1:])]
-                numpy.testing.assert_allclose(score[f"sequences/{i}/nll"][:], expected, atol=1e-5)
-
-    def test_tokenize_and_detokenize_are_inverse(self):
-        texts = ["Hello, world", "naïve Ünïcode 漢字 🙂\n\n  tabs\t", "<|end_of_text|> inside"]
-        (self.folder / "texts.json").write_text(json.dumps(texts))
-        ids = self.run_ok(["tokenize", "--model", harness.MODEL, "--input", self.folder / "texts.json"])
-        (self.folder / "ids.json").write_text(ids)
-        back = self.run_ok(["detokenize", "--model", harness.MODEL, "--input", self.folder / "ids.json"])
-        self.assertEqual(json.loads(back), texts)
-
-    def test_generate_repeats_with_a_seed_and_batches_like_single_prompts(self):
-        base = ["generate", "--model", harness.MODEL, "-n", "8", "--json", "--temperature", "0.8",
-                "--top-k", "50", "--top-p", "0.9", "--seed", "3"]
-        first = json.loads(self.run_ok(base + ["--prompt", "The database"]))
-        again = json.loads(self.run_ok(base + ["--prompt", "The database"]))
-        batch = json.loads(self.run_ok(base + ["--prompt", "The database", "--prompt", "In the beginning God"]))
-        self.assertEqual(first, again)
-        self.assertEqual(batch[0]["tokens"], first[0]["tokens"])
-        other = json.loads(self.run_ok(base[:-1] + ["4", "--prompt", "The database"]))
-        self.assertNotEqual(other[0]["tokens"], first[0]["tokens"])
-
-    def test_help_of_every_verb_works(self):
-        verbs = [line.split()[0] for line in self.run_ok(["--help"]).split("Subcommands:")[1].splitlines()
-                 if line.startswith("  ") and line.split()]
-        self.assertIn("run", verbs)
-        for verb in verbs:
-            self.assertIn(verb, self.run_ok([verb, "--help"]))
-
-    def test_inspect_knows_bamba_9b(self):
-        facts = json.loads(self.run_ok(["inspect", "--model", "synthetic:bamba-9b", "--dtype", "bf16", "--json"]))
-        self.assertEqual(facts["parameters"], 9780235392)
-        self.assertEqual(facts["kv_bytes_per_token"], 12288)
-
-    def test_bench_tables_and_json(self):
-        rows = json.loads(self.run_ok(["bench", "ssd", "--tokens", "300", "--heads", "4", "--repeats", "2",
-                                       "--json"]))["variants"]
-        self.assertEqual({r["variant"] for r in rows},
-                         {"sequential", "default", "default_optimized", "independent", "lookback",
-                          "own_end_state"})
-        self.assertTrue(all(r["relative_error"] < 1e-4 for r in rows), rows)
-        rows = json.loads(self.run_ok(["bench", "selective_scan", "--tokens", "40,70", "--batch", "1,2",
-                                       "--channels", "70", "--repeats", "2", "--backend", "cpu",
-                                       "--json"]))["variants"]
-        self.assertEqual([r["variant"] for r in rows], ["eager", "fused", "fused_block", "chunked"] * 4)
-        self.assertTrue(all(r["relative_error"] < 1e-5 and r["bytes_per_second"] > 0 for r in rows), rows)
-        self.assertEqual([r["launches"] for r in rows if r["tokens"] == 70][:4], [152, 3, 1, 1])
-        for arguments in (["linear", "--tokens", "1,9", "--out", "96", "--in", "64"],
-                          ["attention", "--tokens", "5,40", "--heads", "4", "--kv-heads", "2",
-                           "--head-dim", "16"]):
-            rows = json.loads(self.run_ok(["bench", *arguments, "--backend", "cpu", "--repeats", "2",
-                                           "--json"]))["rows"]
-            self.assertEqual(len(rows), 2)
-            self.assertTrue(all(r["relative_error"] < 1e-4 and r["flops_per_second"] > 0 for r in rows), rows)
-        levels = json.loads(self.run_ok(["bench", "memory", "--backend", "cpu", "--json"]))["levels"]
-        self.assertTrue(len(levels) > 3 and all(r["bytes_per_second"] > 0 for r in levels), levels)
-        for verb in ("prefill", "decode"):
-            text = self.run_ok(["bench", verb, "--model", harness.MODEL, "--tokens", "64,100", "--repeats", "2"])
-            self.assertIn("GB/s", text)
-        texts = self.folder / "texts.json"
-        texts.write_text(json.dumps(["Chunked states. ", "a\n"]))
-        found = json.loads(self.run_ok(["bench", "tokenizer", "--model", harness.MODEL, "--input", texts,
-                                        "--repeats", "2", "--json"]))
-        self.assertEqual(found["bytes"], 18)
-        ids = json.loads(self.run_ok(["tokenize", "--model", harness.MODEL, "--input", texts]))
-        self.assertEqual(found["tokens"], sum(len(text) for text in ids))
-        self.assertTrue(all(row["bytes_per_second"] > 0 for row in found["rows"]), found)
-
-    def test_plan_counts_what_is_done(self):
-        file = harness.experiment(self.folder / "exp.yaml")
-        out = self.folder / "out"
-        self.assertIn("0 done already", self.run_ok(["plan", file, "--out", out]))
-        self.run_ok(["run", file, "--out", out])
-        self.assertIn("3 done already", self.run_ok(["plan", file, "--out", out]))
-
-    def test_check_prints_an_experiment_that_means_the_same(self):
-        file = harness.experiment(self.folder / "exp.yaml")
-        resolved = self.run_ok(["check", file])
-        (self.folder / "resolved.yaml").write_text(resolved)
-        self.assertEqual(self.run_ok(["check", self.folder / "resolved.yaml"]), resolved)
-        json.loads(self.run_ok(["schema"]))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ["CHUNKSTATE_BINARY"]
@@ -105,6 +107,19 @@ def ranks_in(out):
     return found
 
 
+class Scratch(unittest.TestCase):
+    """A folder that is gone after each test."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="chunkstate-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def run_ok(self, arguments, ranks=0, timeout=300):
+        done = run(arguments, ranks, timeout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+
 def main():
-    import unittest
     unittest.main(argv=[sys.argv[0], "-v"] + sys.argv[1:])

@@ -77,7 +77,7 @@ class Submit(unittest.TestCase):
         for line in ("job-name=test-merge", "ntasks=1", "time=0-00:30:00", "account=me", "partition=gpu"):
             self.assertRegex(merge, rf"(?m)^#SBATCH --{re.escape(line)}$")
         self.assertIn("module load gcc/12 openmpi/4", array)
-        self.assertIn("srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores --cpus-per-task=6 "
+        self.assertIn("srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores --cpus-per-task=6 --gpus-per-node=4 "
                       "--distribution=block:cyclic ", array)
         self.assertNotIn("@OPTIONS@", array)
         body = [line for line in array.splitlines() if not line.startswith("#")]
@@ -237,26 +237,74 @@ class Submit(unittest.TestCase):
             log = out / "scontrol.log"
             self.assertEqual(log.read_text() if log.exists() else None, requeues)
 
-    def test_each_rank_sees_one_gpu_by_its_rank_on_the_node(self):
-        out = self.folder / "out"
-        (out / "slurm").mkdir(parents=True)
-        array, _ = self.scripts(self.experiment(), "--out", out, "-s", "slurm.gpus_per_node=4",
-                                "-s", "slurm.tasks_per_node=4")
-        probe = self.tools / "chunkstate"
-        self.tool("chunkstate", f"""echo $CUDA_VISIBLE_DEVICES >{self.folder}/gpu
-                                    while [ "$1" != --ending ]; do shift; done; echo 0 >"$2"\n""")
-        array = array.replace(harness.BINARY, str(probe))
-        for variables, gpu in (({"SLURM_LOCALID": "1", "CUDA_VISIBLE_DEVICES": "4,5,6,7"}, "5"),
-                               ({"OMPI_COMM_WORLD_LOCAL_RANK": "3", "SLURM_LOCALID": "0"}, "3"),
-                               ({"MPI_LOCALRANKID": "2", "SLURM_LOCALID": "0"}, "2"),
-                               ({"SLURM_LOCALID": "3", "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, "GPU-b")):
-            self.tool("srun", 'while [[ $1 == -* ]]; do shift; done; exec "$@"\n')
+    GPU_SITE = harness.ROOT / "slurm/gpu_site.yaml"
+
+    def launched(self, array):
+        """The words before the program's, from a start of the script; and what its environment is."""
+        (self.folder / "out/slurm").mkdir(parents=True, exist_ok=True)
+        done, words = self.start(array, SLURM_GPUS_PER_TASK="1", SLURM_GPU_BIND="single:1", CUDA_VISIBLE_DEVICES="4,5")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return words[:words.index(harness.BINARY)]
+
+    def test_a_gpu_experiment_on_one_node_and_on_several(self):
+        file = harness.ROOT / "experiments/configs/bamba_9b.yaml"
+        for nodes in (1, 4):
+            array, merge = self.scripts(file, "--site", self.GPU_SITE, "--out", self.folder / "out",
+                                        "-s", f"slurm.nodes={nodes}")
+            for line in (f"nodes={nodes}", "ntasks-per-node=4", "cpus-per-task=16", "gpus-per-node=h100:4",
+                         "account=project", "partition=gpu", "exclusive"):
+                self.assertRegex(array, rf"(?m)^#SBATCH --{line}$")
+            self.assertRegex(merge, r"(?m)^#SBATCH --partition=cpu$")
+            self.assertNotIn("gpu", merge.replace(str(self.folder), ""))
+            self.assertIn("module load gcc/12 cuda/13 openmpi/4 || exit 1\n", array)
+            self.tool("module", "exit 0\n")
+            self.assertEqual(self.launched(array), [
+                "--mpi=pmix", "--kill-on-bad-exit=1", "--cpu-bind=cores", "--cpus-per-task=16",
+                "--distribution=block:block", "--gpus-per-node=4"])
+
+    def test_gpus_are_asked_for_as_the_site_wants_and_every_rank_sees_all_of_its_node(self):
+        for option, asked in (("gpus-per-node", "gpus-per-node=4"), ("gpus-per-task", "gpus-per-task=2"),
+                              ("gres", "gres=gpu:4")):
+            array, _ = self.scripts(self.experiment(), "--out", self.folder / "out", "-s", "slurm.gpus_per_node=4",
+                                    "-s", "slurm.tasks_per_node=2", "-s", f"slurm.gpu_option={option}")
+            self.assertRegex(array, rf"(?m)^#SBATCH --{asked}$")
+            self.assertEqual(array.count("#SBATCH --g"), 1)
+            self.tool("srun", f"""env >{self.folder}/environment
+                                  while [ "$1" != --ending ]; do shift; done; echo 0 >"$2"\n""")
+            self.tool("scontrol", "exit 0\n")
+            (self.folder / "out/slurm").mkdir(parents=True, exist_ok=True)
             environment = dict(os.environ, PATH=f"{self.tools}:{os.environ['PATH']}", SLURM_ARRAY_JOB_ID="7",
-                               SLURM_ARRAY_TASK_ID="2", SLURM_JOB_NODELIST="n1")
-            environment.pop("CUDA_VISIBLE_DEVICES", None)
-            environment.update(variables)
+                               SLURM_ARRAY_TASK_ID="2", SLURM_JOB_NODELIST="n1", SLURM_GPUS_PER_TASK="2",
+                               SLURM_GPU_BIND="single:1", CUDA_VISIBLE_DEVICES="4,5,6,7")
             subprocess.run(["bash"], input=array, text=True, check=True, env=environment, stdout=subprocess.PIPE)
-            self.assertEqual((self.folder / "gpu").read_text().strip(), gpu)
+            seen = (self.folder / "environment").read_text().splitlines()
+            self.assertIn("CUDA_VISIBLE_DEVICES=4,5,6,7", seen)
+            self.assertEqual([line for line in seen if "GPU_BIND" in line or "PER_TASK" in line], [])
+
+    def test_groups_of_ranks_share_a_node(self):
+        def submit(*settings, expect=0):
+            words = [word for setting in settings for word in ("-s", setting)]
+            return self.submit(self.experiment(), "--site", self.GPU_SITE, "--dry-run", *words, expect=expect)
+
+        for mode in ("tensor", "sequence"):
+            for size in (1, 2, 4):
+                text = submit(f"parallel.mode={mode}", f"parallel.ranks_per_group={size}", "slurm.nodes=2")
+                self.assertIn(f"-s parallel.ranks_per_group={size}", text)
+            for size in (3, 6, 8):
+                error = submit(f"parallel.mode={mode}", f"parallel.ranks_per_group={size}", expect=64)
+                self.assertRegex(error, rf"^chunkstate: parallel.ranks_per_group: found {size}, expected a divisor of "
+                                        r"slurm.tasks_per_node, which is 4[^\n]*: the ranks of a group share a node\n$")
+        # States may also pass between whole nodes; sums in every layer should not.
+        submit("parallel.mode=sequence", "parallel.ranks_per_group=8", "slurm.nodes=2")
+        submit("parallel.mode=tensor", "parallel.ranks_per_group=8", "slurm.nodes=2", expect=64)
+        error = submit("parallel.mode=tensor", "parallel.ranks_per_group=2", "slurm.tasks_per_node=8", expect=64)
+        self.assertIn("slurm.tasks_per_node: found 8, expected at most slurm.gpus_per_node, which is 4", error)
+        error = submit("slurm.gpu_option=gpus-per-task", "slurm.tasks_per_node=3", expect=64)
+        self.assertIn("slurm.gpus_per_node: found 4, expected a multiple of slurm.tasks_per_node", error)
+        error = submit("slurm.gpu_option=gpus-per-task", "slurm.launcher=mpirun", expect=64)
+        self.assertIn("found 'gpus-per-task' for mpirun", error)
+        error = submit("slurm.gpu_option=gpu", expect=64)
+        self.assertIn("slurm.gpu_option: ", error)
 
 
 if __name__ == "__main__":
