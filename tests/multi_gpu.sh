@@ -47,7 +47,7 @@ ranks 60 "$gpus" "$chunkstate" bench comm --backend cuda 2> "$logs/comm.log" ||
   { status=1; echo "FAILED: exit code $?"; tail -15 "$logs/comm.log"; }
 say "communication measured"
 for number in $(printf '%s\n' 2 "$gpus" | sort -nu); do
-  ranks 90 "$number" "$build/tests/multi_gpu_test" 2> "$logs/check_$number.log"
+  ranks 120 "$number" "$build/tests/multi_gpu_test" 2> "$logs/check_$number.log"
   code=$?
   [[ $code == 0 ]] || { status=1; echo "FAILED: exit code $code"; tail -15 "$logs/check_$number.log"; }
 done
