@@ -141,7 +141,7 @@ void ContinuousBatch::steps_on_device() {
       state_.advance(place, 1);
       count_step(place, static_cast<std::int64_t>(places.size()), [&] {
         if (!greedy) return accept(place, {&logits(place, 0), {1, logits.extent[1]}});
-        Decoder::check(sampled[s]);
+        check_sampled(sampled[s]);
         emit(place, sampled[s]);
       });
       newest[s] = slots_[s].generated.tokens.back();

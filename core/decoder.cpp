@@ -173,13 +173,8 @@ void Decoder::launch() {
 
 std::vector<Sampled> Decoder::collect() {
   std::vector<Sampled> sampled = collect_unchecked();
-  for (const Sampled& one : sampled) check(one);
+  for (const Sampled& one : sampled) check_sampled(one);
   return sampled;
-}
-
-void Decoder::check(const Sampled& sampled) {
-  if (sampled.token == nan_logit) throw std::domain_error("decode step: a logit is NaN");
-  if (sampled.token < 0) throw std::domain_error("decode step: the largest logit is not finite");
 }
 
 std::vector<Sampled> Decoder::collect_unchecked() {

@@ -56,8 +56,6 @@ class Decoder {
   std::vector<Sampled> collect();
   /// The same without a look at the tokens, where not all sequences count.
   std::vector<Sampled> collect_unchecked();
-  /// What collect() does with each.
-  static void check(const Sampled& sampled);
   std::int64_t open_steps() const { return launched_ - collected_; }
 
   /// In place of the greedy ones. No step may be open.

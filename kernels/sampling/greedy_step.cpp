@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/sampling/greedy_step.hpp"
 
+#include <stdexcept>
+
 #include "kernels/base/check.hpp"
 #include "kernels/base/launches.hpp"
 
@@ -9,6 +11,11 @@ namespace chunkstate {
 #if !CHUNKSTATE_HAS_CUDA
 std::int64_t greedy_step_partials(std::int64_t) { return 0; }
 #endif
+
+void check_sampled(const Sampled& sampled) {
+  if (sampled.token == nan_logit) throw std::domain_error("a logit is NaN");
+  if (sampled.token < 0) throw std::domain_error("the largest logit is not finite");
+}
 
 void greedy_step(const Executor& exec, const GreedyStepArgs& args) {
   constexpr const char* op = "greedy_step";

@@ -26,6 +26,8 @@ std::int64_t greedy_step_partials(std::int64_t batch);
 /// What results holds instead of a token where sample() would throw; 0 is fed to the next step.
 inline constexpr std::int32_t nan_logit = -1;
 inline constexpr std::int32_t infinite_logit = -2;
+/// Throws std::domain_error for these.
+void check_sampled(const Sampled& sampled);
 
 /// sample() with temperature 0 of every row, with fp32 sums. Backend::cuda only. Throws ShapeError,
 /// BackendError. Asynchronous.
