@@ -9,6 +9,7 @@
 #include "experiments/analysis/disturbance.hpp"
 #include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/table.hpp"
+#include "experiments/record/metrics.hpp"
 #include "experiments/report/point_data.hpp"
 #include "experiments/report/sections.hpp"
 
@@ -76,6 +77,23 @@ void add_medians(const StoredResults& results, const MetricColumn (&columns)[cou
       table.rows[row].emplace_back(with_interval(s.median, s.ci_low, s.ci_high, columns[c].format),
                                    s.median, s.ci_low, s.ci_high);
     }
+  }
+}
+
+// Where requests overlap their own rates do not add up to the rank's.
+void add_rates(const StoredResults& results, ReportTable& table) {
+  const bool overlap = std::ranges::any_of(results.requests, [](const RequestRecord& request) {
+    return request.batch_mean > static_cast<double>(request.batch);
+  });
+  if (!overlap) return;
+  table.header.emplace_back("tokens/s of a rank", "tokens_per_rank_second");
+  for (std::size_t row = 0; row < table.rows.size(); ++row) {
+    std::vector<const RequestRecord*> own;
+    for (const RequestRecord& request : requests_of(results, results.spec.points[row])) {
+      own.push_back(&request);
+    }
+    const double rate = tokens_per_rank_second(own);
+    table.rows[row].emplace_back(format_number(rate), rate, NAN, NAN);
   }
 }
 
@@ -156,6 +174,7 @@ ReportTable summary_table_of(const StoredResults& results) {
     table.rows.push_back(std::move(cells));
   }
   add_medians(results, summary_columns, table);
+  add_rates(results, table);
   return table;
 }
 

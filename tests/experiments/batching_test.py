@@ -2,6 +2,7 @@
 """Scenario offline: prompts that decode together have the results that they have alone, in any company, through
 kills and on any number of ranks; their times are those of requests that overlap."""
 import collections
+import csv
 import json
 import os
 import pathlib
@@ -116,6 +117,9 @@ class Batches(unittest.TestCase):
             covered += max(0.0, begin + seconds - max(begin, end))
             end = max(end, begin + seconds)
         self.assertAlmostEqual(rate, tokens.sum() / covered, delta=1e-6 * rate)
+        self.run_ok(["report", path, "-o", self.folder / "page.html", "--csv", self.folder / "csv"])
+        row, = csv.DictReader((self.folder / "csv/summary.csv").read_text().splitlines())
+        self.assertEqual(float(row["tokens_per_rank_second"]), rate)
         events = json.loads(self.run_ok(["export", path, "--trace"]))["traceEvents"]
         requests = [event for event in events if event["name"] == "request"]
         self.assertEqual(len(requests), 20)
