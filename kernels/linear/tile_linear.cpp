@@ -6,6 +6,7 @@
 
 #include "kernels/base/avx512_math.hpp"
 #include "kernels/base/bf16_tiles.hpp"
+#include "kernels/base/instruction_level.hpp"
 #include "kernels/base/rows.hpp"
 
 #if defined(__x86_64__)
@@ -261,6 +262,15 @@ std::int64_t unit_outputs(std::int64_t outputs, std::int64_t passes, std::int64_
 }
 
 }  // namespace
+
+TileBlocking tile_blocking() {
+  TileBlocking blocking;
+  if (instruction_level() >= InstructionLevel::amx) {
+    blocking.outputs = 256;
+    blocking.depth = 512;
+  }
+  return blocking;
+}
 
 bool tile_linear_applies(const LinearArgs& args) {
   const auto fits = [](DType dtype) { return dtype == DType::fp32 || dtype == DType::bf16; };
