@@ -2,6 +2,7 @@
 #include "kernels/base/memory.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -9,6 +10,10 @@
 #include <string>
 
 #include "kernels/base/check.hpp"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #if CHUNKSTATE_HAS_CUDA
 #include <cuda_runtime_api.h>
@@ -43,6 +48,20 @@ std::map<const std::byte*, std::int64_t>& device_blocks() {
 }
 #endif
 
+// A head's rows of activations lie tokens apart, each on a page of its own: pages of 2 MB keep
+// their addresses in the processor's table. Before the memory is touched; without effect where the
+// kernel has none.
+void ask_for_huge_pages([[maybe_unused]] std::byte* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__)
+  constexpr std::size_t worthwhile = std::size_t{4} << 20;
+  constexpr std::uintptr_t page = 4096;
+  if (bytes < worthwhile) return;
+  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
+  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 }  // namespace
 
 DeviceMemoryUse device_memory_use() {
@@ -65,7 +84,10 @@ void count_device_memory(std::int64_t bytes) {
 std::byte* allocate(Backend backend, std::size_t bytes) {
   if (bytes == 0) bytes = host_alignment;
   if (backend != Backend::cuda) {
-    return static_cast<std::byte*>(::operator new(bytes, std::align_val_t(host_alignment)));
+    auto* const memory =
+        static_cast<std::byte*>(::operator new(bytes, std::align_val_t(host_alignment)));
+    ask_for_huge_pages(memory, bytes);
+    return memory;
   }
 #if CHUNKSTATE_HAS_CUDA
   void* data = nullptr;

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/base/avx512_math.hpp"
 #include "kernels/base/bf16_tiles.hpp"
+#include "kernels/base/instruction_level.hpp"
 #include "kernels/base/rows.hpp"
-#include "kernels/base/simd.hpp"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
 // GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -63,24 +63,54 @@ CHUNKSTATE_AVX512BF16 void finish_line(const LinearArgs& args, std::int64_t t, s
     _mm256_mask_storeu_epi16(y, mask, (__m256i)_mm512_cvtneps_pbh(value));
   }
 }
+
+/// The same of `tokens` tokens and a whole line of 32 results each, bf16 and without bias.
+CHUNKSTATE_AVX512BF16 void finish_lines(const LinearArgs& args, std::int64_t first_token,
+                                        std::int64_t tokens, std::int64_t output, const float* low,
+                                        const float* high) {
+  const __m512 scale = _mm512_set1_ps(args.scale);
+  for (std::int64_t i = 0; i < tokens; ++i) {
+    __m512 first = _mm512_mul_ps(_mm512_load_ps(low + i * 16), scale);
+    __m512 second = _mm512_mul_ps(_mm512_load_ps(high + i * 16), scale);
+    std::byte* const y = args.y.at(first_token + i, output);
+    if (args.accumulate) {
+      const __m512i old = _mm512_loadu_si512(y);
+      const __m512i bits = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(old));
+      const __m512i more = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(old, 1));
+      first = _mm512_add_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+      second = _mm512_add_ps(second, _mm512_castsi512_ps(_mm512_slli_epi32(more, 16)));
+    }
+    _mm512_storeu_si512(y, round_pair(first, second));
+  }
+}
 #else
 void finish_line(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, const float*) {}
+void finish_lines(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, const float*,
+                  const float*) {}
 #endif
 
 void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t tokens,
                   std::int64_t first_output, bool turned, const float* sums) {
   const std::int64_t outputs = std::min(panel_width, args.weight.extent[0] - first_output);
-  alignas(64) float tile[256];
+  const bool lines = outputs == panel_width && !args.bias && args.y.dtype == DType::bf16;
+  alignas(64) float tiles[2][256];
   for (std::int64_t t = 0; t < tokens; t += 16) {
+    const std::int64_t count = std::min<std::int64_t>(tokens - t, 16);
+    const float* halves[2];
+    for (std::int64_t half = 0; half < 2; ++half) {
+      halves[half] = sums + (turned ? half * 2 + t / 16 : t / 16 * 2 + half) * 256;
+      if (!turned || half * 16 >= outputs) continue;
+      turn_sums(halves[half], tiles[half]);
+      halves[half] = tiles[half];
+    }
+    if (lines) {
+      finish_lines(args, first_token + t, count, first_output, halves[0], halves[1]);
+      continue;
+    }
     for (std::int64_t o = 0; o < outputs; o += 16) {
-      const float* lines = sums + (turned ? o / 16 * 2 + t / 16 : t / 16 * 2 + o / 16) * 256;
-      if (turned) {
-        turn_sums(lines, tile);
-        lines = tile;
-      }
-      const std::int64_t count = std::min<std::int64_t>(outputs - o, 16);
-      for (std::int64_t i = 0; i < std::min<std::int64_t>(tokens - t, 16); ++i) {
-        finish_line(args, first_token + t + i, first_output + o, count, lines + i * 16);
+      for (std::int64_t i = 0; i < count; ++i) {
+        finish_line(args, first_token + t + i, first_output + o,
+                    std::min<std::int64_t>(outputs - o, 16), halves[o / 16] + i * 16);
       }
     }
   }
@@ -232,6 +262,15 @@ std::int64_t unit_outputs(std::int64_t outputs, std::int64_t passes, std::int64_
 }
 
 }  // namespace
+
+TileBlocking tile_blocking() {
+  TileBlocking blocking;
+  if (instruction_level() >= InstructionLevel::amx) {
+    blocking.outputs = 256;
+    blocking.depth = 512;
+  }
+  return blocking;
+}
 
 bool tile_linear_applies(const LinearArgs& args) {
   const auto fits = [](DType dtype) { return dtype == DType::fp32 || dtype == DType::bf16; };

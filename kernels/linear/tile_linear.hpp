@@ -16,12 +16,16 @@ struct TileBlocking {
                                // that costs less than pairing the weights' elements
 };
 
+/// The fastest known for this machine. AMX multiplies so fast that its sums' way through the second
+/// cache shows: longer stretches of inputs, and so few outputs that sums and x stay in that cache.
+TileBlocking tile_blocking();
+
 /// Whether tile_linear can take these: bf16 x and weights, an instruction level with bf16 products.
 bool tile_linear_applies(const LinearArgs& args);
 
 /// linear_group() by panels of bf16. Weights are packed panel by panel into the second cache, once
 /// for every `tokens` tokens, so they need no memory of their own.
 void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
-                 const TileBlocking& blocking = {});
+                 const TileBlocking& blocking = tile_blocking());
 
 }  // namespace chunkstate::cpu

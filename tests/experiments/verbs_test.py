@@ -103,6 +103,7 @@ class Verbs(harness.Scratch):
         self.assertEqual(found["bytes"], 18)
         ids = json.loads(self.run_ok(["tokenize", "--model", harness.MODEL, "--input", texts]))
         self.assertEqual(found["tokens"], sum(len(text) for text in ids))
+        self.assertTrue(all(row["bytes_per_second"] > 0 for row in found["rows"]), found)
 
     def test_plan_counts_what_is_done(self):
         file = harness.experiment(self.folder / "exp.yaml")
