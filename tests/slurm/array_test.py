@@ -191,6 +191,31 @@ class Slurm(unittest.TestCase):
                 scenario.result()
                 print(f"{name}: {seconds[name]:.0f} s")
 
+    def test_every_rank_sees_all_gpus_of_its_node_however_they_were_asked_for(self):
+        """The script that `submit` writes, with a program in place of ours that says what it sees."""
+        program, seen = self.cluster.folder / "program", self.cluster.folder / "seen"
+        program.write_text(f"""#!/bin/bash
+            echo "$SLURMD_NODENAME $SLURM_LOCALID $CUDA_VISIBLE_DEVICES" >>{seen}
+            while [ "$1" != --ending ]; do shift; done; echo 0 >"$2"
+            """)
+        program.chmod(0o755)
+        for option in ("gpus-per-node", "gpus-per-task", "gres"):
+            seen.write_text("")
+            out = self.cluster.folder / f"results/{option}"
+            (out / "slurm").mkdir(parents=True)
+            text = self.cluster.command(
+                harness.BINARY, "submit", self.cluster.folder / "exp.yaml", "--out", out, "--dry-run",
+                "-s", "slurm.nodes=2", "-s", "slurm.tasks_per_node=2", "-s", "slurm.gpus_per_node=2", "-s",
+                f"slurm.gpu_option={option}", "-s", f"slurm.mpi={'pmi2' if MPICH else 'pmix'}")
+            script = out / "slurm/array.sbatch"
+            script.write_text(re.search(r"^#!/bin/bash\n.*?(?=\n# sbatch )", text, re.M | re.S)[0]
+                              .replace(harness.BINARY, str(program)))
+            self.cluster.command("sbatch", "--wait", script)
+            lines = [line.split() for line in seen.read_text().splitlines()]
+            self.assertEqual(sorted(line[1] for line in lines), ["0", "0", "1", "1"], option)
+            self.assertEqual(len({line[0] for line in lines}), 2, option)
+            self.assertEqual({tuple(line[2:]) for line in lines}, {("0,1",)}, option)
+
     def check(self, array, duplicates=None):
         """The file that the merge job wrote has the expected digest; the journals hold no conflict and as many
         duplicates as merge says it dropped."""
