@@ -54,10 +54,8 @@ void ContinuousBatch::begin(std::span<const std::int32_t> prompt, std::uint64_t 
   const TraceRegion region("prefill");
   slot.use = Slot::Use::decoding;
   try {
-    const LogitsSink take = [this](std::int64_t sequence, std::int64_t, View<const float, 2> row) {
-      accept(sequence, row);
-    };
-    model_.prefill(prompt, state_, place, options_.prefill_tokens, LogitsRows::last, take);
+    model_.prefill(prompt, state_, place, options_.prefill_tokens, LogitsRows::last,
+                   sink_of_rows());
   } catch (...) {
     slot.use = Slot::Use::free;
     model_.reset(state_, place);
@@ -173,6 +171,16 @@ std::int64_t ContinuousBatch::fewest_left() const {
         fewest, slot.max_new_tokens - static_cast<std::int64_t>(slot.generated.tokens.size()));
   }
   return fewest;
+}
+
+// As generate() takes them, so that a log-probability has the same bits.
+RowSink ContinuousBatch::sink_of_rows() {
+  if (options_.sampling.temperature <= 0.0F) {
+    return GreedySink([this](std::int64_t slot, const Sampled& sampled) { emit(slot, sampled); });
+  }
+  return LogitsSink([this](std::int64_t slot, std::int64_t, View<const float, 2> logits) {
+    accept(slot, logits);
+  });
 }
 
 void ContinuousBatch::accept(std::int64_t slot, View<const float, 2> logits) {

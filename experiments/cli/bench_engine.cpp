@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "core/cost.hpp"
 #include "core/errors.hpp"
+#include "core/reference_check.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
 #include "experiments/cli/verb_group.hpp"
@@ -16,6 +19,7 @@ struct EngineFlags {
   std::vector<std::int64_t> tokens;
   std::vector<std::int64_t> batches = {1};
   int repeats = 5;
+  bool check = true;
   bool json = false;
 };
 
@@ -24,6 +28,7 @@ struct EngineRow {
   std::int64_t batch = 1;
   Timing timing;
   Cost cost;
+  std::optional<double> error;  // of its logits
 };
 
 std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab_size,
@@ -44,8 +49,8 @@ EngineRow time_prefill(LoadedModel& loaded, const VerbGroup& group, const CostSi
   row.cost = forward_cost(loaded.model.config(), sizes, loaded.ssd, 0, tokens, 1);
   SequenceState state = loaded.model.make_state(loaded.ssd, 1, tokens);
   const auto ids = random_ids(tokens, loaded.files.config.vocab_size, 1);
-  const LogitsSink ignore = [](std::int64_t, std::int64_t, View<const float, 2>) {};
-  for (int repeat = -1; repeat < repeats; ++repeat) {  // -1: warm-up
+  const GreedySink ignore = [](std::int64_t, const Sampled&) {};  // as generation takes it
+  for (int repeat = -1; repeat < repeats; ++repeat) {             // -1: warm-up
     loaded.model.reset(state);
     group.barrier();
     const double start = monotonic_seconds();
@@ -114,6 +119,17 @@ EngineRow time_decode(LoadedModel& loaded, const CostSizes& sizes, std::int64_t 
   return row;
 }
 
+// Says what the errors are of.
+std::string check_rows(const LoadedModel& loaded, bool decode, std::vector<EngineRow>& rows) {
+  ReferenceCheck check(loaded.files.config, loaded.files.checkpoint, loaded.model.options(),
+                       loaded.ssd);
+  for (EngineRow& row : rows) {
+    row.error = decode ? check.decode_error(row.batch) : check.prefill_error();
+  }
+  return fmt::format("error: of the logits after {} tokens and {} layers, against the reference\n",
+                     check.tokens(), check.layers());
+}
+
 void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                   const MachinePeaks& peaks, const VerbGroup& group, bool decode) {
   print_peaks(peaks);
@@ -126,7 +142,7 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
                                 "GFLOP/s",
                                 "of peak"};
   if (has_ceiling) head.push_back("of loop");
-  head.insert(head.end(), {"GB/s", peaks.read_bytes > 0 ? "of read" : "of copy"});
+  head.insert(head.end(), {"GB/s", peaks.read_bytes > 0 ? "of read" : "of copy", "error"});
   Table table(head);
   for (const EngineRow& row : rows) {
     const double seconds = row.timing.median();
@@ -144,6 +160,7 @@ void print_engine(const EngineFlags& flags, const std::vector<EngineRow>& rows,
     cells.push_back(format_number(row.cost.bytes / seconds / 1e9));
     cells.push_back(share_of_peak(row.cost.bytes / seconds,
                                   peaks.read_bytes > 0 ? peaks.read_bytes : peaks.copy_bytes));
+    cells.push_back(row.error ? fmt::format("{:.1e}", *row.error) : "-");
     table.add(cells);
   }
   fmt::print("{} {}, {}, variant {}, mode {}, autotune {}, fusion {}{}\n{}", flags.model.model,
@@ -188,9 +205,12 @@ int bench_engine_verb(EngineFlags flags, const VerbGroup& group, bool decode) {
   if (options.backend == Backend::cpu) {
     peaks = best_of(peaks, measure_peaks(exec, options.dtype));
   }
+  std::string checked;
+  if (flags.check && group.size() == 1) checked = check_rows(loaded, decode, rows);
   if (!group.first()) return exit_ok;
   if (!flags.json) {
     print_engine(flags, rows, peaks, group, decode);
+    fmt::print("{}", checked);
     return exit_ok;
   }
   nlohmann::json list = nlohmann::json::array();
@@ -200,6 +220,7 @@ int bench_engine_verb(EngineFlags flags, const VerbGroup& group, bool decode) {
                     {"timing", to_json(row.timing)},
                     {"flops", row.cost.flops},
                     {"bytes", row.cost.bytes}});
+    if (row.error) list.back()["relative_error"] = *row.error;
   }
   fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"rows", list}}.dump(2));
   return exit_ok;
@@ -223,6 +244,8 @@ void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode) {
         ->delimiter(',');
   }
   verb->add_option("--repeats", flags->repeats)->capture_default_str();
+  verb->add_flag("--check,!--no-check", flags->check,
+                 "compare the first layers with the reference backend; on by default");
   verb->add_flag("--json", flags->json);
   verb->callback([flags, decode, &action] {
     action = [flags, decode] {
