@@ -8,7 +8,6 @@ set(cuda_sources
   linear/matmul_search.cpp linear/matrix_vector.cu
   peer_sum/cuda.cu rms_norm/cuda.cu rope/cuda.cu sampling/greedy_step.cu silu_mul/cuda.cu
   selective_scan/cuda.cu selective_scan/eager.cu
-  selective_scan/cuda.cu selective_scan/eager.cu
   synthetic/cuda.cu
   ssd/step.cu ssd/scan_common.cu
   ssd/variants/chunked.cu ssd/variants/default.cu ssd/variants/hopper_scan.cu

@@ -127,8 +127,12 @@ int plan_verb(const PlanFlags& flags) {
              setup.plan.size(), setup.plan.size() - static_cast<std::size_t>(left), directory,
              (left + flags.ranks - 1) / flags.ranks, flags.ranks);
   if (memory.on_device) {
-    fmt::print("memory: {} of device memory per rank, weights included\n",
-               format_bytes(memory.per_rank));
+    const double others =
+        static_cast<double>(device_memory_in_use()) - static_cast<double>(engines.held_bytes());
+    fmt::print(
+        "memory: {} of device memory per rank, weights included; the driver, libraries and "
+        "other processes hold {} now\n",
+        format_bytes(memory.per_rank), format_bytes(std::max(others, 0.0)));
   } else {
     fmt::print("memory: {} of weights once per host, {} more per rank\n",
                format_bytes(memory.shared), format_bytes(memory.per_rank));
