@@ -7,6 +7,7 @@
 #include <immintrin.h>
 // GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 namespace chunkstate {
@@ -160,6 +161,29 @@ void dot_baseline(DType dtype, const Rows& rows, std::int64_t count, std::int64_
 }
 
 #if defined(__x86_64__)
+/// The sums of eight vectors, each added up as sum_lanes does, bit by bit: with a third of the
+/// instructions, because a step's sums of two vectors share one.
+CHUNKSTATE_AVX512BF16 inline __m256 sum_eight(const __m512 (&v)[8]) {
+  __m512 eighths[4];  // [of v0, of v1]
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    eighths[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                               _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xEE));
+  }
+  __m512 quarters[2];  // [of v0, v1, v2, v3]
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    quarters[i] = _mm512_add_ps(_mm512_shuffle_f32x4(eighths[2 * i], eighths[2 * i + 1], 0x88),
+                                _mm512_shuffle_f32x4(eighths[2 * i], eighths[2 * i + 1], 0xDD));
+  }
+  const __m512 halves = _mm512_add_ps(_mm512_shuffle_ps(quarters[0], quarters[1], 0x44),
+                                      _mm512_shuffle_ps(quarters[0], quarters[1], 0xEE));
+  const __m512 sums = _mm512_add_ps(_mm512_shuffle_ps(halves, halves, 0x88),
+                                    _mm512_shuffle_ps(halves, halves, 0xDD));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+  return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums));
+}
+
 /// `Count` rows and `Tokens` tokens, 32 products at a time.
 template <int Tokens, int Count>
 CHUNKSTATE_AVX512BF16 inline void dot_bf16(const Bf16Rows& rows, std::int64_t first) {
@@ -187,12 +211,31 @@ CHUNKSTATE_AVX512BF16 inline void dot_bf16(const Bf16Rows& rows, std::int64_t fi
       for (int t = 0; t < Tokens; ++t) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], line, x[t]);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < Count; ++r) {
+  if constexpr (Count == 8) {
 #pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) {
-      auto vector = (Avx512::Vector)sum[r][t];
-      rows.sums[t * rows.sums_row + first + r] = sum_lanes<Avx512>(vector);
+      const __m512 rows_of[8] = {sum[0][t], sum[1][t], sum[2][t], sum[3][t],
+                                 sum[4][t], sum[5][t], sum[6][t], sum[7][t]};
+      _mm256_storeu_ps(rows.sums + t * rows.sums_row + first, sum_eight(rows_of));
+    }
+  } else if constexpr (Count == 4 && Tokens == 4) {
+#pragma GCC unroll 2
+    for (int t = 0; t < Tokens; t += 2) {
+      const __m512 rows_of[8] = {sum[0][t],     sum[1][t],     sum[2][t],     sum[3][t],
+                                 sum[0][t + 1], sum[1][t + 1], sum[2][t + 1], sum[3][t + 1]};
+      const __m256 sums = sum_eight(rows_of);
+      float* const at = rows.sums + t * rows.sums_row + first;
+      _mm_storeu_ps(at, _mm256_castps256_ps128(sums));
+      _mm_storeu_ps(at + rows.sums_row, _mm256_extractf128_ps(sums, 1));
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < Count; ++r) {
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) {
+        auto vector = (Avx512::Vector)sum[r][t];
+        rows.sums[t * rows.sums_row + first + r] = sum_lanes<Avx512>(vector);
+      }
     }
   }
 }

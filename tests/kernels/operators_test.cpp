@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/base/check.hpp"
+#include "kernels/base/dot.hpp"
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/linear/tile_linear.hpp"
@@ -136,6 +137,33 @@ TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
     CAPTURE(blocking.tokens, blocking.outputs, blocking.depth, *plain.turned, *blocking.turned);
     run(cut, static_cast<int>(dice.between(1, 3)), blocking);
     CHECK((whole.y.bytes() == cut.y.bytes()));
+  }
+}
+
+TEST_CASE("A row's dot product does not depend on the rows beside it, bit by bit") {
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    Dice dice(seed);
+    const std::int64_t rows = dice.between(1, 40);
+    const std::int64_t depth = dice.between(1, 200);
+    const std::int64_t tokens = dice.between(1, most_dot_tokens);
+    const DType dtype = has_bf16_dot() && seed % 2 == 0 ? DType::bf16 : DType::fp32;
+    CAPTURE(seed, rows, depth, tokens, name_of(dtype));
+    Numbers weight = Numbers::random(dice.rng, DType::bf16, {rows, depth});
+    Numbers x = Numbers::random(dice.rng, dtype, {tokens, depth});
+    const auto sums_of = [&](std::int64_t begin, std::int64_t count, float* sums) {
+      const std::byte* const from = x.view<2>().data;
+      if (dtype == DType::bf16) {
+        dot_rows(weight.view<2>(), begin, count, reinterpret_cast<const bf16*>(from), depth, tokens,
+                 sums, rows);
+      } else {
+        dot_rows(weight.view<2>(), begin, count, reinterpret_cast<const float*>(from), depth,
+                 tokens, sums, rows);
+      }
+    };
+    std::vector<float> together(static_cast<std::size_t>(tokens * rows)), alone = together;
+    sums_of(0, rows, together.data());
+    for (std::int64_t r = 0; r < rows; ++r) sums_of(r, 1, alone.data() + r);
+    CHECK((together == alone));
   }
 }
 
