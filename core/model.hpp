@@ -141,6 +141,9 @@ class Model {
   std::size_t arena_bytes(std::int64_t tokens, std::int64_t logits_rows) const;
 
  private:
+  // Words of 4 bytes that a token's id, position and length take.
+  static constexpr std::int64_t position_words = 5;
+
   // Rows of logits that emit_logits() has to make, of one sequence.
   struct LogitsPiece {
     std::int64_t sequence, first_token, first_row, rows;
