@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
   const std::int64_t begin = chunk * pass.chunk_tokens;
   const auto tokens = static_cast<int>(min(pass.chunk_tokens, args.x.extent[1] - begin));
 
-  States<S> states(args, static_cast<std::int64_t>(blockIdx.x % slices) * S::width);
+  const std::int64_t slice = blockIdx.x % slices;
+  States<S> states(args, slice * S::width);
   const std::int64_t entry = (sequence * pass.chunks + chunk) * channels + states.channel;
   if constexpr (!ends) {
     states.for_each(args, [&](std::int64_t n, int s) {
@@ -50,7 +51,8 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
   const Column x_column(args.x, sequence, begin, channel);
   const Column dt_column(args.dt, sequence, begin, channel);
   const Column z_column(args.z, sequence, begin, channel);
-  std::byte* const y_data = args.y.at(sequence, begin, channel);
+  const bool whole_block = slice * S::width + S::width <= channels;
+  std::byte* const y_data = args.y.at(sequence, begin + states.lane, channel);
   const std::int64_t y_step = args.y.stride[1] * static_cast<std::int64_t>(bytes_of(args.y.dtype));
   const Rows<S> B_rows(args.B, sequence, begin), C_rows(args.C, sequence, begin);
 
@@ -100,6 +102,7 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
       delta[i] = inside ? delta[i] : 0.0F;
       written[i] = inside ? delta[i] * x[i] : 0.0F;
     }
+    __syncwarp();
     states.template advance<ends>(shared, buffer, delta, written, y);
     if constexpr (!ends) {
       if (args.D.data != nullptr) {
@@ -112,12 +115,18 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
 #pragma unroll
         for (int i = 0; i < S::items; ++i) y[i] *= silu_fast(z[i]);
       }
+      const bool whole_tile = whole_block && first + S::tile <= tokens;
       with_type(args.y.dtype, [&](auto type) {
+        const auto store = [&](int i) {
+          store_element(y_data + (first + i * S::lanes) * y_step, type.value, y[i]);
+        };
+        if (whole_tile) {
 #pragma unroll
-        for (int i = 0; i < S::items; ++i) {
-          const int token = first + states.lane + i * S::lanes;
-          if (states.exists && token < tokens) {
-            store_element(y_data + token * y_step, type.value, y[i]);
+          for (int i = 0; i < S::items; ++i) store(i);
+        } else if (states.exists) {
+#pragma unroll
+          for (int i = 0; i < S::items; ++i) {
+            if (first + states.lane + i * S::lanes < tokens) store(i);
           }
         }
       });

@@ -164,16 +164,27 @@ struct Rows {
   }
 };
 
+/// condition ? a : b, never as a branch: the compiler would repeat the shuffles on both sides of
+/// it.
+__device__ __forceinline__ float select(int condition, float a, float b) {
+  float result;
+  asm("{\n .reg .pred p;\n setp.ne.s32 p, %1, 0;\n selp.f32 %0, %2, %3, p;\n}"
+      : "=f"(result)
+      : "r"(condition), "f"(a), "f"(b));
+  return result;
+}
+
 /// The sums over a channel's lanes of y[0], ..., y[lanes - 1]: lane l gets the l-th.
 template <int lanes>
 __device__ __forceinline__ float scatter_sum(float (&y)[lanes], int lane) {
 #pragma unroll
   for (int half = lanes / 2; half > 0; half /= 2) {
-    const bool upper = (lane & half) != 0;
+    const int upper = lane & half;
 #pragma unroll
     for (int i = 0; i < half; ++i) {
-      const float kept = upper ? y[i + half] : y[i];
-      y[i] = kept + __shfl_xor_sync(full_warp, upper ? y[i] : y[i + half], half);
+      const float kept = select(upper, y[i + half], y[i]);
+      const float given = select(upper, y[i], y[i + half]);
+      y[i] = kept + __shfl_xor_sync(full_warp, given, half);
     }
   }
   return y[0];
