@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
   const Column z_column(args.z, sequence, begin, channel);
   const bool whole_block = slice * S::width + S::width <= channels;
   std::byte* const y_data = args.y.at(sequence, begin + states.lane, channel);
-  const std::int64_t y_step = args.y.stride[1] * static_cast<std::int64_t>(bytes_of(args.y.dtype));
+  const int y_step = token_bytes(args.y);
   const Rows<S> B_rows(args.B, sequence, begin), C_rows(args.C, sequence, begin);
 
   // x, dt and z one tile ahead; B and C two, as they pass through shared memory.
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
       const bool whole_tile = whole_block && first + S::tile <= tokens;
       with_type(args.y.dtype, [&](auto type) {
         const auto store = [&](int i) {
-          store_element(y_data + (first + i * S::lanes) * y_step, type.value, y[i]);
+          store_element(token_address(y_data, first + i * S::lanes, y_step), type.value, y[i]);
         };
         if (whole_tile) {
 #pragma unroll

@@ -104,16 +104,28 @@ struct Stored {
   }
 };
 
+/// Bytes from token to token. In 32 bits (selective_scan checks it), so that an address is one
+/// instruction; in 64 it is five, of 77 that a token costs.
+template <class Byte>
+__device__ __forceinline__ int token_bytes(const BasicAnyView<Byte, 3>& view) {
+  return static_cast<int>(view.stride[1]) * static_cast<int>(bytes_of(view.dtype));
+}
+
+template <class Byte>
+__device__ __forceinline__ Byte* token_address(Byte* data, int token, int step) {
+  return data + static_cast<std::int64_t>(token) * step;
+}
+
 /// One channel of one of the arrays, from the first token of the block's chunk on.
 struct Column {
   const std::byte* data;  // nullptr: not given
-  std::int64_t step;      // bytes from token to token
+  int step;               // token_bytes
   bool wide;              // elements of 4 bytes
 
   __device__ Column(const ConstAnyView<3>& view, std::int64_t sequence, std::int64_t token,
                     std::int64_t channel)
       : data(view.data == nullptr ? nullptr : view.at(sequence, token, channel)),
-        step(view.stride[1] * static_cast<std::int64_t>(bytes_of(view.dtype))),
+        step(token_bytes(view)),
         wide(view.dtype == DType::fp32) {}
 
   /// The tokens first + i lanes, the last one in place of those beyond.
@@ -122,7 +134,8 @@ struct Column {
     if (data == nullptr) return;
 #pragma unroll
     for (int i = 0; i < S::items; ++i) {
-      stored.word[i] = load_stored(data + min(first + i * S::lanes, last) * step, wide);
+      stored.word[i] =
+          load_stored(token_address(data, min(first + i * S::lanes, last), step), wide);
     }
   }
 };
@@ -131,13 +144,13 @@ struct Column {
 template <class S>
 struct Rows {
   const std::byte* data;
-  std::int64_t step;
+  int step;
   DType dtype;
   int row, column;  // of the first piece; the next ones follow threads / state_dim rows later
   bool inside;
 
   __device__ Rows(const ConstAnyView<3>& view, std::int64_t sequence, std::int64_t token)
-      : step(view.stride[1] * static_cast<std::int64_t>(bytes_of(view.dtype))),
+      : step(token_bytes(view)),
         dtype(view.dtype),
         row(static_cast<int>(threadIdx.x) / S::state_dim),
         column(static_cast<int>(threadIdx.x) % S::state_dim),
@@ -149,7 +162,7 @@ struct Rows {
 #pragma unroll
     for (int i = 0; i < S::pieces; ++i) {
       const int token = min(first + row + i * (threads / S::state_dim), last);
-      stored.word[i] = load_stored(data + token * step, dtype == DType::fp32);
+      stored.word[i] = load_stored(token_address(data, token, step), dtype == DType::fp32);
     }
   }
 
