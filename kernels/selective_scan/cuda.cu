@@ -52,8 +52,8 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
   const Column dt_column(args.dt, sequence, begin, channel);
   const Column z_column(args.z, sequence, begin, channel);
   const bool whole_block = slice * S::width + S::width <= channels;
-  std::byte* const y_data = args.y.at(sequence, begin + states.lane, channel);
-  const int y_step = token_bytes(args.y);
+  std::byte* y_tile = args.y.at(sequence, begin + states.lane, channel);
+  const std::int64_t y_step = std::int64_t{S::lanes} * token_bytes(args.y);
   const Rows<S> B_rows(args.B, sequence, begin), C_rows(args.C, sequence, begin);
 
   // x, dt and z one tile ahead; B and C two, as they pass through shared memory.
@@ -117,19 +117,19 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
       }
       const bool whole_tile = whole_block && first + S::tile <= tokens;
       with_type(args.y.dtype, [&](auto type) {
-        const auto store = [&](int i) {
-          store_element(token_address(y_data, first + i * S::lanes, y_step), type.value, y[i]);
-        };
+        std::byte* to = y_tile;
         if (whole_tile) {
 #pragma unroll
-          for (int i = 0; i < S::items; ++i) store(i);
+          for (int i = 0; i < S::items; ++i, to += y_step) store_element(to, type.value, y[i]);
         } else if (states.exists) {
 #pragma unroll
-          for (int i = 0; i < S::items; ++i) {
-            if (first + states.lane + i * S::lanes < tokens) store(i);
+          for (int i = 0; i < S::items; ++i, to += y_step) {
+            const bool inside = first + states.lane + i * S::lanes < tokens;
+            if (inside) store_element(to, type.value, y[i]);
           }
         }
       });
+      y_tile += S::items * y_step;
     }
   }
 
