@@ -2,36 +2,37 @@
 #pragma once
 
 #include "kernels/base/elements.cuh"
-#include "kernels/base/tensor_core.cuh"
 #include "kernels/selective_scan/selective_scan.hpp"
 
 // The scan with its states in registers. A block owns some channels of one sequence (and of one
-// chunk, in variant chunked) and walks through the tokens in tiles of 16. While a tile is computed,
-// the next one's x, dt, z, B and C are on their way to shared memory, as they are stored. Of a tile
+// chunk, in variant chunked); `lanes` neighbouring threads share a channel's states. A block walks
+// through the tokens in tiles, and of a tile
 //
-//   1. all threads make step sizes and delta x, and widen B and C, element by element;
-//   2. each thread advances its states and leaves y, which no other thread needs before 3;
-//   3. all threads add D x, apply the gate and store y, whole rows at a time.
+//   1. each thread reads x, dt and z of its channel for its own `items` tokens, one tile ahead, in
+//      registers, and makes step sizes and delta x of them: nothing is computed twice;
+//   2. its lanes hand each other these two, and each advances its part of the states;
+//   3. the parts of y are summed so that each thread ends with those of its own tokens, to which it
+//      adds D x, applies the gate and stores.
 //
-// What bounds it are exponentials, one per token, channel and state element: a multiprocessor makes
-// 16 per clock, so at state_dim 16 a token of a channel takes a clock (kernels/README.md).
+// Only B and C, which all channels share, pass through shared memory: one barrier per tile. The
+// code of a tile is one straight line without branches that depend on the thread, so that the
+// exponentials of many tokens, which do not wait for the state, are on their way together.
 namespace chunkstate::cuda::register_scan {
 
 inline constexpr int threads = 128;
-inline constexpr int tile = 16;
 inline constexpr float log2_e = 1.44269504088896341F;
 
-/// How a block's threads share out channels and states.
-template <int channels_, int states_, int lanes_>
+/// How a block's threads share out channels, states and tokens.
+template <int states_, int lanes_, int items_>
 struct Split {
-  static constexpr int channels = channels_;  // of a thread
-  static constexpr int states = states_;      // of each of these channels, in this thread
-  static constexpr int lanes = lanes_;        // neighbouring threads that share a channel
-  static constexpr int width = threads / lanes * channels;  // channels of the block
-  static constexpr int state_dim = states * lanes;          // at most, the rest is zero
-  static constexpr int quads = width / 4;
-  // A thread keeps its four channels from row to row in 1. and 3.
-  static_assert(width % 8 == 0 && threads % quads == 0 && states % 4 == 0);
+  static constexpr int states = states_;            // of a channel, in this thread
+  static constexpr int lanes = lanes_;              // neighbouring threads that share a channel
+  static constexpr int items = items_;              // tokens of a tile that a thread prepares
+  static constexpr int tile = items * lanes;        // tokens
+  static constexpr int width = threads / lanes;     // channels of the block
+  static constexpr int state_dim = states * lanes;  // at most, the rest is zero
+  static constexpr int pieces = tile * state_dim / threads;  // of a tile of B, for each thread
+  static_assert(states % 4 == 0 && warp_size % lanes == 0 && tile * state_dim % threads == 0);
 };
 
 /// What a launch does. Chunked: the launch `ends` writes each chunk's end state from zero to
@@ -43,22 +44,12 @@ struct Pass {
   std::int64_t chunks;
   float* states;      // [batch, chunks, channels, state_dim]; nullptr: one chunk, from args.state
   float* delta_sums;  // [batch, chunks, channels]
-  bool vectors;       // rows of all arrays can be read 16 bytes at a time
 };
 
 template <class S>
-struct alignas(16) Shared {
-  // Rows as they are stored, 4 bytes per element at most; two tiles.
-  alignas(16) std::byte x[2][tile][S::width * 4];
-  alignas(16) std::byte dt[2][tile][S::width * 4];
-  alignas(16) std::byte z[2][tile][S::width * 4];
-  alignas(16) std::byte B_stored[2][tile][S::state_dim * 4];
-  alignas(16) std::byte C_stored[2][tile][S::state_dim * 4];
-  alignas(16) float delta[tile][S::width];
-  alignas(16) float written[tile][S::width];  // delta x
-  alignas(16) float y[tile][S::width];
-  alignas(16) float B[tile][S::state_dim];
-  alignas(16) float C[tile][S::state_dim];
+struct Shared {
+  alignas(16) float B[2][S::tile][S::state_dim];
+  alignas(16) float C[2][S::tile][S::state_dim];
 };
 
 /// 2^v, 0 for very negative v.
@@ -68,221 +59,220 @@ __device__ __forceinline__ float exp2_fast(float v) {
   return result;
 }
 
+/// 1 / v, 0 for infinity. A division by __fdividef would take four instructions more.
+__device__ __forceinline__ float reciprocal(float v) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(v));
+  return result;
+}
+
 __device__ __forceinline__ float silu_fast(float v) {
-  return __fdividef(v, 1.0F + exp2_fast(-log2_e * v));
+  return v * reciprocal(1.0F + exp2_fast(-log2_e * v));
 }
 
+/// max(v, 0) + log(1 + u) with u = e^-|v| in [0, 1]. log(1 + u) / u is interpolated at eight
+/// Chebyshev nodes, to 3.2e-7 in fp32 also where u is small, which a logarithm of 1 + u is not.
 __device__ __forceinline__ float softplus(float v) {
-  return v > 20.0F ? v : log1pf(exp2_fast(log2_e * v));
+  const float u = exp2_fast(-log2_e * fabsf(v));
+  float series = -0.00837115291506052F;
+  series = series * u + 0.04349390044808388F;
+  series = series * u - 0.10685002803802490F;
+  series = series * u + 0.17687477171421051F;
+  series = series * u - 0.24474774301052094F;
+  series = series * u + 0.33271929621696472F;
+  series = series * u - 0.49997174739837646F;
+  series = series * u + 0.99999976158142090F;
+  return fmaxf(v, 0.0F) + u * series;
 }
 
-/// Starts copying `rows` rows of a tile, from token `first` and column `column` on. Columns beyond
-/// the view's last one stay as they are.
-template <int width>
-__device__ __forceinline__ void stage(std::byte (&target)[tile][width * 4],
-                                      const ConstAnyView<3>& view, std::int64_t sequence,
-                                      std::int64_t first, int rows, std::int64_t column,
-                                      bool vectors) {
-  if (view.data == nullptr) return;
-  const int size = static_cast<int>(bytes_of(view.dtype));
-  const auto columns = static_cast<int>(min(view.extent[2] - column, std::int64_t{width}));
-  if (vectors) {
-    const int pieces = width * size / 16;  // of a full row
-    for (int i = threadIdx.x; i < rows * pieces; i += threads) {
-      const int row = i / pieces, offset = i % pieces * 16;
-      if (offset >= columns * size) continue;
-      copy_async_16(shared_address(&target[row][offset]),
-                    view.at(sequence, first + row, column) + offset, true);
-    }
-    return;
-  }
-  for (int i = threadIdx.x; i < rows * width; i += threads) {
-    const int row = i / width, c = i % width;
-    if (c >= columns) continue;
-    const std::byte* const from = view.at(sequence, first + row, column + c);
-    std::byte* const to = &target[row][c * size];
-    if (size == 4) {
-      *reinterpret_cast<std::uint32_t*>(to) = *reinterpret_cast<const std::uint32_t*>(from);
-    } else {
-      *reinterpret_cast<std::uint16_t*>(to) = *reinterpret_cast<const std::uint16_t*>(from);
-    }
-  }
+/// One element as it is stored.
+__device__ __forceinline__ std::uint32_t load_stored(const std::byte* address, bool wide) {
+  if (wide) return *reinterpret_cast<const std::uint32_t*>(address);
+  return *reinterpret_cast<const std::uint16_t*>(address);
 }
 
-/// Widens a tile of B or C; zeros beyond its rows and state_dim.
-template <int width>
-__device__ __forceinline__ void widen(float (&target)[tile][width],
-                                      const std::byte (&stored)[tile][width * 4], DType dtype,
-                                      int rows, int state_dim) {
-  const int size = static_cast<int>(bytes_of(dtype));
-  for (int i = threadIdx.x; i < tile * width; i += threads) {
-    const int row = i / width, n = i % width;
-    const bool inside = row < rows && n < state_dim;
-    target[row][n] = inside ? load_element(&stored[row][n * size], dtype) : 0.0F;
-  }
+template <DType dtype>
+__device__ __forceinline__ float widen(std::uint32_t stored) {
+  if constexpr (dtype == DType::fp32) return __uint_as_float(stored);
+  if constexpr (dtype == DType::bf16) return __uint_as_float(stored << 16);
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(stored)));
 }
 
-/// N floats of an aligned row in shared memory.
+/// Elements as they are stored: loads that nothing waits for until they are widened.
 template <int N>
-__device__ __forceinline__ void load_shared(const float* address, float (&value)[N]) {
-  load_elements(reinterpret_cast<const std::byte*>(address), DType::fp32, value);
+struct Stored {
+  std::uint32_t word[N];
+
+  __device__ __forceinline__ void widen_to(float (&value)[N], DType dtype) const {
+    with_type(dtype, [&](auto type) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) value[i] = widen<type.value>(word[i]);
+    });
+  }
+};
+
+/// Bytes from token to token. In 32 bits (selective_scan checks it), so that an address is one
+/// instruction; in 64 it is five, of 77 that a token costs.
+template <class Byte>
+__device__ __forceinline__ int token_bytes(const BasicAnyView<Byte, 3>& view) {
+  return static_cast<int>(view.stride[1]) * static_cast<int>(bytes_of(view.dtype));
 }
 
-/// The four channels that a thread looks after in the elementwise steps.
-template <class S>
-struct Quad {
-  int column;           // the first one's, in the block
-  int first_row, rows;  // rows first_row, first_row + rows, ...
-  int inside;           // how many of the four exist
-  float bias[4], D[4];
+template <class Byte>
+__device__ __forceinline__ Byte* token_address(Byte* data, int token, int step) {
+  return data + static_cast<std::int64_t>(token) * step;
+}
 
-  __device__ Quad(const SelectiveScanArgs& args, std::int64_t first_channel) {
-    column = static_cast<int>(threadIdx.x) % S::quads * 4;
-    first_row = static_cast<int>(threadIdx.x) / S::quads;
-    rows = threads / S::quads;
-    const std::int64_t left = args.x.extent[2] - first_channel - column;
-    inside = static_cast<int>(max(min(left, std::int64_t{4}), std::int64_t{0}));
+/// One channel of one of the arrays, from the first token of the block's chunk on.
+struct Column {
+  const std::byte* data;  // nullptr: not given
+  int step;               // token_bytes
+  bool wide;              // elements of 4 bytes
+
+  __device__ Column(const ConstAnyView<3>& view, std::int64_t sequence, std::int64_t token,
+                    std::int64_t channel)
+      : data(view.data == nullptr ? nullptr : view.at(sequence, token, channel)),
+        step(token_bytes(view)),
+        wide(view.dtype == DType::fp32) {}
+
+  /// The tokens first + i lanes, the last one in place of those beyond.
+  template <class S>
+  __device__ __forceinline__ void load(Stored<S::items>& stored, int first, int last) const {
+    if (data == nullptr) return;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const bool exists = k < inside;
-      const std::int64_t d = first_channel + column + k;
-      bias[k] = exists && args.dt_bias.data != nullptr ? args.dt_bias(d) : 0.0F;
-      D[k] = exists && args.D.data != nullptr ? args.D(d) : 0.0F;
+    for (int i = 0; i < S::items; ++i) {
+      stored.word[i] =
+          load_stored(token_address(data, min(first + i * S::lanes, last), step), wide);
     }
   }
 };
 
-/// Step 1 for x and dt. Rows beyond the tile's last one write nothing and decay nothing.
+/// This thread's share of the tiles of B or C.
 template <class S>
-__device__ __forceinline__ void make_steps(Shared<S>& shared, const SelectiveScanArgs& args,
-                                           const Quad<S>& quad, int buffer, int rows) {
-  const int x_size = static_cast<int>(bytes_of(args.x.dtype));
-  const int dt_size = static_cast<int>(bytes_of(args.dt.dtype));
-  for (int row = quad.first_row; row < tile; row += quad.rows) {
-    float delta[4] = {}, written[4] = {};
-    if (row < rows) {
-      float x[4], dt[4];
-      load_elements(&shared.x[buffer][row][quad.column * x_size], args.x.dtype, x);
-      load_elements(&shared.dt[buffer][row][quad.column * dt_size], args.dt.dtype, dt);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const float v = dt[k] + quad.bias[k];
-        // What lies beyond the last channel is whatever shared memory held.
-        if (k < quad.inside) {
-          delta[k] = args.softplus ? softplus(v) : v;
-          written[k] = delta[k] * x[k];
-        }
-      }
-    }
-    store_elements(reinterpret_cast<std::byte*>(&shared.delta[row][quad.column]), DType::fp32,
-                   delta);
-    store_elements(reinterpret_cast<std::byte*>(&shared.written[row][quad.column]), DType::fp32,
-                   written);
-  }
-}
+struct Rows {
+  const std::byte* data;
+  int step;
+  DType dtype;
+  int row, column;  // of the first piece; the next ones follow threads / state_dim rows later
+  bool inside;
 
-/// Step 3.
-template <class S>
-__device__ __forceinline__ void store_outputs(Shared<S>& shared, const Pass& pass,
-                                              const Quad<S>& quad, int buffer, int rows,
-                                              std::int64_t sequence, std::int64_t first_token,
-                                              std::int64_t first_channel) {
-  const SelectiveScanArgs& args = pass.args;
-  const int x_size = static_cast<int>(bytes_of(args.x.dtype));
-  const int z_size = static_cast<int>(bytes_of(args.z.dtype));
-  for (int row = quad.first_row; row < rows; row += quad.rows) {
-    float y[4], x[4];
-    load_shared(&shared.y[row][quad.column], y);
-    load_elements(&shared.x[buffer][row][quad.column * x_size], args.x.dtype, x);
+  __device__ Rows(const ConstAnyView<3>& view, std::int64_t sequence, std::int64_t token)
+      : step(token_bytes(view)),
+        dtype(view.dtype),
+        row(static_cast<int>(threadIdx.x) / S::state_dim),
+        column(static_cast<int>(threadIdx.x) % S::state_dim),
+        inside(column < view.extent[2]) {
+    data = view.at(sequence, token, inside ? column : 0);
+  }
+
+  __device__ __forceinline__ void load(Stored<S::pieces>& stored, int first, int last) const {
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (args.D.data != nullptr) y[k] += quad.D[k] * x[k];
-    }
-    if (args.z.data != nullptr) {
-      float z[4];
-      load_elements(&shared.z[buffer][row][quad.column * z_size], args.z.dtype, z);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) y[k] *= silu_fast(z[k]);
-    }
-    std::byte* const target = args.y.at(sequence, first_token + row, first_channel + quad.column);
-    const auto size = static_cast<std::int64_t>(bytes_of(args.y.dtype));
-    if (pass.vectors && quad.inside == 4) {
-      store_elements(target, args.y.dtype, y);
-    } else {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (k < quad.inside) store_element(target + k * size, args.y.dtype, y[k]);
-      }
+    for (int i = 0; i < S::pieces; ++i) {
+      const int token = min(first + row + i * (threads / S::state_dim), last);
+      stored.word[i] = load_stored(token_address(data, token, step), dtype == DType::fp32);
     }
   }
+
+  __device__ __forceinline__ void keep(const Stored<S::pieces>& stored,
+                                       float (&target)[S::tile][S::state_dim]) const {
+    float value[S::pieces];
+    stored.widen_to(value, dtype);
+#pragma unroll
+    for (int i = 0; i < S::pieces; ++i) {
+      target[row + i * (threads / S::state_dim)][column] = inside ? value[i] : 0.0F;
+    }
+  }
+};
+
+/// condition ? a : b, never as a branch: the compiler would repeat the shuffles on both sides of
+/// it.
+__device__ __forceinline__ float select(int condition, float a, float b) {
+  float result;
+  asm("{\n .reg .pred p;\n setp.ne.s32 p, %1, 0;\n selp.f32 %0, %2, %3, p;\n}"
+      : "=f"(result)
+      : "r"(condition), "f"(a), "f"(b));
+  return result;
 }
 
-/// A thread's part of the states of its block.
+/// The sums over a channel's lanes of y[0], ..., y[lanes - 1]: lane l gets the l-th.
+template <int lanes>
+__device__ __forceinline__ float scatter_sum(float (&y)[lanes], int lane) {
+#pragma unroll
+  for (int half = lanes / 2; half > 0; half /= 2) {
+    const int upper = lane & half;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float kept = select(upper, y[i + half], y[i]);
+      const float given = select(upper, y[i], y[i + half]);
+      y[i] = kept + __shfl_xor_sync(full_warp, given, half);
+    }
+  }
+  return y[0];
+}
+
+/// A thread's part of the states of its channel.
 template <class S>
 struct States {
-  float h[S::channels][S::states];
-  float rate[S::channels][S::states];  // A log2(e)
-  float delta_sum[S::channels];
-  std::int64_t first_channel;  // of this thread
-  int column;                  // the same in the block
+  float h[S::states] = {};
+  float rate[S::states] = {};  // A log2(e)
+  float delta_sum = 0.0F;
+  std::int64_t channel;
+  int lane;
   int first_state;
+  bool exists;
 
-  /// Calls visit(channel, n, k, s) for the elements that exist.
+  /// Calls visit(n, s) for the elements that exist.
   template <class Visit>
   __device__ __forceinline__ void for_each(const SelectiveScanArgs& args, Visit visit) {
 #pragma unroll
-    for (int k = 0; k < S::channels; ++k) {
-#pragma unroll
-      for (int s = 0; s < S::states; ++s) {
-        const std::int64_t d = first_channel + k, n = first_state + s;
-        if (d < args.x.extent[2] && n < args.B.extent[2]) visit(d, n, k, s);
+    for (int s = 0; s < S::states; ++s) {
+      if (exists && first_state + s < args.B.extent[2]) {
+        visit(static_cast<std::int64_t>(first_state + s), s);
       }
     }
   }
 
   __device__ States(const SelectiveScanArgs& args, std::int64_t block_channel)
-      : h{}, rate{}, delta_sum{} {
-    column = static_cast<int>(threadIdx.x) / S::lanes * S::channels;
-    first_channel = block_channel + column;
-    first_state = static_cast<int>(threadIdx.x) % S::lanes * S::states;
-    for_each(args, [&](std::int64_t d, std::int64_t n, int k, int s) {
-      rate[k][s] = log2_e * args.A(d, n);
-    });
+      : channel(block_channel + threadIdx.x / S::lanes),
+        lane(static_cast<int>(threadIdx.x) % S::lanes),
+        first_state(lane * S::states),
+        exists(channel < args.x.extent[2]) {
+    for_each(args, [&](std::int64_t n, int s) { rate[s] = log2_e * args.A(channel, n); });
   }
 
-  /// Step 2. Every row of the tile, so that the loop has a fixed length.
+  /// Steps 2 and 3 up to the sums: a tile of tokens, of which this thread made delta and written
+  /// (delta x) of every lanes-th.
   template <bool ends>
-  __device__ __forceinline__ void advance(Shared<S>& shared) {
-#pragma unroll 2
-    for (int row = 0; row < tile; ++row) {
-      float delta[S::channels], written[S::channels], y[S::channels] = {};
-      float b[S::states], c[S::states];
-      load_shared(&shared.delta[row][column], delta);
-      load_shared(&shared.written[row][column], written);
-      load_shared(&shared.B[row][first_state], b);
-      if constexpr (!ends) load_shared(&shared.C[row][first_state], c);
+  __device__ __forceinline__ void advance(const Shared<S>& shared, int buffer,
+                                          const float (&delta)[S::items],
+                                          const float (&written)[S::items], float (&y)[S::items]) {
 #pragma unroll
-      for (int k = 0; k < S::channels; ++k) {
+    for (int i = 0; i < S::items; ++i) {
+      float parts[S::lanes];
+#pragma unroll
+      for (int j = 0; j < S::lanes; ++j) {
+        const int row = i * S::lanes + j;
+        const float step = __shfl_sync(full_warp, delta[i], j, S::lanes);
+        const float input = __shfl_sync(full_warp, written[i], j, S::lanes);
+        float b[S::states], c[S::states];
+        load_row(&shared.B[buffer][row][first_state], b);
+        if constexpr (!ends) load_row(&shared.C[buffer][row][first_state], c);
+        float sums[2] = {};
 #pragma unroll
         for (int s = 0; s < S::states; ++s) {
-          h[k][s] = exp2_fast(delta[k] * rate[k][s]) * h[k][s] + written[k] * b[s];
-          if constexpr (!ends) y[k] += c[s] * h[k][s];
+          h[s] = exp2_fast(step * rate[s]) * h[s] + input * b[s];
+          if constexpr (!ends) sums[s % 2] += c[s] * h[s];
         }
+        parts[j] = sums[0] + sums[1];
+        if constexpr (ends) delta_sum += step;
       }
-      if constexpr (ends) {
-#pragma unroll
-        for (int k = 0; k < S::channels; ++k) delta_sum[k] += delta[k];
-      } else {
-#pragma unroll
-        for (int k = 0; k < S::channels; ++k) {
-#pragma unroll
-          for (int offset = S::lanes / 2; offset > 0; offset /= 2) {
-            y[k] += __shfl_xor_sync(full_warp, y[k], offset);
-          }
-          if (first_state == 0) shared.y[row][column + k] = y[k];
-        }
-      }
+      if constexpr (!ends) y[i] = scatter_sum<S::lanes>(parts, lane);
     }
+  }
+
+ private:
+  static __device__ __forceinline__ void load_row(const float* row, float (&value)[S::states]) {
+    load_elements(reinterpret_cast<const std::byte*>(row), DType::fp32, value);
   }
 };
 

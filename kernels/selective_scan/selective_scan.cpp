@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/selective_scan/selective_scan.hpp"
 
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -39,6 +40,30 @@ void check(const SelectiveScanArgs& args) {
   }
 }
 
+// The kernels count bytes between tokens in 32 bits.
+template <class AView>
+void check_cuda_stride(const char* name, const AView& view) {
+  const auto most =
+      std::numeric_limits<std::int32_t>::max() / static_cast<std::int64_t>(bytes_of(view.dtype));
+  if (view.extent[1] <= 1 || (view.stride[1] >= 0 && view.stride[1] <= most)) return;
+  throw ShapeError(std::string(op) + ": tokens of " + name + " are " +
+                   std::to_string(view.stride[1]) +
+                   " elements apart, the cuda backend takes at most " + std::to_string(most));
+}
+
+void check_cuda(const SelectiveScanArgs& args) {
+  if (args.B.extent[2] > max_cuda_state_dim) {
+    throw ShapeError(std::string(op) + ": state_dim is " + std::to_string(args.B.extent[2]) +
+                     ", the cuda backend takes at most " + std::to_string(max_cuda_state_dim));
+  }
+  check_cuda_stride("x", args.x);
+  check_cuda_stride("dt", args.dt);
+  check_cuda_stride("B", args.B);
+  check_cuda_stride("C", args.C);
+  check_cuda_stride("z", args.z);
+  check_cuda_stride("y", args.y);
+}
+
 }  // namespace
 
 void selective_scan(const Executor& exec, const SelectiveScanVariant& variant,
@@ -52,10 +77,7 @@ void selective_scan(const Executor& exec, const SelectiveScanVariant& variant,
     case Backend::cpu:
       return variant.cpu(exec, args);
     case Backend::cuda:
-      if (args.B.extent[2] > max_cuda_state_dim) {
-        throw ShapeError(std::string(op) + ": state_dim is " + std::to_string(args.B.extent[2]) +
-                         ", the cuda backend takes at most " + std::to_string(max_cuda_state_dim));
-      }
+      check_cuda(args);
       if (variant.cuda != nullptr) return variant.cuda(args, exec.stream);
   }
   throw BackendError(std::string(op) + "(" + std::string(variant.name) + ")", exec.backend);

@@ -105,7 +105,7 @@ TEST_CASE("every selective scan on the device matches its definition at random s
   }
 }
 
-// Enough blocks for the kernel that gives a thread two channels, with a last block that is cut.
+// Enough blocks for the kernel of many channels, with a last block that is cut.
 TEST_CASE("selective scans of many channels on the device match the definition") {
   for (const SelectiveScanVariant& variant : selective_scan_variants()) {
     for (const unsigned seed : seeds(0, 4)) {
@@ -171,6 +171,19 @@ TEST_CASE("selective_scan on the device refuses states that no kernel holds") {
   CHECK_THROWS_WITH(
       selective_scan(device(), *find_selective_scan_variant("fused"), arrays.args(s, true)),
       "selective_scan: state_dim is 129, the cuda backend takes at most 128");
+}
+
+TEST_CASE("selective_scan on the device refuses tokens that lie 2 GiB apart") {
+  DeviceCase c(5);
+  const Shape s{.batch = 1, .tokens = 2, .channels = 8, .state_dim = 16, .chunk_size = 8};
+  ScanArrays arrays(c, s);
+  SelectiveScanArgs args = arrays.args(s, true);
+  args.x.stride[1] = std::int64_t{1} << 31;
+  const std::string most(args.x.dtype == DType::fp32 ? "536870911" : "1073741823");
+  CHECK_THROWS_WITH(
+      selective_scan(device(), *find_selective_scan_variant("fused"), args),
+      "selective_scan: tokens of x are 2147483648 elements apart, the cuda backend takes at most " +
+          most);
 }
 
 TEST_CASE("rms_norm with a sum on the device matches the reference, in place as well") {
