@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(combine_warps* warp_size)
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   // Before the wait: split_kernel lets this one start when the lengths are complete.
-  const std::int64_t length = __ldcg(&args.lengths.data[sequence * args.lengths.stride[0]]);
+  const std::int64_t length = __ldcg(&args.lengths(sequence));
   const auto used = static_cast<int>(ceil_div(length, keys_of_split(length)));
   const float* const start = partial_of(partial, blockIdx.x, splits, head_dim);
   wait_for_previous_kernel();

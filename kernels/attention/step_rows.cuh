@@ -22,8 +22,8 @@ inline constexpr int rows_ahead = lanes == 16 &&
                                       ? 8
                                       : 4;
 
-/// One sequence's keys or values of one head, from the split's first on. `lanes` neighbours of a
-/// warp share a row: 8 consecutive elements each, or (mixed) every 32nd.
+/// One sequence's keys or values of one head, after begin() from the split's first on. `lanes`
+/// neighbours of a warp share a row: 8 consecutive elements each, or (mixed) every 32nd.
 template <Storage storage, int lanes>
 struct CacheRows {
   static constexpr int rows_at_once = warp_size / lanes;
@@ -33,16 +33,23 @@ struct CacheRows {
   const std::byte* start;
   std::int64_t row_bytes;
   DType dtype;
-  int head_dim, last;  // the split's last key
+  int head_dim, last = 0;  // the split's last key
 
-  __device__ CacheRows(const ConstAnyView<4>& cache, std::int64_t sequence, std::int64_t first,
-                       std::int64_t kv_head, int keys)
-      : start(cache.at(sequence, first, kv_head, 0)),
+  __device__ CacheRows(const ConstAnyView<4>& cache, std::int64_t sequence, std::int64_t kv_head)
+      : start(cache.at(sequence, 0, kv_head, 0)),
         row_bytes(cache.stride[1] * static_cast<std::int64_t>(bytes_of(cache.dtype))),
         dtype(cache.dtype),
-        head_dim(static_cast<int>(cache.extent[3])),
-        last(keys - 1) {}
+        head_dim(static_cast<int>(cache.extent[3])) {}
 
+  __device__ void begin(std::int64_t first, int keys) {
+    start += first * row_bytes;
+    last = keys - 1;
+  }
+  /// Brings the line of a half of the row to L2.
+  __device__ void prefetch(std::int64_t key, int half) const {
+    const int bytes = head_dim / 2 * static_cast<int>(bytes_of(dtype));
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(start + key * row_bytes + half * bytes));
+  }
   static __device__ int element(int lane, int k) {
     return storage == Storage::mixed ? lane + k * warp_size : lane % lanes * per_lane + k;
   }
@@ -101,15 +108,16 @@ struct Place {
 };
 
 /// Brings the first tile of the split to L2, whoever wrote it. `length` may be out of date.
-__device__ __forceinline__ void prefetch_tile(const AttentionStepArgs& args, const Place& at) {
-  const std::int64_t length =
-      min(max(__ldcg(&args.lengths.data[at.sequence * args.lengths.stride[0]]), std::int64_t{1}),
-          args.k.extent[1]);
+template <class Rows>
+__device__ __forceinline__ void prefetch_tile(const AttentionStepArgs& args, const Place& at,
+                                              const Rows& k, const Rows& v) {
+  static_assert(step_threads == 2 * keys_per_tile, "a thread per half of a row");
+  const std::int64_t found = __ldcg(&args.lengths(at.sequence));
+  const std::int64_t length = min(max(found, std::int64_t{1}), args.k.extent[1]);
   const std::int64_t key = at.split * keys_of_split(length) + threadIdx.x / 2;
-  if (key >= length || threadIdx.x >= 2 * keys_per_tile) return;
-  const std::int64_t half = threadIdx.x % 2 * (args.k.extent[3] / 2);
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(args.k.at(at.sequence, key, at.kv_head, half)));
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(args.v.at(at.sequence, key, at.kv_head, half)));
+  if (key >= length) return;
+  k.prefetch(key, threadIdx.x % 2);
+  v.prefetch(key, threadIdx.x % 2);
 }
 
 }  // namespace chunkstate::cuda::step

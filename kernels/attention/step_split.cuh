@@ -19,31 +19,39 @@ __device__ __forceinline__ void stage_rows(const AttentionStepArgs& args, const 
                                            float (&fresh)[2][max_head_dim]) {
   const auto head_dim = static_cast<int>(args.q.extent[2]);
   const int pairs = append.pairs();
+  const bool appends = append.has_new();
+  const DType k_type = appends ? append.new_k.dtype : args.q.dtype;
+  const DType v_type = appends ? append.new_v.dtype : args.q.dtype;
   for (int e = threadIdx.x; e < head_dim; e += step_threads) {
     const int other = partner(e, pairs);
-    float value[group] = {}, beside[group] = {};
-    with_type(args.q.dtype, [&](auto type) {
+    // All loads are without condition and behind one branch on the type, so that none waits for
+    // another: heads beyond the last stand for it, and q for rows that are not there.
+    const auto new_k = [&](int i) {
+      return appends ? append.new_k.at(at.sequence, at.kv_head, i)
+                     : args.q.at(at.sequence, at.head, i);
+    };
+    const std::byte* const new_v = appends ? append.new_v.at(at.sequence, at.kv_head, e) : new_k(e);
+    float frequency = 0.0F, value[group], beside[group], key, key_beside, kept;
+    if (e < 2 * pairs) frequency = append.inverse_frequency(e < pairs ? e : e - pairs);
+    const auto load = [&](auto q_dtype, auto k_dtype, auto v_dtype) {
 #pragma unroll
       for (int h = 0; h < group; ++h) {
-        if (h >= at.count) continue;
-        value[h] = load_element(args.q.at(at.sequence, at.head + h, e), type);
-        beside[h] = load_element(args.q.at(at.sequence, at.head + h, other), type);
+        const std::int64_t head = at.head + min(h, at.count - 1);
+        value[h] = load_element(args.q.at(at.sequence, head, e), q_dtype);
+        beside[h] = load_element(args.q.at(at.sequence, head, other), q_dtype);
       }
-    });
-    float key = 0.0F, key_beside = 0.0F, new_value = 0.0F;
-    if (has_new) {
-      const ConstAnyView<3>& k = append.new_k;
-      const ConstAnyView<3>& v = append.new_v;
-      key = load_element(k.at(at.sequence, at.kv_head, e), k.dtype);
-      key_beside = load_element(k.at(at.sequence, at.kv_head, other), k.dtype);
-      new_value = load_element(v.at(at.sequence, at.kv_head, e), v.dtype);
+      key = load_element(new_k(e), k_dtype);
+      key_beside = load_element(new_k(other), k_dtype);
+      kept = load_element(new_v, v_dtype);
+    };
+    if (k_type == args.q.dtype && v_type == args.q.dtype) {
+      with_type(args.q.dtype, [&](auto type) { load(type, type, type); });
+    } else {
+      load(args.q.dtype, k_type, v_type);
     }
     float cosine = 1.0F, sine = 0.0F;
     // As rope does it: precise functions, for angles of 10^5 radians.
-    if (e < 2 * pairs) {
-      sincosf(static_cast<float>(position) * append.inverse_frequency(e < pairs ? e : e - pairs),
-              &sine, &cosine);
-    }
+    if (e < 2 * pairs) sincosf(static_cast<float>(position) * frequency, &sine, &cosine);
 #pragma unroll
     for (int h = 0; h < group; ++h) {
       query[h][e] = rotated(value[h], beside[h], e, pairs, cosine, sine) * (args.scale * log2_e);
@@ -51,10 +59,10 @@ __device__ __forceinline__ void stage_rows(const AttentionStepArgs& args, const 
     if (!has_new) continue;
     const float turned = rotated(key, key_beside, e, pairs, cosine, sine);
     fresh[0][e] = rounded(append.k.dtype, turned);
-    fresh[1][e] = rounded(append.v.dtype, new_value);
+    fresh[1][e] = rounded(append.v.dtype, kept);
     if (!at.is_first) continue;
     store_element(append.k.at(at.sequence, position, at.kv_head, e), append.k.dtype, turned);
-    store_element(append.v.at(at.sequence, position, at.kv_head, e), append.v.dtype, new_value);
+    store_element(append.v.at(at.sequence, position, at.kv_head, e), append.v.dtype, kept);
   }
 }
 
@@ -182,11 +190,12 @@ __global__ void __launch_bounds__(step_threads)
   static_assert(keys_per_tile % keys_at_once == 0, "a split is whole rounds");
   __shared__ Shared<group, lanes * per_lane> shared;
   const Place at(args, splits, group);
-  prefetch_tile(args, at);
+  Rows k_rows(args.k, at.sequence, at.kv_head), v_rows(args.v, at.sequence, at.kv_head);
+  prefetch_tile(args, at, k_rows, v_rows);
   wait_for_previous_kernel();
   // Only now: the start of the combining kernel tells it that the lengths are there.
   let_next_kernel_start();
-  const std::int64_t length = __ldcg(&args.lengths.data[at.sequence * args.lengths.stride[0]]);
+  const std::int64_t length = __ldcg(&args.lengths(at.sequence));
   const std::int64_t first = at.split * keys_of_split(length);
   if (first >= length) return;
   const auto keys = static_cast<int>(min(length - first, keys_of_split(length)));
@@ -197,8 +206,8 @@ __global__ void __launch_bounds__(step_threads)
   const auto head_dim = static_cast<int>(args.q.extent[2]);
 
   // The new row is not in the cache yet: what is loaded in its place is replaced.
-  const Rows k_rows(args.k, at.sequence, first, at.kv_head, keys);
-  const Rows v_rows(args.v, at.sequence, first, at.kv_head, keys);
+  k_rows.begin(first, keys);
+  v_rows.begin(first, keys);
   typename Rows::Stored k[ahead], v[ahead];
   int base = warp * rows_at_once * ahead;
   k_rows.load(k, base + lane / lanes, lane);
