@@ -11,7 +11,8 @@ inline constexpr int per_lane = 8;     // elements of a row that a lane holds
 
 /// Keys of a split, whole tiles: by the sequence's length alone.
 __host__ __device__ constexpr std::int64_t keys_of_split(std::int64_t length) {
-  return keys_per_tile * ceil_div(length, std::int64_t{keys_per_tile} * max_splits);
+  return length <= 0 ? keys_per_tile
+                     : keys_per_tile * ceil_div(length, std::int64_t{keys_per_tile} * max_splits);
 }
 
 /// Rows that each lane has on their way at once, for keys and for values: 16 bytes each where the
