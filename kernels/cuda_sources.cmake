@@ -2,7 +2,7 @@
 set(cuda_sources
   base/hopper.cu base/memory_probe.cu base/workspace.cu
   attention/attention_library.cpp attention/cuda.cu attention/flash.cu attention/naive.cu
-  attention/step.cu
+  attention/step.cu attention/step_naive.cu
   conv1d/cuda.cu embedding/cuda.cu gated_rms_norm/cuda.cu
   linear/cuda.cu linear/linear_step.cu linear/matmul_library.cpp linear/matmul_plan.cpp
   linear/matmul_search.cpp linear/matrix_vector.cu

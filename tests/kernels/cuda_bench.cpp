@@ -347,6 +347,56 @@ void bench_attention(Bench& bench, std::int64_t tokens, std::int64_t keys) {
             [&](int, const Executor& on) { cuda::flash_attention(args, on.stream); });
 }
 
+// A step of `batch` sequences of `keys` keys, the new one appended on the way.
+void bench_attention_step(Bench& bench, const std::string& model, std::int64_t q_heads,
+                          std::int64_t kv_heads, DType dtype, std::int64_t batch,
+                          std::int64_t keys) {
+  const std::string name = "attention_step " + model;
+  if (!bench.wants(name)) return;
+  constexpr std::int64_t width = 128;
+  const double bytes = 4.0 * batch * width * (keys * kv_heads + q_heads + kv_heads);
+  struct Set {
+    std::unique_ptr<Buffer> k, v;
+  };
+  std::vector<Set> sets(static_cast<std::size_t>(sets_for(bytes)));
+  for (Set& set : sets) {
+    set.k = bench.random.make(batch * keys * kv_heads * width * 2);
+    set.v = bench.random.make(batch * keys * kv_heads * width * 2);
+  }
+  const auto q = bench.random.make(batch * q_heads * width * 2);
+  const auto new_rows = bench.random.make(batch * kv_heads * width * 2);
+  const Buffer y(batch * q_heads * width * 2), lengths(batch * 8);
+  const std::vector<std::int64_t> length(static_cast<std::size_t>(batch), keys);
+  require(cudaMemcpy(lengths.data(), length.data(), length.size() * 8, cudaMemcpyHostToDevice));
+  std::vector<float> frequency;
+  for (int i = 0; i < width / 2; ++i) frequency.push_back(std::pow(10'000.0F, -i / 64.0F));
+  const auto inverse_frequency = upload(frequency);
+  AttentionAppendStepArgs args;
+  args.step.q = {q->data(), dtype, {batch, q_heads, width}};
+  args.step.y = {y.data(), dtype, {batch, q_heads, width}};
+  args.step.lengths = {reinterpret_cast<const std::int64_t*>(lengths.data()), {batch}};
+  args.step.scale = 0.08838834764831845F;
+  args.new_k = {new_rows->data(), dtype, {batch, kv_heads, width}};
+  args.new_v = args.new_k;
+  args.inverse_frequency = {reinterpret_cast<const float*>(inverse_frequency->data()), {width / 2}};
+  const auto with_cache = [&](int index) {
+    const Set& set = sets[static_cast<std::size_t>(index)];
+    AttentionAppendStepArgs made = args;
+    made.k = {set.k->data(), dtype, {batch, keys, kv_heads, width}};
+    made.v = {set.v->data(), dtype, {batch, keys, kv_heads, width}};
+    made.step.k = made.k, made.step.v = made.v;
+    return made;
+  };
+  const std::int64_t floats = attention_step_partials(with_cache(0).step);
+  const Buffer partials(floats * 4);
+  bench.row(name, std::to_string(batch) + " x " + std::to_string(keys) + " keys", bytes, 0,
+            static_cast<int>(sets.size()), [&](int index, const Executor& exec) {
+              AttentionAppendStepArgs call = with_cache(index);
+              call.partials = {reinterpret_cast<float*>(partials.data()), {floats}};
+              attention_append_step(exec, call);
+            });
+}
+
 void bench_rows(Bench& bench, std::int64_t tokens) {
   const std::string shape = std::to_string(tokens) + " tokens";
   const auto matrix = [&](const std::unique_ptr<Buffer>& buffer, std::int64_t channels) {
@@ -435,6 +485,12 @@ int run(int argc, char** argv) {
   }
   for (const std::int64_t tokens : {1024, 4096, 16384}) bench_attention(bench, tokens, tokens);
   bench_attention(bench, 4096, 16384);
+  for (const std::int64_t batch : {1, 8}) {
+    for (const std::int64_t keys : {256, 4096}) {
+      bench_attention_step(bench, "bamba-9b", 32, 8, DType::bf16, batch, keys);
+    }
+    bench_attention_step(bench, "llama-2-7b", 32, 32, DType::fp16, batch, 1024);
+  }
   bench_rows(bench, 4096);
   return 0;
 }

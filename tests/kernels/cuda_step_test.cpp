@@ -384,6 +384,46 @@ TEST_CASE("attention_append_step rotates, appends and attends") {
   }
 }
 
+TEST_CASE("attention_step splits many keys by their sequence's length alone") {
+  for (const unsigned seed : seeds(650, 6)) {
+    DeviceCase c(seed);
+    const std::int64_t capacity = 4500, kv_heads = 2, heads = kv_heads * c.pick({1, 4, 6});
+    const std::int64_t head_dim = c.pick({64, 128, 34});
+    const std::vector<std::int64_t> length = {capacity, 4097, c.pick({1, 63, 64, 65, 1000, 4096})};
+    const std::int64_t batch = 3;
+    const DeviceVector<std::int64_t> lengths(length);
+    auto q = c.array<3>({batch, heads, head_dim}), y = c.array<3>({batch, heads, head_dim});
+    auto k = c.array<4>({batch, capacity, kv_heads, head_dim});
+    auto v = c.array<4>({batch, capacity, kv_heads, head_dim});
+    c.fill(q, 2.0F), c.fill(k, 1.0F), c.fill(v, 1.0F);
+    const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+    CAPTURE(seed, heads, head_dim, length[2]);
+    const AttentionStepArgs args{q.device(),       k.device(), v.device(),
+                                 lengths.device(), scale,      y.device()};
+    c.check([&] { attention_step(device(), args); },
+            [&] {
+              attention_step(reference(),
+                             {q.host(), k.host(), v.host(), lengths.host(), scale, y.host()});
+            },
+            y);
+    const auto together = y.download();
+    y.upload();
+    for (std::int64_t b = 0; b < batch; ++b) {
+      const auto of = [b](const auto& view) { return view.slice(0, b, b + 1); };
+      // In a cache that ends with the sequence.
+      const auto cache = [&](const auto& view) { return of(view).slice(1, 0, lengths.host()(b)); };
+      attention_step(device(), {of(args.q),
+                                cache(args.k),
+                                cache(args.v),
+                                {args.lengths.data + b, {1}},
+                                scale,
+                                of(args.y)});
+    }
+    require_cuda(cudaDeviceSynchronize());
+    CHECK(y.download() == together);
+  }
+}
+
 TEST_CASE("greedy_step takes the token that sample takes, also replayed") {
   for (const unsigned seed : seeds(700, 8)) {
     DeviceCase c(seed);
