@@ -4,7 +4,7 @@
 #include "kernels/attention/step_append.cuh"
 
 // What a block of split_kernel works on, and how its warps read keys and values.
-namespace chunkstate::cuda::step {
+namespace chunkstate::cuda::split_attention {
 
 inline constexpr int max_splits = 64;  // of a sequence, so that what combines them stays small
 inline constexpr int per_lane = 8;     // elements of a row that a lane holds
@@ -137,4 +137,4 @@ __device__ __forceinline__ void prefetch_tile(const AttentionStepArgs& args, con
   v.prefetch(key, threadIdx.x % 2);
 }
 
-}  // namespace chunkstate::cuda::step
+}  // namespace chunkstate::cuda::split_attention

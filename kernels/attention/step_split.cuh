@@ -8,7 +8,7 @@
 
 // A block takes the keys of one split for up to `group` query heads that share them. Each warp has
 // keys of its own and keeps its softmax in registers; the warps meet once, at the end.
-namespace chunkstate::cuda::step {
+namespace chunkstate::cuda::split_attention {
 
 /// Puts the block's queries, rotated and scaled, and the rotated new key and the new value (as they
 /// lie in the cache) into shared memory, and into the cache if `appends`.
@@ -275,4 +275,4 @@ __global__ void __launch_bounds__(step_threads)
   merge_warps(args, at, shared, partial, splits);
 }
 
-}  // namespace chunkstate::cuda::step
+}  // namespace chunkstate::cuda::split_attention
