@@ -12,7 +12,7 @@
 namespace chunkstate::cuda {
 namespace {
 
-using namespace step;
+using namespace split_attention;
 
 constexpr int combine_warps = 8;
 constexpr int splits_per_warp = max_splits / combine_warps;
