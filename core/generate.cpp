@@ -149,13 +149,13 @@ class Generation {
       throw;
     }
     if (samples()) return tell_others(token);
-    group.host().receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
+    group.host_group().receive(std::as_writable_bytes(std::span(&token, 1)), group.size() - 1);
     if (token < 0) throw std::domain_error("the last rank of the group cannot sample");
     append(s, {token, 0.0F});
   }
 
   void tell_others(const std::int32_t& token) {
-    RankGroup& group = options_.group->host();
+    RankGroup& group = options_.group->host_group();
     for (int to = 0; to + 1 < group.size(); ++to) {
       group.post(std::as_bytes(std::span(&token, 1)), to);
     }
@@ -286,7 +286,7 @@ std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const s
   refuse_pieces(prefill_tokens);
   SequenceSplit split(*group, split_ranges(model.config(), ssd, count, group->size()));
   model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
-  group->host().all_reduce_sum(nll);  // the other ranks' values are zero
+  group->host_group().all_reduce_sum(nll);  // the other ranks' values are zero
   return nll;
 }
 

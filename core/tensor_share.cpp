@@ -313,7 +313,7 @@ void TensorSplit::sum(const Executor& exec, const View<float, 1>& values) const 
 
 bool TensorSplit::all_agree(bool mine) const {
   float votes = mine ? 1.0F : 0.0F;
-  group.host().all_reduce_sum({&votes, 1});
+  group.host_group().all_reduce_sum({&votes, 1});
   return votes == static_cast<float>(group.size());
 }
 

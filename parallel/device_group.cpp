@@ -66,7 +66,7 @@ class NcclGroup final : public RankGroup {
 
   int rank() const override { return hosts_.rank(); }
   int size() const override { return hosts_.size(); }
-  RankGroup& host() override { return hosts_; }
+  RankGroup& host_group() override { return hosts_; }
   void beat() override { hosts_.beat(); }
 
   void use_stream(CUstream_st* stream) override {

@@ -53,7 +53,7 @@ class RankGroup {
   virtual void launched_sum() {}
 
   /// The same ranks, for what lies in host memory.
-  virtual RankGroup& host() { return *this; }
+  virtual RankGroup& host_group() { return *this; }
   /// Returns when `done` does, which may depend on other ranks' sums: the deadline of receive()
   /// applies.
   virtual void wait(const std::function<bool()>& done) {
