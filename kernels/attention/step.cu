@@ -12,7 +12,7 @@
 namespace chunkstate::cuda {
 namespace {
 
-using namespace split_attention;
+using namespace step;
 
 constexpr int combine_warps = 8;
 constexpr int splits_per_warp = max_splits / combine_warps;

@@ -4,7 +4,7 @@
 #include "kernels/attention/step_append.cuh"
 
 // What a block of split_kernel works on, and how its warps read keys and values.
-namespace chunkstate::cuda::split_attention {
+namespace chunkstate::cuda::step {
 
 inline constexpr int max_splits = 64;  // of a sequence, so that what combines them stays small
 inline constexpr int per_lane = 8;     // elements of a row that a lane holds
@@ -56,47 +56,31 @@ struct CacheRows {
   }
   /// Rows key, key + rows_at_once, ...; in place of those after the split, its last.
   __device__ __forceinline__ void load(Stored (&rows)[ahead], int key, int lane) const {
-    with_constant_type([&](auto type) {
+    if constexpr (storage == Storage::mixed) {
+      with_type(dtype, [&](auto type) {
+#pragma unroll
+        for (int u = 0; u < ahead; ++u) {
+          const std::byte* row = start + min(key + u * rows_at_once, last) * row_bytes;
+#pragma unroll
+          for (int k = 0; k < per_lane; ++k) {
+            const int e = element(lane, k);
+            const float value = e < head_dim
+                                    ? load_element(row + e * static_cast<int>(bytes_of(type)), type)
+                                    : 0.0F;
+            rows[u].word[k] = __float_as_uint(value);
+          }
+        }
+      });
+    } else {
 #pragma unroll
       for (int u = 0; u < ahead; ++u) {
-        load_row(rows[u], start + min(key + u * rows_at_once, last) * row_bytes, type, lane);
+        const std::byte* row = start + min(key + u * rows_at_once, last) * row_bytes;
+        if (element(lane, 0) < head_dim) {
+          rows[u].load(row, element(lane, 0), dtype);
+        } else {
+          rows[u] = {};
+        }
       }
-    });
-  }
-  /// Puts the row at `row` in place of those from new_key on: later ones stand for it.
-  __device__ __forceinline__ void replace(Stored (&rows)[ahead], int key, int lane, int new_key,
-                                          const std::byte* row) const {
-    with_constant_type([&](auto type) {
-#pragma unroll
-      for (int u = 0; u < ahead; ++u) {
-        if (key + u * rows_at_once >= new_key) load_row(rows[u], row, type, lane);
-      }
-    });
-  }
-
- private:
-  template <class Body>
-  __device__ __forceinline__ void with_constant_type(Body body) const {
-    if constexpr (storage == Storage::mixed) {
-      with_type(dtype, body);
-    } else {
-      body(dtype);
-    }
-  }
-  template <class Type>
-  __device__ __forceinline__ void load_row(Stored& stored, const std::byte* row, Type type,
-                                           int lane) const {
-    if constexpr (storage == Storage::mixed) {
-#pragma unroll
-      for (int k = 0; k < per_lane; ++k) {
-        const int e = element(lane, k);
-        const std::byte* const address = row + e * static_cast<int>(bytes_of(type));
-        stored.word[k] = __float_as_uint(e < head_dim ? load_element(address, type) : 0.0F);
-      }
-    } else if (element(lane, 0) < head_dim) {
-      stored.load(row, element(lane, 0), type);
-    } else {
-      stored = {};
     }
   }
 };
@@ -137,4 +121,4 @@ __device__ __forceinline__ void prefetch_tile(const AttentionStepArgs& args, con
   v.prefetch(key, threadIdx.x % 2);
 }
 
-}  // namespace chunkstate::cuda::split_attention
+}  // namespace chunkstate::cuda::step

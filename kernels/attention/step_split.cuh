@@ -8,15 +8,15 @@
 
 // A block takes the keys of one split for up to `group` query heads that share them. Each warp has
 // keys of its own and keeps its softmax in registers; the warps meet once, at the end.
-namespace chunkstate::cuda::split_attention {
+namespace chunkstate::cuda::step {
 
 /// Puts the block's queries, rotated and scaled, and the rotated new key and the new value (as they
-/// lie in the cache) into shared memory, and into the cache if `appends`.
+/// read back from the cache) into shared memory, and into the cache if `appends`.
 template <int group>
 __device__ __forceinline__ void stage_rows(const AttentionStepArgs& args, const Append& append,
                                            const Place& at, std::int64_t position, bool has_new,
                                            float (&query)[group][max_head_dim],
-                                           std::byte (&fresh)[2][max_head_dim * 4]) {
+                                           float (&fresh)[2][max_head_dim]) {
   const auto head_dim = static_cast<int>(args.q.extent[2]);
   const int pairs = append.pairs();
   const bool appends = append.has_new();
@@ -58,9 +58,8 @@ __device__ __forceinline__ void stage_rows(const AttentionStepArgs& args, const 
     }
     if (!has_new) continue;
     const float turned = rotated(key, key_beside, e, pairs, cosine, sine);
-    store_element(fresh[0] + e * static_cast<int>(bytes_of(append.k.dtype)), append.k.dtype,
-                  turned);
-    store_element(fresh[1] + e * static_cast<int>(bytes_of(append.v.dtype)), append.v.dtype, kept);
+    fresh[0][e] = rounded(append.k.dtype, turned);
+    fresh[1][e] = rounded(append.v.dtype, kept);
     if (!at.is_first) continue;
     store_element(append.k.at(at.sequence, position, at.kv_head, e), append.k.dtype, turned);
     store_element(append.v.at(at.sequence, position, at.kv_head, e), append.v.dtype, kept);
@@ -116,8 +115,7 @@ __device__ __forceinline__ float* partial_of(float* partial, std::int64_t row, i
 /// What the warps of a block hand each other.
 template <int group, int width>
 struct Shared {
-  alignas(16) std::byte fresh[2][max_head_dim * 4];  // the new key and the new value
-  float query[group][max_head_dim];
+  float query[group][max_head_dim], fresh[2][max_head_dim];
   float output[step_warps][group][width];
   float maximum[step_warps][group], sum[step_warps][group];
 };
@@ -225,19 +223,26 @@ __global__ void __launch_bounds__(step_threads)
       q[h][e] = index < head_dim ? shared.query[h][index] : 0.0F;
     }
   }
+  const auto unpack = [&](const typename Rows::Stored& row, int key, int which,
+                          float(&value)[per_lane]) {
+    row.unpack(value);
+    if (key < new_key) return;  // later ones are no keys, but stand for the last
+#pragma unroll
+    for (int e = 0; e < per_lane; ++e) {
+      const int index = Rows::element(lane, e);
+      value[e] = index < head_dim ? shared.fresh[which][index] : 0.0F;
+    }
+  };
+
   Softmax<group> softmax;
   for (; base < keys; base += keys_at_once) {
     const int key = base + lane / lanes;
     const bool goes_on = base + keys_at_once < keys;
-    if (base + rows_at_once * ahead > new_key) {
-      k_rows.replace(k, key, lane, new_key, shared.fresh[0]);
-      v_rows.replace(v, key, lane, new_key, shared.fresh[1]);
-    }
     float score[group][ahead];
 #pragma unroll
     for (int u = 0; u < ahead; ++u) {
       float value[per_lane];
-      k[u].unpack(value);
+      unpack(k[u], key + u * rows_at_once, 0, value);
 #pragma unroll
       for (int h = 0; h < group; ++h) {
         score[h][u] = 0.0F;
@@ -260,7 +265,7 @@ __global__ void __launch_bounds__(step_threads)
 #pragma unroll
     for (int u = 0; u < ahead; ++u) {
       float value[per_lane];
-      v[u].unpack(value);
+      unpack(v[u], key + u * rows_at_once, 1, value);
 #pragma unroll
       for (int h = 0; h < group; ++h) {
 #pragma unroll
@@ -275,4 +280,4 @@ __global__ void __launch_bounds__(step_threads)
   merge_warps(args, at, shared, partial, splits);
 }
 
-}  // namespace chunkstate::cuda::split_attention
+}  // namespace chunkstate::cuda::step

@@ -17,46 +17,7 @@ using Narrow = Split<4, 4, 4>;
 using Narrow64 = Split<8, 8, 1>;
 using Narrow128 = Split<16, 8, 1>;
 
-/// dt of a thread's tokens becomes delta, and written is delta x. They lie S::lanes apart from
-/// `first` on; those beyond the last one write nothing and decay nothing.
-template <class S>
-__device__ __forceinline__ void make_steps(bool with_softplus, float bias, int first, int tokens,
-                                           const float (&x)[S::items], float (&delta)[S::items],
-                                           float (&written)[S::items]) {
-#pragma unroll
-  for (int i = 0; i < S::items; ++i) delta[i] += bias;
-  if (with_softplus) {
-#pragma unroll
-    for (int i = 0; i < S::items; ++i) delta[i] = softplus(delta[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < S::items; ++i) {
-    const bool inside = first + i * S::lanes < tokens;
-    delta[i] = inside ? delta[i] : 0.0F;
-    written[i] = inside ? delta[i] * x[i] : 0.0F;
-  }
-}
-
-/// y becomes (y + skip x) silu(z).
-template <class S>
-__device__ __forceinline__ void skip_and_gate(const SelectiveScanArgs& args, float skip,
-                                              const float (&x)[S::items],
-                                              const Stored<S::items>& stored_z,
-                                              float (&y)[S::items]) {
-  if (args.D.data != nullptr) {
-#pragma unroll
-    for (int i = 0; i < S::items; ++i) y[i] += skip * x[i];
-  }
-  if (args.z.data == nullptr) return;
-  float z[S::items];
-  stored_z.widen_to(z, args.z.dtype);
-#pragma unroll
-  for (int i = 0; i < S::items; ++i) y[i] *= silu_fast(z[i]);
-}
-
-/// One block per sequence, chunk and S::width channels, channels fastest. After a change look at the
-/// SASS: ptxas puts an exponential of Wide 16 instructions before its use and takes 167 registers
-/// for it; small changes elsewhere have made that 4 and 138, which two warps do not cover.
+/// One block per sequence, chunk and S::width channels, channels fastest.
 template <class S, bool ends>
 __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
   overlap_kernels();
@@ -128,11 +89,32 @@ __global__ void __launch_bounds__(threads) scan_kernel(Pass pass) {
     load_columns(first + S::tile);
     keep_rows(buffer ^ 1);
     load_rows(first + 2 * S::tile);
-    make_steps<S>(args.softplus, bias, first + states.lane, tokens, x, delta, written);
+#pragma unroll
+    for (int i = 0; i < S::items; ++i) delta[i] += bias;
+    if (args.softplus) {
+#pragma unroll
+      for (int i = 0; i < S::items; ++i) delta[i] = softplus(delta[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < S::items; ++i) {
+      // Tokens beyond the last one write nothing and decay nothing.
+      const bool inside = first + states.lane + i * S::lanes < tokens;
+      delta[i] = inside ? delta[i] : 0.0F;
+      written[i] = inside ? delta[i] * x[i] : 0.0F;
+    }
     __syncwarp();
     states.template advance<ends>(shared, buffer, delta, written, y);
     if constexpr (!ends) {
-      skip_and_gate<S>(args, skip, x, stored_z, y);
+      if (args.D.data != nullptr) {
+#pragma unroll
+        for (int i = 0; i < S::items; ++i) y[i] += skip * x[i];
+      }
+      if (args.z.data != nullptr) {
+        float z[S::items];
+        stored_z.widen_to(z, args.z.dtype);
+#pragma unroll
+        for (int i = 0; i < S::items; ++i) y[i] *= silu_fast(z[i]);
+      }
       const bool whole_tile = whole_block && first + S::tile <= tokens;
       with_type(args.y.dtype, [&](auto type) {
         std::byte* to = y_tile;
