@@ -2,6 +2,7 @@
 #include "core/continuous_batch.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <utility>
 

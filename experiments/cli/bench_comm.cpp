@@ -6,6 +6,7 @@
 #include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
+#include "experiments/cli/verb_group.hpp"
 #include "parallel/communicator.hpp"
 #include "parallel/device_group.hpp"
 
@@ -61,10 +62,7 @@ int bench_comm_verb(const CommFlags& flags) {
     if (world->rank() == 0) print(flags, *world, backend, rows);
     return exit_ok;
   } catch (...) {
-    if (world->size() == 1) throw;
-    const int code = report_failure(world->rank());
-    world->abort(code);
-    return code;
+    return end_group(*world);
   }
 }
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/errors.hpp"
-#include "experiments/cli/verb.hpp"
+#include "experiments/cli/verb_group.hpp"
 #include "experiments/doctor/diagnose.hpp"
 
 namespace chunkstate {
@@ -124,10 +124,7 @@ int doctor_verb(const DoctorFlags& flags) {
     if (world->rank() == 0) fmt::print(stderr, "chunkstate: {}\n", error.what());
     return error.code();
   } catch (...) {
-    if (world->size() == 1) throw;
-    const int code = report_failure(world->rank());
-    world->abort(code);
-    return code;
+    return end_group(*world);
   }
 }
 

@@ -51,6 +51,13 @@ std::vector<float> VerbGroup::joined(std::vector<float> mine) const {
   return mine;
 }
 
+int end_group(Communicator& world) {
+  if (world.size() == 1) throw;
+  const int code = report_failure(world.rank());
+  world.abort(code);
+  return code;
+}
+
 int run_in_group(const ModelFlags& flags, const std::function<int(VerbGroup&)>& body) {
   if (flags.split.empty()) {
     VerbGroup alone;
@@ -61,10 +68,7 @@ int run_in_group(const ModelFlags& flags, const std::function<int(VerbGroup&)>& 
     VerbGroup group(*world, flags);
     return body(group);
   } catch (...) {
-    if (world->size() == 1) throw;
-    const int code = report_failure(world->rank());
-    world->abort(code);
-    return code;
+    return end_group(*world);
   }
 }
 

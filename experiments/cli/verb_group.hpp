@@ -39,6 +39,10 @@ class VerbGroup {
   bool is_tensor_ = false;
 };
 
+/// In a catch block: the others would wait for this rank, so it says what went wrong and ends all;
+/// the exit code. Rethrows where there are no others.
+int end_group(Communicator& world);
+
 /// The exit code of `body`. An error on any rank ends the group.
 int run_in_group(const ModelFlags& flags, const std::function<int(VerbGroup&)>& body);
 
