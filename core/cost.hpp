@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/model_config.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/sequence_state.hpp"
 
 namespace chunkstate {

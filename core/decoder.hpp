@@ -9,8 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "core/checkpoint/model_config.hpp"
 #include "core/layers.hpp"
-#include "core/model_config.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor.hpp"
 #include "core/weights.hpp"

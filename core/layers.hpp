@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/arena.hpp"
-#include "core/model_config.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/sequence_split.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor_share.hpp"

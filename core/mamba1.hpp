@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/checkpoint/model_config.hpp"
 #include "core/json_input.hpp"
 #include "core/layers.hpp"
-#include "core/model_config.hpp"
 #include "core/weights.hpp"
 #include "kernels/ssd/variants.hpp"
 

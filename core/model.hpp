@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "core/arena.hpp"
-#include "core/checkpoint.hpp"
+#include "core/checkpoint/checkpoint.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/decoder.hpp"
 #include "core/execution_options.hpp"
 #include "core/layers.hpp"
-#include "core/model_config.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor_share.hpp"
 #include "core/weights.hpp"

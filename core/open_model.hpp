@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint.hpp"
-#include "core/model_config.hpp"
+#include "core/checkpoint/checkpoint.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/sequence_state.hpp"
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 
 namespace chunkstate {
 

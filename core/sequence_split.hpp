@@ -5,7 +5,7 @@
 #include <deque>
 #include <vector>
 
-#include "core/model_config.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor.hpp"
 #include "kernels/base/executor.hpp"

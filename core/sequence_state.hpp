@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/model_config.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/tensor.hpp"
 #include "kernels/ssd/variants.hpp"
 

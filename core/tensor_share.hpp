@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/checkpoint.hpp"
-#include "core/model_config.hpp"
+#include "core/checkpoint/checkpoint.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "kernels/base/executor.hpp"
 #include "kernels/base/view.hpp"
 #include "kernels/peer_sum/peer_sum.hpp"

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "core/tensor_names.hpp"
+#include "core/checkpoint/tensor_names.hpp"
 #include "kernels/base/memory.hpp"
 
 namespace chunkstate {

@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "core/checkpoint.hpp"
-#include "core/model_config.hpp"
+#include "core/checkpoint/checkpoint.hpp"
+#include "core/checkpoint/model_config.hpp"
+#include "core/checkpoint/tensor_names.hpp"
 #include "core/tensor.hpp"
-#include "core/tensor_names.hpp"
 #include "kernels/base/view.hpp"
 #include "parallel/partition.hpp"
 

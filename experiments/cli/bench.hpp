@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "core/operator_bench.hpp"
+#include "core/bench/operator_bench.hpp"
 #include "experiments/cli/verb.hpp"
 
 namespace chunkstate {

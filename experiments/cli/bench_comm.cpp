@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include "core/comm_bench.hpp"
+#include "core/bench/comm_bench.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"

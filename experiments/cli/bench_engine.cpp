@@ -3,9 +3,9 @@
 
 #include <optional>
 
+#include "core/bench/reference_check.hpp"
 #include "core/cost.hpp"
 #include "core/errors.hpp"
-#include "core/reference_check.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
 #include "experiments/cli/verb_group.hpp"

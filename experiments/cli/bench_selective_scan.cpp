@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "core/bench/selective_scan_bench.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
-#include "core/selective_scan_bench.hpp"
 #include "core/variant_names.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"

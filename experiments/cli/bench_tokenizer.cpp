@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "core/errors.hpp"
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
 #include "experiments/run/clock.hpp"

@@ -50,9 +50,9 @@ int export_verb(const ExportFlags& flags, const ExportFormat& format) {
 
 void add_export(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<ExportFlags>();
-  CLI::App* verb = app.add_subcommand(
-      "export",
-      "The requests of a results file for other programs: CSV, the seed's TSV, JSON Lines, a timeline");
+  CLI::App* verb = app.add_subcommand("export",
+                                      "The requests of a results file for other programs: CSV, the "
+                                      "seed's TSV, JSON Lines, a timeline");
   verb->add_option("file", flags->file, "results.h5")->required();
   CLI::Option_group* formats = verb->add_option_group("format");
   formats->require_option(1);

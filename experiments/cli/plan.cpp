@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "core/bench/operator_bench.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
-#include "core/operator_bench.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/journal.hpp"

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 #include "experiments/cli/verb.hpp"
 
 namespace chunkstate {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/engine_pool.hpp"
 
+#include "core/checkpoint/shared_checkpoint.hpp"
 #include "core/engine_names.hpp"
-#include "core/shared_checkpoint.hpp"
 #include "core/trace.hpp"
 
 namespace chunkstate {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/model_config.hpp"
 #include "core/input_file.hpp"
-#include "core/model_config.hpp"
 #include "tests/core/bad_model_rows.hpp"
 
 namespace chunkstate {

@@ -2,7 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/input_file.hpp"
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 #include "tests/core/bad_model_rows.hpp"
 
 namespace chunkstate {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/safetensors.hpp"
+#include "core/checkpoint/safetensors.hpp"
 
 namespace chunkstate::test {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/model_config.hpp"
+#include "core/checkpoint/model_config.hpp"
 
 #include <limits>
 #include <string>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/safetensors.hpp"
+#include "core/checkpoint/safetensors.hpp"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -7,7 +7,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "core/checkpoint.hpp"
+#include "core/checkpoint/checkpoint.hpp"
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "tests/catch.hpp"

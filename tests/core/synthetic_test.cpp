@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/checkpoint.hpp"
+#include "core/checkpoint/checkpoint.hpp"
 #include "core/errors.hpp"
 #include "tests/catch.hpp"
 

@@ -4,11 +4,11 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "core/byte_pair_merges.hpp"
-#include "core/merge_borders.hpp"
-#include "core/split_expression.hpp"
-#include "core/split_matcher.hpp"
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/byte_pair_merges.hpp"
+#include "core/tokenizer/merge_borders.hpp"
+#include "core/tokenizer/split_expression.hpp"
+#include "core/tokenizer/split_matcher.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 #include "core/utf8.hpp"
 #include "tests/catch.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 
 #include <ctime>
 #include <map>
@@ -8,8 +8,8 @@
 
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
-#include "core/text_normalizer.hpp"
-#include "core/tokenizer_file.hpp"
+#include "core/tokenizer/text_normalizer.hpp"
+#include "core/tokenizer/tokenizer_file.hpp"
 #include "core/utf8.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/input_builders.hpp"

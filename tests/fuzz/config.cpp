@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // config.json -> the shape of a model.
-#include "core/checkpoint.hpp"
+#include "core/checkpoint/checkpoint.hpp"
+#include "core/checkpoint/model_config.hpp"
 #include "core/errors.hpp"
-#include "core/model_config.hpp"
 #include "tests/fuzz/target.hpp"
 
 using namespace chunkstate;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // model.safetensors.index.json beside two shards (a.safetensors: a, b; c.safetensors: c) -> a
 // checkpoint.
-#include "core/checkpoint.hpp"
+#include "core/checkpoint/checkpoint.hpp"
 #include "core/errors.hpp"
 #include "tests/core/input_builders.hpp"
 #include "tests/fuzz/target.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The start of a safetensors file -> its entries. The last four bytes of the input say how much
 // longer the file is than what follows the header, so that tensors need no data.
-#include "core/safetensors.hpp"
+#include "core/checkpoint/safetensors.hpp"
 
 #include <cstring>
 

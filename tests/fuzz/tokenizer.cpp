@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tokenizer.json -> a tokenizer, which encodes a few texts and decodes what it made of them.
-#include "core/tokenizer.hpp"
+#include "core/tokenizer/tokenizer.hpp"
 
 #include <string>
 
