@@ -17,6 +17,8 @@
 
 #if CHUNKSTATE_HAS_CUDA
 #include <cuda_runtime_api.h>
+
+#include "kernels/base/workspace.cuh"
 #endif
 
 namespace chunkstate {
@@ -91,7 +93,7 @@ std::byte* allocate(Backend backend, std::size_t bytes) {
   }
 #if CHUNKSTATE_HAS_CUDA
   void* data = nullptr;
-  check(cudaMalloc(&data, bytes), "cudaMalloc");
+  check(allocate_device(&data, bytes), "cudaMalloc");
   count_device_memory(static_cast<std::int64_t>(bytes));
   const std::lock_guard lock(use_mutex);
   device_blocks()[static_cast<std::byte*>(data)] = static_cast<std::int64_t>(bytes);

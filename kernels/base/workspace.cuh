@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/base/cuda_check.cuh"
@@ -37,6 +38,9 @@ class Workspace {
 /// Frees the unused memory of a recording that is gone (capture id `capture`), or of a stream that
 /// is about to be (capture 0).
 void release_workspaces(CUstream_st* stream, unsigned long long capture);
+
+/// cudaMalloc, and once more after the driver's pool has given back what it keeps for Workspaces.
+cudaError_t allocate_device(void** data, std::size_t bytes);
 
 /// What launch functions ask of the current device, read once per device.
 struct DeviceLimits {
