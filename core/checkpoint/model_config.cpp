@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "core/checkpoint/config_members.hpp"
+#include "core/checkpoint/mamba1_config.hpp"
 #include "core/errors.hpp"
 #include "core/input_file.hpp"
 #include "core/json_input.hpp"
-#include "core/mamba1.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {

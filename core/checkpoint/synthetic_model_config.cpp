@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <initializer_list>
 
+#include "core/checkpoint/mamba1_config.hpp"
 #include "core/checkpoint/model_config.hpp"
 #include "core/errors.hpp"
-#include "core/mamba1.hpp"
 
 namespace chunkstate {
 namespace {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/checkpoint/mamba1_config.hpp"
+
 #include <string>
 
-#include "core/mamba1.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
