@@ -96,7 +96,7 @@ void ContinuousBatch::step_on_host() {
   const std::vector<std::int64_t> places = decoding();
   const auto sequences = static_cast<std::int64_t>(places.size());
   const LogitsSink take = [&](std::int64_t place, std::int64_t, View<const float, 2> row) {
-    count_step(place, sequences, [&] { accept(place, row); });
+    count_step(place, sequences, [&] { accept(place, row, 0); });
   };
   std::vector<std::span<const std::int32_t>> batch(slots_.size());
   std::int64_t together = 0;
@@ -118,7 +118,7 @@ void ContinuousBatch::step_on_host() {
 // seen, until a stop token appears: what is open by then still counts for the others.
 void ContinuousBatch::steps_on_device() {
   Decoder& decoder = model_.decoder(state_);
-  const bool greedy = options_.sampling.temperature <= 0.0F;
+  const bool greedy = options_.greedy();
   const std::int64_t ahead = greedy ? Decoder::max_ahead : 1;
   std::vector<std::int32_t> newest;
   for (const Slot& slot : slots_) {
@@ -140,7 +140,7 @@ void ContinuousBatch::steps_on_device() {
       const auto s = static_cast<std::size_t>(place);
       state_.advance(place, 1);
       count_step(place, static_cast<std::int64_t>(places.size()), [&] {
-        if (!greedy) return accept(place, {&logits(place, 0), {1, logits.extent[1]}});
+        if (!greedy) return accept(place, logits, place);
         check_sampled(sampled[s]);
         emit(place, sampled[s]);
       });
@@ -176,26 +176,22 @@ std::int64_t ContinuousBatch::fewest_left() const {
 
 // As generate() takes them, so that a log-probability has the same bits.
 RowSink ContinuousBatch::sink_of_rows() {
-  if (options_.sampling.temperature <= 0.0F) {
+  if (options_.greedy()) {
     return GreedySink([this](std::int64_t slot, const Sampled& sampled) { emit(slot, sampled); });
   }
   return LogitsSink([this](std::int64_t slot, std::int64_t, View<const float, 2> logits) {
-    accept(slot, logits);
+    accept(slot, logits, 0);
   });
 }
 
-void ContinuousBatch::accept(std::int64_t slot, View<const float, 2> logits) {
+void ContinuousBatch::accept(std::int64_t slot, View<const float, 2> logits, std::int64_t row) {
   const Slot& at = slots_[static_cast<std::size_t>(slot)];
-  const View<const float, 1> row(logits.data, {logits.extent[1]});
-  emit(slot, sample(row, options_.sampling, at.seed, at.generated.tokens.size()));
+  emit(slot, at.generated.next(options_, at.seed, logits, row));
 }
 
 void ContinuousBatch::emit(std::int64_t slot, const Sampled& sampled) {
   Slot& at = slots_[static_cast<std::size_t>(slot)];
-  at.generated.tokens.push_back(sampled.token);
-  at.generated.logprobs.push_back(sampled.logprob);
-  at.generated.stopped = std::find(options_.stop_tokens.begin(), options_.stop_tokens.end(),
-                                   sampled.token) != options_.stop_tokens.end();
+  at.generated.append(sampled, options_);
   const bool whole = static_cast<std::int64_t>(at.generated.tokens.size()) >= at.max_new_tokens;
   if (at.generated.stopped || whole) at.use = Slot::Use::ended;
   if (sink_) sink_(slot, sampled);

@@ -72,7 +72,7 @@ class ContinuousBatch {
   bool any_ended() const;
   std::int64_t fewest_left() const;
   RowSink sink_of_rows();
-  void accept(std::int64_t slot, View<const float, 2> logits);
+  void accept(std::int64_t slot, View<const float, 2> logits, std::int64_t row);
   void emit(std::int64_t slot, const Sampled& sampled);
   // take() of a slot's token in a step of so many sequences; a std::domain_error ends the slot.
   template <class Take>

@@ -73,16 +73,14 @@ class Generation {
     return static_cast<std::int64_t>(longest) + options_.max_new_tokens;
   }
 
-  bool greedy() const { return options_.sampling.temperature <= 0.0F; }
-
   RowSink sink_of_rows() {
-    if (greedy()) {
+    if (options_.greedy()) {
       return GreedySink([this](std::int64_t sequence, const Sampled& sampled) {
         emit(static_cast<std::size_t>(sequence), sampled);
       });
     }
     return LogitsSink([this](std::int64_t sequence, std::int64_t, View<const float, 2> logits) {
-      accept(sequence, logits);
+      accept(static_cast<std::size_t>(sequence), logits, 0);
     });
   }
 
@@ -174,7 +172,8 @@ class Generation {
   // dropped. Greedy tokens are fed to the next step before the host sees them.
   void decode_on_device() {
     Decoder& decoder = model_.decoder(state_);
-    const std::int64_t ahead = greedy() ? Decoder::max_ahead : 1;
+    const bool greedy = options_.greedy();
+    const std::int64_t ahead = greedy ? Decoder::max_ahead : 1;
     std::vector<std::int32_t> newest;
     for (const auto& sequence : sequences_) newest.push_back(sequence.back());
     decoder.start(state_, newest);
@@ -191,26 +190,23 @@ class Generation {
         --to_launch;
       }
       const std::vector<Sampled> sampled = decoder.collect();
-      const View<const float, 2> logits = greedy() ? View<const float, 2>() : decoder.logits();
+      const View<const float, 2> logits = greedy ? View<const float, 2>() : decoder.logits();
       for (std::size_t s = 0; s < results_.size(); ++s) {
         if (!active(results_[s])) continue;
-        const auto sequence = static_cast<std::int64_t>(s);
-        if (greedy()) {
+        if (greedy) {
           emit(s, sampled[s]);
         } else {
-          accept(sequence, {&logits(sequence, 0), {1, logits.extent[1]}});
+          accept(s, logits, static_cast<std::int64_t>(s));
           newest[s] = sequences_[s].back();
         }
       }
-      if (!greedy()) decoder.set_tokens(newest);
+      if (!greedy) decoder.set_tokens(newest);
     }
     while (decoder.open_steps() > 0) decoder.collect();
   }
 
-  void accept(std::int64_t sequence, View<const float, 2> logits) {
-    const auto s = static_cast<std::size_t>(sequence);
-    const View<const float, 1> row(logits.data, {logits.extent[1]});
-    emit(s, sample(row, options_.sampling, seeds_[s], results_[s].tokens.size()));
+  void accept(std::size_t s, View<const float, 2> logits, std::int64_t row) {
+    emit(s, results_[s].next(options_, seeds_[s], logits, row));
   }
 
   void emit(std::size_t s, const Sampled& sampled) {
@@ -219,12 +215,8 @@ class Generation {
   }
 
   void append(std::size_t s, const Sampled& sampled) {
-    Generated& result = results_[s];
-    result.tokens.push_back(sampled.token);
-    result.logprobs.push_back(sampled.logprob);
+    results_[s].append(sampled, options_);
     sequences_[s].push_back(sampled.token);
-    result.stopped = std::find(options_.stop_tokens.begin(), options_.stop_tokens.end(),
-                               sampled.token) != options_.stop_tokens.end();
   }
 
   Model& model_;
@@ -243,6 +235,18 @@ void refuse_pieces(std::int64_t prefill_tokens) {
 }
 
 }  // namespace
+
+Sampled Generated::next(const GenerateOptions& options, std::uint64_t seed,
+                        View<const float, 2> logits, std::int64_t row) const {
+  return sample({&logits(row, 0), {logits.extent[1]}}, options.sampling, seed, tokens.size());
+}
+
+void Generated::append(const Sampled& token, const GenerateOptions& options) {
+  tokens.push_back(token.token);
+  logprobs.push_back(token.logprob);
+  stopped = std::find(options.stop_tokens.begin(), options.stop_tokens.end(), token.token) !=
+            options.stop_tokens.end();
+}
 
 std::vector<Generated> generate(Model& model, const SsdSettings& ssd,
                                 std::span<const std::vector<std::int32_t>> prompts,

@@ -24,12 +24,21 @@ struct GenerateOptions {
   /// generate() alike; the last one samples and decodes, and only it has results. The others return
   /// after the last prefill.
   RankGroup* group = nullptr;
+
+  bool greedy() const { return sampling.temperature <= 0.0F; }
 };
 
 struct Generated {
   std::vector<std::int32_t> tokens;  // new ones only
   std::vector<float> logprobs;       // of each, nats
   bool stopped = false;              // by a stop token, which is the last of `tokens`
+
+  /// Samples what follows `tokens` from a row of logits, with random numbers from `seed`. Throws
+  /// std::domain_error where sample() does.
+  Sampled next(const GenerateOptions& options, std::uint64_t seed, View<const float, 2> logits,
+               std::int64_t row) const;
+  /// Adds a token, and whether it is a stop token.
+  void append(const Sampled& token, const GenerateOptions& options);
 };
 
 /// Called for every token as soon as it is known.

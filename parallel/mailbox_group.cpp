@@ -21,9 +21,11 @@ class MailboxGroup::Member final : public RankGroup {
   void post(std::span<const std::byte> bytes, int to) override {
     Letter letter{bytes.size(), {}};
     if (group_.keep_contents_) letter.contents.assign(bytes.begin(), bytes.end());
-    group_.received_.at(static_cast<std::size_t>(to));  // throws std::out_of_range
+    group_.members_.at(static_cast<std::size_t>(to));  // throws std::out_of_range
     group_.boxes_[{rank_, to}].push_back(std::move(letter));
-    count(group_.sent_[static_cast<std::size_t>(rank_)], bytes.size());
+    Traffic& sent = group_.sent_[static_cast<std::size_t>(rank_)];
+    ++sent.messages;
+    sent.bytes += static_cast<std::int64_t>(bytes.size());
   }
 
   void receive(std::span<std::byte> bytes, int from) override {
@@ -44,23 +46,15 @@ class MailboxGroup::Member final : public RankGroup {
     } else {
       std::fill(bytes.begin(), bytes.end(), std::byte{0});
     }
-    count(group_.received_[static_cast<std::size_t>(rank_)], bytes.size());
   }
 
  private:
-  static void count(Traffic& traffic, std::size_t bytes) {
-    ++traffic.messages;
-    traffic.bytes += static_cast<std::int64_t>(bytes);
-  }
-
   MailboxGroup& group_;
   int rank_;
 };
 
 MailboxGroup::MailboxGroup(int ranks, bool keep_contents)
-    : keep_contents_(keep_contents),
-      sent_(static_cast<std::size_t>(ranks)),
-      received_(static_cast<std::size_t>(ranks)) {
+    : keep_contents_(keep_contents), sent_(static_cast<std::size_t>(ranks)) {
   for (int rank = 0; rank < ranks; ++rank) {
     members_.push_back(std::make_unique<Member>(*this, rank));
   }

@@ -13,7 +13,7 @@
 namespace chunkstate {
 
 /// A group of any size in one thread, for what only flows from lower to higher ranks: run rank 0 to
-/// its end, then rank 1, and so on. Counts messages and bytes.
+/// its end, then rank 1, and so on. Counts messages and bytes sent.
 class MailboxGroup {
  public:
   struct Traffic {
@@ -29,7 +29,6 @@ class MailboxGroup {
   int size() const { return static_cast<int>(members_.size()); }
 
   Traffic sent_by(int rank) const { return sent_.at(static_cast<std::size_t>(rank)); }
-  Traffic received_by(int rank) const { return received_.at(static_cast<std::size_t>(rank)); }
   /// Messages that nobody has taken.
   std::int64_t pending() const;
 
@@ -44,7 +43,6 @@ class MailboxGroup {
   std::vector<std::unique_ptr<RankGroup>> members_;
   std::map<std::pair<int, int>, std::deque<Letter>> boxes_;  // by sender and receiver
   std::vector<Traffic> sent_;
-  std::vector<Traffic> received_;
 };
 
 }  // namespace chunkstate

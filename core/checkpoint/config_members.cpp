@@ -11,18 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-// Bounds that no product of two or three sizes can overflow, far above any model of these families.
-constexpr std::int64_t max_hidden = std::int64_t{1} << 20;
-constexpr std::int64_t max_width = std::int64_t{1} << 22;
-constexpr std::int64_t max_layers = 4096;
-constexpr std::int64_t max_vocab = std::int64_t{1} << 24;
-constexpr std::int64_t max_heads = std::int64_t{1} << 14;
-constexpr std::int64_t max_head_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_state_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_conv_taps = 16;
-constexpr std::int64_t max_chunk_size = std::int64_t{1} << 20;
-constexpr std::int64_t max_positions = std::int64_t{1} << 40;
-
 float time_step(const JsonObject& object, const json& element) {
   const json* value = &element;
   if (element.is_object() && element.size() == 1 && element.contains("__float__")) {
@@ -96,7 +84,7 @@ void read_common(const JsonObject& object, const CommonKeys& keys, double absent
   const double eps = object.number_or(keys.eps, absent_eps);
   if (!(eps >= 0.0) || eps > 1.0) object.fail(keys.eps, json(eps), "a number from 0 to 1");
   config.rms_norm_eps = static_cast<float>(eps);
-  config.tie_word_embeddings = object.boolean_or("tie_word_embeddings", false);
+  config.tie_word_embeddings = object.boolean_or("tie_word_embeddings", keys.absent_tie);
   config.max_position_embeddings =
       object.integer_or("max_position_embeddings", 0, 0, max_positions);
   const std::string activation = object.string_or("hidden_act", "silu");

@@ -9,10 +9,24 @@ namespace chunkstate {
 // What the families' config.json files have in common. Every function reads some members of the
 // object into `config`, checks them, and throws InputError.
 
-/// The names of members that mean the same in two families.
+// Bounds that no product of two or three sizes can overflow, far above any model of these families.
+constexpr std::int64_t max_hidden = std::int64_t{1} << 20;
+constexpr std::int64_t max_width = std::int64_t{1} << 22;
+constexpr std::int64_t max_layers = 4096;
+constexpr std::int64_t max_vocab = std::int64_t{1} << 24;
+constexpr std::int64_t max_heads = std::int64_t{1} << 14;
+constexpr std::int64_t max_head_dim = std::int64_t{1} << 12;
+constexpr std::int64_t max_state_dim = std::int64_t{1} << 12;
+constexpr std::int64_t max_conv_taps = 16;
+constexpr std::int64_t max_chunk_size = std::int64_t{1} << 20;
+constexpr std::int64_t max_positions = std::int64_t{1} << 40;
+
+/// The names of members that mean the same in two families, and whether embeddings are tied where
+/// the file does not say.
 struct CommonKeys {
   const char* intermediate = "intermediate_size";  // nullptr: the family has no MLP
   const char* eps = "rms_norm_eps";
+  bool absent_tie = false;
 };
 void read_common(const JsonObject& object, const CommonKeys& keys, double absent_eps,
                  ModelConfig& config);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <utility>
 
+#include "core/checkpoint/mamba1_config.hpp"
 #include "core/checkpoint/model_config.hpp"
 #include "core/checkpoint/tensor_names.hpp"
-#include "core/mamba1.hpp"
 
 namespace chunkstate {
 namespace {

@@ -4,10 +4,9 @@
 #include <algorithm>
 
 #include "core/checkpoint/config_members.hpp"
+#include "core/checkpoint/mamba1_config.hpp"
 #include "core/errors.hpp"
-#include "core/input_file.hpp"
 #include "core/json_input.hpp"
-#include "core/mamba1.hpp"
 #include "core/utf8.hpp"
 
 namespace chunkstate {
@@ -151,10 +150,6 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file) {
   }
   object.fail("model_type '" + printable(type) +
               "' is not supported; supported: " + model_families());
-}
-
-ModelConfig read_model_config(const std::filesystem::path& file) {
-  return parse_model_config(read_input_file(file, JsonLimits{}.bytes), file.string());
 }
 
 }  // namespace chunkstate

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <filesystem>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -76,14 +75,11 @@ std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected_tensors(
 /// is not built in (experts, biases, scaled rotary positions, quantised weights) is refused by
 /// name. Throws InputError.
 ModelConfig parse_model_config(std::string_view json, const std::string& file);
-/// The same of a file of at most 1 MiB.
-ModelConfig read_model_config(const std::filesystem::path& file);
 /// "bamba, granite, granitemoehybrid, llama, mamba, mamba2".
 std::string model_families();
 
-/// The published shapes known by name, and those of experiments/models: synthetic_model_names().
+/// The published shapes known by name, and those of experiments/models.
 /// Throws UsageError that lists the names.
 ModelConfig synthetic_model_config(std::string_view name);
-std::vector<std::string> synthetic_model_names();
 
 }  // namespace chunkstate

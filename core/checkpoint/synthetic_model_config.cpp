@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <initializer_list>
 
+#include "core/checkpoint/mamba1_config.hpp"
 #include "core/checkpoint/model_config.hpp"
 #include "core/errors.hpp"
-#include "core/mamba1.hpp"
 
 namespace chunkstate {
 namespace {
@@ -174,12 +174,6 @@ ModelConfig synthetic_model_config(std::string_view name) {
     known += (known.empty() ? "" : ", ") + std::string(shape.name);
   }
   throw UsageError("unknown synthetic model '" + std::string(name) + "'; known: " + known);
-}
-
-std::vector<std::string> synthetic_model_names() {
-  std::vector<std::string> names;
-  for (const NamedShape& shape : shapes) names.emplace_back(shape.name);
-  return names;
 }
 
 }  // namespace chunkstate

@@ -3,9 +3,32 @@
 
 #include <fmt/format.h>
 
+#include "core/engine_names.hpp"
+#include "core/errors.hpp"
 #include "experiments/analysis/table.hpp"
 
 namespace chunkstate {
+
+void OperatorFlags::add_to(CLI::App& verb) {
+  verb.add_option("--backend", backend)->capture_default_str();
+  verb.add_option("--dtype", dtype)->capture_default_str();
+  verb.add_option("--threads", threads, "0: all")->capture_default_str();
+  verb.add_option("--repeats", repeats)->capture_default_str();
+  verb.add_flag("--json", json);
+}
+
+Executor OperatorFlags::executor() const {
+  return {backend_from_name(backend), resolve_threads(threads)};
+}
+
+void check_bench(const std::string& verb, const std::vector<std::int64_t>& sizes, int repeats) {
+  for (const std::int64_t size : sizes) {
+    if (size < 1 || size > (std::int64_t{1} << 24)) {
+      throw UsageError("bench " + verb + ": sizes must be 1 to 2^24");
+    }
+  }
+  if (repeats < 1) throw UsageError("bench " + verb + ": --repeats must be at least 1");
+}
 
 std::string share_of_peak(double value, double peak) {
   return peak > 0 ? fmt::format("{:.0f} %", 100.0 * value / peak) : "-";
@@ -21,11 +44,12 @@ void print_peaks(const MachinePeaks& peaks) {
   fmt::print("\n\n");
 }
 
-nlohmann::json to_json(const MachinePeaks& peaks) {
-  return {{"gemm_flops", peaks.gemm_flops},
-          {"copy_bytes_per_second", peaks.copy_bytes},
-          {"read_bytes_per_second", peaks.read_bytes},
-          {"ceiling_flops", peaks.ceiling_flops}};
+void print_json(const MachinePeaks& peaks, const std::string& name, const nlohmann::json& rows) {
+  const nlohmann::json measured{{"gemm_flops", peaks.gemm_flops},
+                                {"copy_bytes_per_second", peaks.copy_bytes},
+                                {"read_bytes_per_second", peaks.read_bytes},
+                                {"ceiling_flops", peaks.ceiling_flops}};
+  fmt::print("{}\n", nlohmann::json{{"peaks", measured}, {name, rows}}.dump(2));
 }
 
 nlohmann::json to_json(const Timing& timing) {

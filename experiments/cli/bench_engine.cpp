@@ -222,7 +222,7 @@ int bench_engine_verb(EngineFlags flags, const VerbGroup& group, bool decode) {
                     {"bytes", row.cost.bytes}});
     if (row.error) list.back()["relative_error"] = *row.error;
   }
-  fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"rows", list}}.dump(2));
+  print_json(peaks, "rows", list);
   return exit_ok;
 }
 

@@ -11,38 +11,16 @@
 namespace chunkstate {
 namespace {
 
-constexpr std::int64_t largest_size = std::int64_t{1} << 24;
 constexpr double largest_elements = 1e10;  // 20 to 40 GB
 
-struct ProductFlags {
+struct ProductFlags : OperatorFlags {
   std::vector<std::int64_t> tokens;
   LinearBenchCase linear;
   AttentionBenchCase attention;
   std::vector<std::string> methods = {"flash"};
   std::int64_t block = 0;
-  std::string backend = "auto";
-  std::string dtype = "fp32";
-  int threads = 0;
   bool autotune = false;
-  int repeats = 7;
-  bool json = false;
-
-  void add_to(CLI::App& verb) {
-    verb.add_option("--backend", backend)->capture_default_str();
-    verb.add_option("--dtype", dtype)->capture_default_str();
-    verb.add_option("--threads", threads, "0: all")->capture_default_str();
-    verb.add_option("--repeats", repeats)->capture_default_str();
-    verb.add_flag("--json", json);
-  }
 };
-
-void check_sizes(const std::string& verb, std::initializer_list<std::int64_t> sizes) {
-  for (const std::int64_t size : sizes) {
-    if (size < 1 || size > largest_size) {
-      throw UsageError("bench " + verb + ": sizes must be 1 to 2^24");
-    }
-  }
-}
 
 void check_elements(const std::string& verb, double elements) {
   if (elements > largest_elements) {
@@ -88,51 +66,44 @@ void print_bounds(const std::vector<ProductBenchResult>& results, const MachineP
   fmt::print("\n{}", table.text());
 }
 
-void print_json(const std::vector<ProductBenchResult>& results, const MachinePeaks& peaks,
-                const std::vector<MemoryBenchResult>& levels) {
+nlohmann::json to_json(const std::vector<ProductBenchResult>& results, const MachinePeaks& peaks,
+                       const std::vector<MemoryBenchResult>& levels) {
   nlohmann::json rows = nlohmann::json::array();
   for (const ProductBenchResult& r : results) {
-    rows.push_back({{"shape", r.shape},
-                    {"timing", to_json(r.timing)},
-                    {"flops", r.flops},
-                    {"bytes", r.bytes},
-                    {"flops_per_second", r.flops / r.timing.median()},
-                    {"bytes_per_second", r.bytes / r.timing.median()},
-                    {"first_seconds", r.first_seconds},
-                    {"provider", r.provider},
-                    {"relative_error", r.relative_error}});
+    rows.push_back(figures_to_json(r));
+    rows.back().update(
+        {{"shape", r.shape}, {"first_seconds", r.first_seconds}, {"provider", r.provider}});
     if (levels.empty()) continue;
     const AttentionBound bound = attention_bound(r, peaks, levels);
-    rows.back()["scores_bytes"] = r.scores_bytes;
-    rows.back()["traffic"] = r.traffic;
-    rows.back()["bound_by"] = bound.by;
-    rows.back()["bound_share"] = bound.share;
+    rows.back().update({{"scores_bytes", r.scores_bytes},
+                        {"traffic", r.traffic},
+                        {"bound_by", bound.by},
+                        {"bound_share", bound.share}});
   }
-  fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"rows", rows}}.dump(2));
+  return rows;
 }
 
 int bench_products_verb(const ProductFlags& flags, bool is_linear) {
   const std::string verb = is_linear ? "linear" : "attention";
-  if (flags.repeats < 1) throw UsageError("bench " + verb + ": --repeats must be at least 1");
   const LinearBenchCase& l = flags.linear;
   const AttentionBenchCase& a = flags.attention;
   if (is_linear) {
-    check_sizes(verb, {l.out_features, l.in_features});
+    check_bench(verb, {l.out_features, l.in_features});
     check_elements(verb, static_cast<double>(l.out_features) * static_cast<double>(l.in_features));
   } else {
-    check_sizes(verb, {a.heads, a.kv_heads, a.head_dim});
+    check_bench(verb, {a.heads, a.kv_heads, a.head_dim});
     if (a.heads % a.kv_heads != 0) {
       throw UsageError("bench attention: --heads must be a multiple of --kv-heads");
     }
   }
+  check_bench(verb, flags.tokens, flags.repeats);
   for (const std::int64_t tokens : flags.tokens) {
-    check_sizes(verb, {tokens});
     const double width = is_linear ? static_cast<double>(std::max(l.out_features, l.in_features))
                                    : static_cast<double>(a.heads) * static_cast<double>(a.head_dim);
     check_elements(verb, static_cast<double>(tokens) * width);
   }
-  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads), nullptr,
-                      flags.autotune};
+  Executor exec = flags.executor();
+  exec.autotune = flags.autotune;
   if (exec.autotune && exec.backend != Backend::cuda) {
     throw UsageError("bench linear: --autotune needs --backend cuda");
   }
@@ -156,7 +127,7 @@ int bench_products_verb(const ProductFlags& flags, bool is_linear) {
   const std::vector<MemoryBenchResult> levels =
       is_linear ? std::vector<MemoryBenchResult>{} : bench_memory(exec);
   if (flags.json) {
-    print_json(results, peaks, levels);
+    print_json(peaks, "rows", to_json(results, peaks, levels));
   } else {
     const std::string title =
         is_linear ? fmt::format("linear: tokens x outputs x inputs, {}, {} threads", flags.dtype,
@@ -170,7 +141,7 @@ int bench_products_verb(const ProductFlags& flags, bool is_linear) {
 }
 
 int bench_memory_verb(const ProductFlags& flags) {
-  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads)};
+  const Executor exec = flags.executor();
   const MachinePeaks peaks = measure_peaks(exec, dtype_from_name(flags.dtype));
   std::vector<MemoryBenchResult> results = bench_memory(exec);
   results.push_back({"copy (read + written)", 0, peaks.copy_bytes});
@@ -181,7 +152,7 @@ int bench_memory_verb(const ProductFlags& flags) {
                       {"footprint", r.footprint},
                       {"bytes_per_second", r.bytes_per_second}});
     }
-    fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"levels", rows}}.dump(2));
+    print_json(peaks, "levels", rows);
     return exit_ok;
   }
   fmt::print("memory: read bandwidth, {} threads\n", exec.threads);

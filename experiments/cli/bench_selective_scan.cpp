@@ -13,19 +13,13 @@
 namespace chunkstate {
 namespace {
 
-struct Flags {
+struct Flags : OperatorFlags {
   SelectiveScanBenchCase shape;
   std::vector<std::int64_t> batches = {1};
   std::vector<std::int64_t> tokens = {512};
   std::vector<std::string> variants;
-  std::string backend = "auto";
-  std::string dtype = "fp32";
-  int threads = 0;
-  int repeats = 7;
-  bool json = false;
 };
 
-constexpr std::int64_t largest_size = std::int64_t{1} << 24;
 constexpr double largest_elements = 1e10;  // of the states that eager keeps: 80 GB in all
 
 void check(const Flags& flags) {
@@ -33,11 +27,7 @@ void check(const Flags& flags) {
   std::vector<std::int64_t> sizes = {c.channels, c.state_dim, c.chunk_size};
   sizes.insert(sizes.end(), flags.batches.begin(), flags.batches.end());
   sizes.insert(sizes.end(), flags.tokens.begin(), flags.tokens.end());
-  for (const std::int64_t size : sizes) {
-    if (size < 1 || size > largest_size) {
-      throw UsageError("bench selective_scan: sizes must be 1 to 2^24");
-    }
-  }
+  check_bench("selective_scan", sizes, flags.repeats);
   for (const std::int64_t batch : flags.batches) {
     for (const std::int64_t tokens : flags.tokens) {
       const double elements = static_cast<double>(batch) * static_cast<double>(tokens) *
@@ -47,7 +37,6 @@ void check(const Flags& flags) {
       }
     }
   }
-  if (flags.repeats < 1) throw UsageError("bench selective_scan: --repeats must be at least 1");
 }
 
 double eager_seconds(const std::vector<SelectiveScanBenchResult>& results) {
@@ -58,7 +47,7 @@ double eager_seconds(const std::vector<SelectiveScanBenchResult>& results) {
 
 int run(Flags flags) {
   check(flags);
-  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads)};
+  const Executor exec = flags.executor();
   flags.shape.dtype = dtype_from_name(flags.dtype);
   if (flags.variants.empty()) flags.variants = selective_scan_variant_names();
   const MachinePeaks peaks = measure_peaks(exec, flags.shape.dtype);
@@ -80,19 +69,16 @@ int run(Flags flags) {
                    share_of_peak(r.bytes / seconds, peaks.copy_bytes),
                    eager > 0 ? fmt::format("{}x", format_number(eager / seconds)) : "-",
                    std::to_string(r.launches), format_number(r.relative_error)});
-        rows.push_back({{"batch", batch},
-                        {"tokens", tokens},
-                        {"variant", r.variant},
-                        {"timing", to_json(r.timing)},
-                        {"bytes", r.bytes},
-                        {"bytes_per_second", r.bytes / seconds},
-                        {"launches", r.launches},
-                        {"relative_error", r.relative_error}});
+        rows.push_back(figures_to_json(r));
+        rows.back().update({{"batch", batch},
+                            {"tokens", tokens},
+                            {"variant", r.variant},
+                            {"launches", r.launches}});
       }
     }
   }
   if (flags.json) {
-    fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"variants", rows}}.dump(2));
+    print_json(peaks, "variants", rows);
     return exit_ok;
   }
   fmt::print("selective scan: {} channels, state {}, {}, {} threads\n", flags.shape.channels,
@@ -119,11 +105,7 @@ void add_bench_selective_scan(CLI::App& bench, VerbAction& action) {
   verb->add_option("--state-dim", c.state_dim)->capture_default_str();
   verb->add_option("--chunk-size", c.chunk_size, "of variant chunked")->capture_default_str();
   verb->add_option("--variant", flags->variants, "variants to run; default: all");
-  verb->add_option("--backend", flags->backend)->capture_default_str();
-  verb->add_option("--dtype", flags->dtype)->capture_default_str();
-  verb->add_option("--threads", flags->threads, "0: all")->capture_default_str();
-  verb->add_option("--repeats", flags->repeats)->capture_default_str();
-  verb->add_flag("--json", flags->json);
+  flags->add_to(*verb);
   verb->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

@@ -11,27 +11,18 @@
 namespace chunkstate {
 namespace {
 
-struct SsdFlags {
+struct SsdFlags : OperatorFlags {
   SsdBenchCase shape;
   std::vector<std::string> variants;
-  std::string backend = "auto";
-  std::string dtype = "fp32";
-  int threads = 0;
-  int repeats = 7;
-  bool json = false;
 };
 
 void check(const SsdFlags& flags) {
   const SsdBenchCase& c = flags.shape;
-  for (const std::int64_t size :
-       {c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size}) {
-    if (size < 1 || size > (std::int64_t{1} << 24))
-      throw UsageError("bench ssd: sizes must be 1 to 2^24");
-  }
+  check_bench("ssd", {c.tokens, c.heads, c.head_dim, c.state_dim, c.groups, c.chunk_size},
+              flags.repeats);
   if (c.lookback < 0) throw UsageError("bench ssd: --lookback must be 0 or more");
   if (c.heads % c.groups != 0)
     throw UsageError("bench ssd: --heads must be a multiple of --groups");
-  if (flags.repeats < 1) throw UsageError("bench ssd: --repeats must be at least 1");
 }
 
 void print_ssd(const SsdFlags& flags, const std::vector<SsdBenchResult>& results,
@@ -61,7 +52,7 @@ void print_ssd(const SsdFlags& flags, const std::vector<SsdBenchResult>& results
 
 int bench_ssd_verb(SsdFlags flags) {
   check(flags);
-  const Executor exec{backend_from_name(flags.backend), resolve_threads(flags.threads)};
+  const Executor exec = flags.executor();
   flags.shape.dtype = dtype_from_name(flags.dtype);
   if (flags.variants.empty()) {
     for (const SsdVariant& row : ssd_variants()) flags.variants.emplace_back(row.name);
@@ -74,15 +65,10 @@ int bench_ssd_verb(SsdFlags flags) {
   }
   nlohmann::json rows = nlohmann::json::array();
   for (const SsdBenchResult& r : results) {
-    rows.push_back({{"variant", r.variant},
-                    {"timing", to_json(r.timing)},
-                    {"flops", r.flops},
-                    {"bytes", r.bytes},
-                    {"flops_per_second", r.flops / r.timing.median()},
-                    {"bytes_per_second", r.bytes / r.timing.median()},
-                    {"relative_error", r.relative_error}});
+    rows.push_back(figures_to_json(r));
+    rows.back()["variant"] = r.variant;
   }
-  fmt::print("{}\n", nlohmann::json{{"peaks", to_json(peaks)}, {"variants", rows}}.dump(2));
+  print_json(peaks, "variants", rows);
   return exit_ok;
 }
 
@@ -100,11 +86,7 @@ void add_bench_ssd(CLI::App& bench, VerbAction& action) {
   verb->add_option("--chunk-size", c.chunk_size)->capture_default_str();
   verb->add_option("--lookback", c.lookback)->capture_default_str();
   verb->add_option("--variant", flags->variants, "variants to run; default: all");
-  verb->add_option("--backend", flags->backend)->capture_default_str();
-  verb->add_option("--dtype", flags->dtype)->capture_default_str();
-  verb->add_option("--threads", flags->threads, "0: all")->capture_default_str();
-  verb->add_option("--repeats", flags->repeats)->capture_default_str();
-  verb->add_flag("--json", flags->json);
+  flags->add_to(*verb);
   verb->callback([flags, &action] { action = [flags] { return bench_ssd_verb(*flags); }; });
 }
 

@@ -141,11 +141,4 @@ DirectoryLock::~DirectoryLock() {
   }
 }
 
-std::string lock_holder(const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> paths = shard_lock_paths(directory);
-  paths.push_back(lock_path(directory));
-  const auto holder = first_holder(paths, false);
-  return holder ? holder->text() : "";
-}
-
 }  // namespace chunkstate

@@ -40,8 +40,4 @@ class DirectoryLock {
   std::string taken_over_from_;
 };
 
-/// The first holder of the directory, whole or shard, as text ("pid 12 on node3 since ..."), empty
-/// if it is free. For `status`.
-std::string lock_holder(const std::filesystem::path& directory);
-
 }  // namespace chunkstate

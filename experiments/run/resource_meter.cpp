@@ -81,6 +81,4 @@ ResourceUse ResourceMeter::stop() const {
 
 double available_memory_bytes() { return proc_kilobytes("/proc/meminfo", "MemAvailable:"); }
 
-double proportional_memory_bytes() { return proc_kilobytes("/proc/self/smaps_rollup", "Pss:"); }
-
 }  // namespace chunkstate

@@ -35,8 +35,6 @@ class ResourceMeter {
   bool peak_was_reset_ = false;
 };
 
-/// Proportional set size of this process: pages shared by n processes count 1/n. NaN if unknown.
-double proportional_memory_bytes();
 /// Bytes of the host's memory that can still be taken; NaN where /proc does not say.
 double available_memory_bytes();
 

@@ -169,7 +169,4 @@ std::string settings_text(const PointSettings& settings);
 /// JSON Schema of the experiment file, for editors.
 std::string experiment_json_schema();
 
-/// The table of keys in experiments/README.md.
-std::string experiment_key_reference();
-
 }  // namespace chunkstate

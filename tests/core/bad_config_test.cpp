@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nlohmann/json.hpp>
 
-#include "core/checkpoint/model_config.hpp"
 #include "core/input_file.hpp"
+#include "core/open_model.hpp"
 #include "tests/core/bad_model_rows.hpp"
 
 namespace chunkstate {
@@ -13,7 +13,8 @@ using nlohmann::json;
 
 Action config_text(const std::string& text) {
   return [text](const TemporaryFolder& folder) {
-    read_model_config(folder.write("config.json", text));
+    folder.write("config.json", text);
+    open_model({folder.path()});
   };
 }
 
@@ -30,7 +31,7 @@ Action config(const std::string& patch, const std::string& model = "bamba-tiny")
 
 TEST_CASE("bad configs end with one clear message") {
   run({
-      {77, "missing", [](const auto& f) { read_model_config(f.path() / "config.json"); },
+      {77, "missing", [](const auto& f) { open_model({f.path()}); },
        "config.json: cannot be read: No such file"},
       {77, "empty", config_text(""), "config.json: parse error at line 1, column 1"},
       {77, "not an object", config_text("[]"), "is an array of 0 elements, expected an object"},
@@ -115,6 +116,9 @@ TEST_CASE("bad configs end with one clear message") {
                   "residual_multiplier": 0})"),
        "residual_multiplier is 0.0, expected a number from 1e-6 to 1e6"},
       {82, "quantised weights", config(R"({"quantization_config": {"bits": 4}})"),
+       "quantization_config is an object"},
+      {82, "quantised weights of mamba",
+       config(R"({"model_type": "mamba", "quantization_config": {"bits": 4}})"),
        "quantization_config is an object"},
       {82, "no architecture", config(R"({"model_type": null})"), "model_type is missing"},
       {82, "activation", config(R"({"hidden_act": "gelu"})"), "hidden_act 'gelu' is not supported"},

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include "core/checkpoint/checkpoint.hpp"
+#include "core/open_model.hpp"
 #include "tests/core/bad_model_rows.hpp"
 
 namespace chunkstate {
@@ -150,8 +151,12 @@ TEST_CASE("bad model folders end with one clear message") {
          open_safetensors(f.path());
        },
        "is a directory, expected a regular file"},
-      {26, "device as config", [](const auto&) { read_model_config("/dev/zero"); },
-       "/dev/zero: is a character device"},
+      {26, "device as config",
+       [](const auto& f) {
+         fs::create_symlink("/dev/zero", f.path() / "config.json");
+         open_model({f.path()});
+       },
+       "config.json: is a character device"},
       {73, "missing shard", index(R"({"weight_map": {"a": "one", "b": "three"}})"),
        "shard 'three' cannot be read: No such file"},
       {74, "shard outside", index(R"({"weight_map": {"a": "../../etc/x"}})"),

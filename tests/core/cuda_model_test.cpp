@@ -1,63 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <string>
-#include <vector>
 
-#include "core/generate.hpp"
-#include "core/open_model.hpp"
-#include "core/variant_names.hpp"
-#include "kernels/base/memory.hpp"
-#include "kernels/linear/linear.hpp"
-#include "tests/catch.hpp"
-#include "tests/core/batch_runs.hpp"
 #include "tests/core/golden_file.hpp"
+#include "tests/core/gpu_runs.hpp"
 #include "tests/core/model_runs.hpp"
 
-// The whole model on a GPU: the same text as the host, the same bits every time, whatever the
-// execution mode.
-namespace chunkstate {
+// The whole model on a GPU against the host and transformers, whatever the execution mode.
+namespace chunkstate::test {
 namespace {
-
-const std::string text =
-    "The state of a recurrent layer is a summary of everything before it. When the sequence is cut "
-    "into chunks, what one chunk leaves behind is all that the next one knows of it. ";
-
-const OpenModel& tiny() {
-  static const OpenModel model =
-      open_model({std::string(CHUNKSTATE_SOURCE_DIR) + "/experiments/models/bamba-tiny"});
-  return model;
-}
-
-ModelOptions options(Backend backend, DType dtype, ExecutionMode mode = ExecutionMode::eager,
-                     bool fusion = false) {
-  ModelOptions result;
-  result.backend = backend;
-  result.threads = 4;
-  result.dtype = dtype;
-  result.residual_dtype = dtype;
-  result.execution = {mode, false, fusion};
-  return result;
-}
-
-SsdSettings scan(const OpenModel& model, const std::string& variant) {
-  return ssd_settings(variant, 16, 1, model.config);
-}
-
-std::vector<std::int32_t> prompt(std::size_t tokens) {
-  auto ids = tiny().encode_prompt(text, -1);
-  ids.resize(std::min(ids.size(), tokens));
-  return ids;
-}
-
-std::vector<Generated> run(Model& model, const SsdSettings& ssd,
-                           const std::vector<std::vector<std::int32_t>>& prompts,
-                           std::int64_t tokens, const SamplingParams& sampling = {}) {
-  GenerateOptions wanted;
-  wanted.max_new_tokens = tokens;
-  wanted.sampling = sampling;
-  const std::vector<std::uint64_t> seeds(prompts.size(), 7);
-  return generate(model, ssd, prompts, seeds, wanted);
-}
 
 TEST_CASE("A GPU writes the host's greedy text in fp32") {
   Model host(tiny().config, tiny().checkpoint, options(Backend::cpu, DType::fp32));
@@ -75,9 +25,8 @@ TEST_CASE("A GPU writes the host's greedy text in fp32") {
 }
 
 TEST_CASE("A GPU writes the host's greedy text with every selective scan") {
-  for (const char* name : {"mamba1-a", "mamba1-b"}) {
-    const OpenModel files =
-        open_model({std::string(CHUNKSTATE_SOURCE_DIR) + "/tests/golden/" + name});
+  for (const std::string& name : mamba1_models) {
+    const OpenModel files = open_model({golden_path(name)});
     Model host(files.config, files.checkpoint, options(Backend::cpu, DType::fp32));
     for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
       Model device(files.config, files.checkpoint, options(Backend::cuda, DType::fp32, mode));
@@ -97,118 +46,6 @@ TEST_CASE("A GPU writes the host's greedy text with every selective scan") {
           for (std::size_t t = 0; t < found[s].logprobs.size(); ++t) {
             CHECK(std::abs(found[s].logprobs[t] - expected[s].logprobs[t]) < 1e-3F);
           }
-        }
-      }
-    }
-  }
-}
-
-TEST_CASE("Recording changes no bit, nor does a second run") {
-  const SsdSettings ssd = scan(tiny(), "default_optimized");
-  for (const DType dtype : {DType::bf16, DType::fp16, DType::fp32}) {
-    for (const bool fusion : {false, true}) {
-      CAPTURE(name_of(dtype), fusion);
-      Model eager(tiny().config, tiny().checkpoint,
-                  options(Backend::cuda, dtype, ExecutionMode::eager, fusion));
-      Model graph(tiny().config, tiny().checkpoint,
-                  options(Backend::cuda, dtype, ExecutionMode::graph, fusion));
-      const Generated expected = run(eager, ssd, {prompt(30)}, 50)[0];
-      for (int repeat = 0; repeat < 3; ++repeat) {
-        const Generated found = run(graph, ssd, {prompt(30)}, 50)[0];
-        CHECK(found.tokens == expected.tokens);
-        CHECK(found.logprobs == expected.logprobs);
-      }
-    }
-  }
-}
-
-TEST_CASE("A sequence's fused steps do not depend on the batch, up to 8") {
-  Model model(tiny().config, tiny().checkpoint,
-              options(Backend::cuda, DType::bf16, ExecutionMode::graph, true));
-  const SsdSettings ssd = scan(tiny(), "lookback");
-  const std::vector<std::vector<std::int32_t>> prompts = {prompt(9), prompt(30), prompt(17)};
-  const auto together = run(model, ssd, prompts, 30);
-  for (std::size_t s = 0; s < prompts.size(); ++s) {
-    const auto alone = run(model, ssd, {prompts[s]}, 30)[0];
-    CAPTURE(s);
-    CHECK(alone.tokens == together[s].tokens);
-    // The prompts' products are the library's, whose order of sums may depend on the batch.
-    for (std::size_t t = 0; t < alone.logprobs.size(); ++t) {
-      CHECK(std::abs(alone.logprobs[t] - together[s].logprobs[t]) < 0.02F);
-    }
-  }
-}
-
-// Prompts of many lengths that want other numbers of tokens, more of them than there are slots.
-std::vector<BatchedPrompt> ragged_prompts(std::size_t count) {
-  std::vector<BatchedPrompt> prompts;
-  for (std::size_t p = 0; p < count; ++p) {
-    prompts.push_back({prompt(1 + p * 13 % 41), p, 1 + static_cast<std::int64_t>(p * 7 % 23)});
-  }
-  return prompts;
-}
-
-// Also a token that some of them write stops them, while later steps are open.
-GenerateOptions stopping_at(std::int32_t token, float temperature = 0.0F) {
-  GenerateOptions wanted;
-  wanted.stop_tokens = {token};
-  wanted.sampling.temperature = temperature;
-  return wanted;
-}
-
-TEST_CASE("Sequences that come and go in a batch on a GPU write the host's text in fp32") {
-  Model host(tiny().config, tiny().checkpoint, options(Backend::cpu, DType::fp32));
-  const std::vector<BatchedPrompt> prompts = ragged_prompts(17);
-  const std::int32_t stop =
-      run(host, scan(tiny(), "default_optimized"), {prompt(14)}, 8)[0].tokens[5];
-  for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
-    Model device(tiny().config, tiny().checkpoint, options(Backend::cuda, DType::fp32, mode));
-    for (const char* variant : {"default_optimized", "independent", "lookback"}) {
-      for (const std::int64_t slots : {1, 5, 12}) {
-        for (const float temperature : {0.0F, 0.8F}) {
-          // A draw may fall between two roundings: sampled texts are the device's own, whose sums
-          // are the same in up to 8 slots.
-          if (temperature > 0 && slots > 8) continue;
-          Model& other = temperature > 0 ? device : host;
-          const SsdSettings ssd = scan(tiny(), variant);
-          const GenerateOptions wanted = stopping_at(stop, temperature);
-          const auto found = run_together(device, ssd, prompts, slots, 70, wanted);
-          for (std::size_t p = 0; p < prompts.size(); ++p) {
-            CAPTURE(variant, slots, temperature, p, static_cast<int>(mode));
-            const Generated alone = run_alone(other, ssd, prompts[p], wanted);
-            CHECK(found[p].generated.tokens == alone.tokens);
-            CHECK(found[p].generated.stopped == alone.stopped);
-            CHECK(found[p].emitted == alone.tokens);
-          }
-        }
-      }
-    }
-  }
-}
-
-TEST_CASE("What is in a batch's other slots does not change a bit, nor do up to 8 fused slots") {
-  std::vector<BatchedPrompt> prompts = ragged_prompts(21);
-  for (const bool fusion : {false, true}) {
-    for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
-      Model model(tiny().config, tiny().checkpoint,
-                  options(Backend::cuda, DType::bf16, mode, fusion));
-      const SsdSettings ssd = scan(tiny(), "independent");
-      const std::int32_t stop = run(model, ssd, {prompt(14)}, 8)[0].tokens[5];
-      const GenerateOptions wanted = stopping_at(stop);
-      for (const std::int64_t slots : {3, 8, 13}) {
-        const auto found = run_together(model, ssd, prompts, slots, 70, wanted);
-        std::vector<BatchedPrompt> reversed(prompts.rbegin(), prompts.rend());
-        const auto other = run_together(model, ssd, reversed, slots, 70, wanted);
-        for (std::size_t p = 0; p < prompts.size(); ++p) {
-          CAPTURE(fusion, static_cast<int>(mode), slots, p);
-          const Generated& one = found[p].generated;
-          const Generated& again = other[prompts.size() - 1 - p].generated;
-          CHECK(one.tokens == again.tokens);
-          CHECK(one.logprobs == again.logprobs);
-          if (!fusion || slots > 8) continue;
-          const Generated alone = run_alone(model, ssd, prompts[p], wanted);
-          CHECK(one.tokens == alone.tokens);
-          CHECK(one.logprobs == alone.logprobs);
         }
       }
     }
@@ -270,11 +107,9 @@ TEST_CASE("bf16 decode steps score a text as fp32 does") {
 }
 
 TEST_CASE("Every family's logits on a GPU equal transformers', prefill, pieces and decode steps") {
-  for (const std::string name :
-       {"bamba-a", "bamba-b", "bamba-e", "llama-a", "granite-a", "granitemoehybrid-a",
-        "granitemoehybrid-b", "mamba2-a", "mamba2-b"}) {
-    const test::GoldenFile golden(test::golden_path(name + "/expected.safetensors"));
-    const OpenModel opened = open_model({test::golden_path(name)});
+  for (const std::string& name : ssd_models) {
+    const GoldenFile golden(golden_path(name + "/expected.safetensors"));
+    const OpenModel opened = open_model({golden_path(name)});
     for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
       Model model(opened.config, opened.checkpoint, options(Backend::cuda, DType::fp32, mode));
       const SsdSettings ssd = scan(opened, "default_optimized");
@@ -388,111 +223,5 @@ TEST_CASE("A prefill's greedy token is the same from the device and from its log
   }
 }
 
-struct MemoryCase {
-  const char* model;
-  std::int64_t layers;
-  const char* variant;
-  std::size_t batch, tokens;
-  std::int64_t new_tokens;
-  AttentionMethod attention = AttentionMethod::flash;
-  bool use_cache = true;
-};
-
-TEST_CASE("The memory that a request takes is known before") {
-  constexpr AttentionMethod naive = AttentionMethod::naive;
-  constexpr AttentionMethod flash = AttentionMethod::flash;
-  const MemoryCase cases[] = {{"bamba-9b", 4, "default_optimized", 1, 4096, 4},
-                              {"bamba-9b", 4, "default", 1, 4096, 4},
-                              {"bamba-9b", 4, "lookback", 1, 4096, 4},
-                              {"bamba-9b", 4, "default_optimized", 8, 256, 12},
-                              {"bamba-9b", 4, "default_optimized", 64, 128, 12},
-                              {"bamba-9b", 10, "default_optimized", 1, 2048, 4, naive},
-                              {"bamba-9b", 4, "default_optimized", 1, 1000, 70, flash, false},
-                              {"mamba1-lm", 0, "eager", 1, 2048, 4},
-                              {"mamba1-lm", 0, "chunked", 4, 512, 4}};
-  for (const MemoryCase& c : cases) {
-    const OpenModel opened = open_model({std::string("synthetic:") + c.model});
-    ModelOptions wanted = options(Backend::cuda, DType::bf16, ExecutionMode::graph, true);
-    wanted.layers = c.layers;
-    wanted.execution.attention = {c.attention, 0};
-    const std::size_t before = device_memory_use().bytes;
-    Model model(opened.config, opened.checkpoint, wanted);
-    const SsdSettings ssd =
-        ssd_settings(c.variant, opened.config.dt_rank > 0 ? 64 : 256, 1, opened.config);
-    const auto tokens = static_cast<std::int64_t>(c.tokens);
-    const std::int64_t total = tokens + c.new_tokens;
-    const auto planned =
-        static_cast<double>(model.weights().owned_bytes() +
-                            model.request_bytes(ssd, static_cast<std::int64_t>(c.batch),
-                                                c.use_cache ? tokens : total, 0, total));
-    reset_device_memory_peak();
-    GenerateOptions request;
-    request.max_new_tokens = c.new_tokens;
-    request.use_cache = c.use_cache;
-    std::vector<std::int32_t> ids(c.tokens);
-    for (std::size_t t = 0; t < ids.size(); ++t) ids[t] = static_cast<std::int32_t>(t * 31 % 997);
-    const std::vector<std::vector<std::int32_t>> prompts(c.batch, ids);
-    const std::vector<std::uint64_t> seeds(c.batch, 1);
-    generate(model, ssd, prompts, seeds, request);
-    const auto found = static_cast<double>(device_memory_use().peak - before);
-    CAPTURE(c.model, c.variant, c.batch, c.tokens, c.use_cache, planned / 1e6, found / 1e6);
-    CHECK(found <= planned + 1e6);  // counters
-    // Products may need less scratch memory than they are given, and chosen algorithms differ.
-    CHECK(planned <= 1.03 * found + 2.0 * static_cast<double>(linear_scratch_bytes));
-  }
-}
-
-TEST_CASE("Steps allocate nothing, nor does a prompt that grows by a few tokens") {
-  const SsdSettings ssd = scan(tiny(), "default_optimized");
-  for (const ExecutionMode mode : {ExecutionMode::eager, ExecutionMode::graph}) {
-    for (const bool fusion : {false, true}) {
-      for (const std::int64_t batch : {1, 3, 12}) {
-        CAPTURE(static_cast<int>(mode), fusion, batch);
-        Model model(tiny().config, tiny().checkpoint,
-                    options(Backend::cuda, DType::bf16, mode, fusion));
-        SequenceState state = model.make_state(ssd, batch, 64);
-        Decoder& decoder = model.decoder(state);
-        decoder.start(state, std::vector<std::int32_t>(static_cast<std::size_t>(batch), 1));
-        std::int64_t allocations = 0;
-        for (int step = 0; step < 30; ++step) {
-          decoder.launch();
-          decoder.collect();
-          if (step == 1) allocations = device_memory_use().allocations;
-        }
-        CHECK(device_memory_use().allocations == allocations);
-      }
-    }
-  }
-  Model model(tiny().config, tiny().checkpoint, options(Backend::cuda, DType::bf16));
-  auto ids = prompt(200);
-  while (ids.size() < 130) ids.push_back(static_cast<std::int32_t>(ids.size()));
-  ids.resize(130);
-  GenerateOptions without_cache;
-  without_cache.max_new_tokens = 20;
-  without_cache.use_cache = false;
-  std::vector<std::int64_t> allocations;
-  const std::vector<std::uint64_t> seeds = {1};
-  generate(model, ssd, std::vector<std::vector<std::int32_t>>{ids}, seeds, without_cache,
-           [&](std::int64_t, const Sampled&) {
-             allocations.push_back(device_memory_use().allocations);
-           });
-  REQUIRE(allocations.size() == 20);
-  CHECK(allocations.front() == allocations.back());
-}
-
-TEST_CASE("What a decoder takes is known before") {
-  for (const bool fusion : {false, true}) {
-    Model model(tiny().config, tiny().checkpoint,
-                options(Backend::cuda, DType::bf16, ExecutionMode::graph, fusion));
-    SequenceState state = model.make_state(scan(tiny(), "independent"), 2, 512);
-    const auto found = static_cast<double>(model.decoder(state).bytes());
-    const auto expected =
-        static_cast<double>(decoder_bytes(model.config(), model.options(), 2, 512));
-    CAPTURE(fusion, found, expected);
-    CHECK(found < 1.25 * expected);
-    CHECK(found > 0.5 * expected);
-  }
-}
-
 }  // namespace
-}  // namespace chunkstate
+}  // namespace chunkstate::test

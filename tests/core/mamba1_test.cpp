@@ -6,9 +6,7 @@
 
 #include "core/cost.hpp"
 #include "core/generate.hpp"
-#include "core/open_model.hpp"
 #include "core/variant_names.hpp"
-#include "kernels/base/memory.hpp"
 #include "parallel/mailbox_group.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/golden_file.hpp"
@@ -16,34 +14,14 @@
 #include "tests/core/split_case.hpp"
 
 namespace chunkstate {
-namespace {
-
 using test::golden_path;
 using test::GoldenFile;
 
-Model open(const std::string& name, Backend backend = Backend::cpu, DType dtype = DType::fp32) {
-  const OpenModel files = open_model({golden_path(name)});
-  ModelOptions options;
-  options.backend = backend;
-  options.threads = 2;
-  options.dtype = dtype;
-  return {files.config, files.checkpoint, options};
-}
-
-// The GPU's only where there is one.
-std::vector<Backend> backends() {
-  std::vector<Backend> found = {Backend::reference, Backend::cpu};
-  if (device_count() > 0) found.push_back(Backend::cuda);
-  return found;
-}
-
-}  // namespace
-
 TEST_CASE("mamba1's logits equal transformers' for every variant, prefill and decode") {
-  const std::string name = GENERATE("mamba1-a", "mamba1-b");
+  const std::string name = GENERATE(from_range(mamba1_models));
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
   for (const Backend backend : backends()) {
-    Model model = open(name, backend);
+    Model model = open_folder(golden_path(name), backend);
     for (const std::string& variant : selective_scan_variant_names()) {
       const SsdSettings ssd = ssd_settings(variant, 8, 1, model.config());
       for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
@@ -61,9 +39,9 @@ TEST_CASE("mamba1's logits equal transformers' for every variant, prefill and de
 
 TEST_CASE(
     "mamba1's greedy tokens equal transformers', alone and in a batch, with and without cache") {
-  const std::string name = GENERATE("mamba1-a", "mamba1-b");
+  const std::string name = GENERATE(from_range(mamba1_models));
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
-  Model model = open(name, backends().back());
+  Model model = open_folder(golden_path(name), backends().back());
   std::vector<std::vector<std::int32_t>> prompts;
   for (int i = 0; i < 3; ++i) {
     prompts.push_back(golden.integers("case" + std::to_string(i) + ".tokens"));
@@ -89,7 +67,7 @@ TEST_CASE(
 TEST_CASE("a mamba1 model in 16 bits stays near the one in fp32") {
   const GoldenFile golden(golden_path("mamba1-b/expected.safetensors"));
   for (const DType dtype : {DType::bf16, DType::fp16}) {
-    Model model = open("mamba1-b", Backend::cpu, dtype);
+    Model model = open_folder(golden_path("mamba1-b"), Backend::cpu, dtype);
     const SsdSettings ssd = ssd_settings("default_optimized", 0, 1, model.config());
     CAPTURE(name_of(dtype));
     CHECK(relative_difference(all_logits(model, ssd, golden.integers("case2.tokens"), 0),
@@ -98,8 +76,8 @@ TEST_CASE("a mamba1 model in 16 bits stays near the one in fp32") {
 }
 
 TEST_CASE("the ranks of a mamba1 sequence give what one rank gives") {
-  for (const std::string name : {"mamba1-a", "mamba1-b"}) {
-    Model model = open(name);
+  for (const std::string& name : mamba1_models) {
+    Model model = open_folder(golden_path(name));
     for (const std::string& variant : selective_scan_variant_names()) {
       SplitCase c;
       c.config = model.config();

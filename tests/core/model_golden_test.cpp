@@ -6,8 +6,6 @@
 
 #include "core/generate.hpp"
 #include "core/model.hpp"
-#include "core/open_model.hpp"
-#include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/golden_file.hpp"
 #include "tests/core/model_runs.hpp"
@@ -18,34 +16,10 @@ namespace {
 using test::golden_path;
 using test::GoldenFile;
 
-const std::vector<std::string> families = {"bamba-a",
-                                           "bamba-b",
-                                           "bamba-e",
-                                           "llama-a",
-                                           "granite-a",
-                                           "granitemoehybrid-a",
-                                           "granitemoehybrid-b",
-                                           "mamba2-a",
-                                           "mamba2-b"};
 const std::string models = std::string(CHUNKSTATE_SOURCE_DIR) + "/experiments/models/";
-
-Model open(const std::string& folder, Backend backend = Backend::cpu, int threads = 2) {
-  const OpenModel files = open_model({folder});
-  ModelOptions options;
-  options.backend = backend;
-  options.threads = threads;
-  return {files.config, files.checkpoint, options};
-}
 
 SsdSettings settings(const Model& model, const std::string& variant, std::int64_t chunk_size = 0) {
   return ssd_settings(variant, chunk_size, 1, model.config());
-}
-
-// The GPU's only where there is one.
-std::vector<Backend> backends() {
-  std::vector<Backend> found = {Backend::reference, Backend::cpu};
-  if (device_count() > 0) found.push_back(Backend::cuda);
-  return found;
 }
 
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
@@ -60,10 +34,10 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 }  // namespace
 
 TEST_CASE("logits equal transformers' for every exact variant, prefill and decode") {
-  const std::string name = GENERATE(from_range(families));
+  const std::string name = GENERATE(from_range(ssd_models));
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
   for (const Backend backend : backends()) {
-    Model model = open(golden_path(name), backend);
+    Model model = open_folder(golden_path(name), backend);
     for (const SsdVariant& variant : ssd_variants()) {
       if (variant.semantics != SsdSemantics::exact) continue;
       const SsdSettings ssd = settings(model, std::string(variant.name));
@@ -81,9 +55,9 @@ TEST_CASE("logits equal transformers' for every exact variant, prefill and decod
 }
 
 TEST_CASE("greedy tokens equal transformers', with and without a cache") {
-  const std::string name = GENERATE(from_range(families));
+  const std::string name = GENERATE(from_range(ssd_models));
   const GoldenFile golden(golden_path(name + "/expected.safetensors"));
-  Model model = open(golden_path(name), backends().back());
+  Model model = open_folder(golden_path(name), backends().back());
   for (int i = 0; golden.contains("case" + std::to_string(i) + ".tokens"); ++i) {
     const std::string prefix = "case" + std::to_string(i);
     const std::vector<std::vector<std::int32_t>> prompts = {golden.integers(prefix + ".tokens")};
@@ -103,7 +77,7 @@ TEST_CASE("greedy tokens equal transformers', with and without a cache") {
 TEST_CASE("the trained models score and continue text as transformers does") {
   const GoldenFile golden(golden_path("tiny-expected.safetensors"));
   for (const std::string family : {"bamba", "llama"}) {
-    Model model = open(models + family + "-tiny");
+    Model model = open_folder(models + family + "-tiny");
     const SsdSettings ssd = settings(model, "default_optimized");
     for (int i = 0; golden.contains("doc" + std::to_string(i) + ".tokens"); ++i) {
       const std::string doc = "doc" + std::to_string(i);
@@ -130,7 +104,7 @@ TEST_CASE("the trained models score and continue text as transformers does") {
 
 TEST_CASE("independent and own_end_state score as their definitions do in double precision") {
   const GoldenFile golden(golden_path("tiny-expected.safetensors"));
-  Model model = open(models + "bamba-tiny");
+  Model model = open_folder(models + "bamba-tiny");
   for (int i = 0; golden.contains("doc" + std::to_string(i) + ".tokens"); ++i) {
     const std::string doc = "doc" + std::to_string(i);
     const auto tokens = golden.integers(doc + ".tokens");

@@ -4,12 +4,45 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/model.hpp"
+#include "core/open_model.hpp"
+#include "kernels/base/memory.hpp"
 #include "tests/catch.hpp"
 
 namespace chunkstate {
+
+/// The models of tests/golden, by the table of variants that their layers have.
+inline const std::vector<std::string> ssd_models = {"bamba-a",
+                                                    "bamba-b",
+                                                    "bamba-e",
+                                                    "llama-a",
+                                                    "granite-a",
+                                                    "granitemoehybrid-a",
+                                                    "granitemoehybrid-b",
+                                                    "mamba2-a",
+                                                    "mamba2-b"};
+inline const std::vector<std::string> mamba1_models = {"mamba1-a", "mamba1-b"};
+
+/// The GPU's only where there is one.
+inline std::vector<Backend> backends() {
+  std::vector<Backend> found = {Backend::reference, Backend::cpu};
+  if (device_count() > 0) found.push_back(Backend::cuda);
+  return found;
+}
+
+/// A model folder on two threads.
+inline Model open_folder(const std::string& folder, Backend backend = Backend::cpu,
+                         DType dtype = DType::fp32) {
+  const OpenModel files = open_model({folder});
+  ModelOptions options;
+  options.backend = backend;
+  options.threads = 2;
+  options.dtype = dtype;
+  return {files.config, files.checkpoint, options};
+}
 
 /// All logits, the tokens given `step` at a time (0: at once).
 inline std::vector<float> all_logits(Model& model, const SsdSettings& ssd,

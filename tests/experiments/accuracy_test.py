@@ -2,7 +2,6 @@
 
 The numbers are computed again from `score` and `tokenize`, which know nothing of references and judges."""
 import json
-import os
 import pathlib
 import signal
 import subprocess

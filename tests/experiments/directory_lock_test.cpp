@@ -49,7 +49,6 @@ TEST_CASE("a second run in a directory is refused and told who is there") {
     }
     CHECK(message.find("pid " + std::to_string(getpid())) != std::string::npos);
     CHECK(message.find(this_process().host) != std::string::npos);
-    CHECK(lock_holder(directory.path() / "new/results").find("pid ") == 0);
   }
   const DirectoryLock again(directory.path() / "new/results");
   CHECK(again.taken_over_from().empty());
@@ -67,9 +66,7 @@ TEST_CASE("shards share a directory, each once, and a whole run has it alone") {
       const DirectoryLock other_width(directory.path(), {0, 3});
       CHECK(refusal(directory.path(), {0, 4}).find(self) != std::string::npos);
       CHECK(refusal(directory.path()).find(self) != std::string::npos);
-      CHECK(lock_holder(directory.path()).find(self) == 0);
     }
-    CHECK(lock_holder(directory.path()).empty());
     {
       const DirectoryLock whole(directory.path());
       CHECK(refusal(directory.path(), {0, 4}).find(self) != std::string::npos);
@@ -105,7 +102,6 @@ TEST_CASE("the lock of a killed process is taken over") {
   waitpid(child, nullptr, 0);
   close(channel[0]);
   close(channel[1]);
-  CHECK(lock_holder(directory.path()).empty());
   const DirectoryLock lock(directory.path());
   CHECK(lock.taken_over_from().find("pid " + std::to_string(child)) == 0);
 }

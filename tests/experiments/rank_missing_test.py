@@ -21,7 +21,6 @@ CASES = 10
 SEED = 1
 DEADLINE = 3
 GRACE = 15
-EXIT_RANK_MISSING = 71
 
 
 def ranks_of(out):

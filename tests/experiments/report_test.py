@@ -6,7 +6,6 @@ import io
 import json
 import pathlib
 import shutil
-import subprocess
 import tempfile
 import unittest
 

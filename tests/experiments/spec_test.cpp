@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
 #include "core/errors.hpp"
-#include "core/variant_names.hpp"
 #include "experiments/spec/experiment_spec.hpp"
-#include "experiments/spec/key_table.hpp"
 #include "tests/catch.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -34,14 +31,6 @@ const std::string full =
     "profile: {trace: false}\n"
     "output: {dir: results/chunk-variants}\n"
     "slurm: {array: 8, time: 30m, gpus_per_node: 4, signal_before_end: 120s}\n";
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(std::string(CHUNKSTATE_SOURCE_DIR) + "/" + path);
-  std::stringstream text;
-  text << file.rdbuf();
-  REQUIRE(!text.str().empty());
-  return text.str();
-}
 
 /// "variant/chunk_size/lookback" of every point.
 std::vector<std::string> points_of(const ExperimentSpec& spec) {
@@ -265,57 +254,6 @@ TEST_CASE("The configuration hash ignores form and launcher, and nothing else") 
   }
 }
 
-TEST_CASE("Every key can be set, and every point key can be an axis") {
-  for (const Key& key : experiment_keys()) {
-    CAPTURE(key.path);
-    std::string value;
-    switch (key.domain.kind) {
-      case Domain::Kind::integer:
-        value = std::to_string(static_cast<std::int64_t>(key.domain.most));
-        break;
-      case Domain::Kind::number:
-        value = "0.25";
-        break;
-      case Domain::Kind::boolean:
-        value = "false";
-        break;
-      case Domain::Kind::choice:
-        value = key.domain.choices().front();
-        break;
-      case Domain::Kind::duration:
-        value = "90s";
-        break;
-      case Domain::Kind::size:
-        value = "16G";
-        break;
-      case Domain::Kind::options:
-        value = "--word";
-        break;
-      default:
-        value = "word";
-        break;
-    }
-    if (key.path.starts_with("prompts.")) continue;  // these exclude each other: tested above
-    const std::string path(key.path);
-    // Groups of several ranks exist in this mode only.
-    const std::string mode =
-        path == "parallel.ranks_per_group" ? "parallel.mode=sequence" : "parallel.mode=data";
-    // And batches of several prompts in this scenario.
-    const std::string scenario =
-        std::string("scenario.type=") + (path == "scenario.batch" ? "offline" : "single_stream");
-    // Instructions to a judge need one, and a place for the text that is given.
-    if (path.starts_with("accuracy.gptscore.")) value = "see {given}";
-    const ExperimentSpec spec = parse_experiment(
-        head, "exp.yaml", {mode, scenario, "accuracy.gptscore.judge=folder", path + "=" + value});
-    const std::string stored = stored_value(key, spec, spec.base);
-    if (!stored.empty()) CHECK(stored == value);
-    if (key.scope != Scope::point) continue;
-    const ExperimentSpec swept =
-        parse_experiment(head, "exp.yaml", {scenario, "sweep.matrix." + path + "=[" + value + "]"});
-    CHECK(stored_value(key, swept, swept.points.at(0).settings) == value);
-  }
-}
-
 TEST_CASE("An experiment is the bytes that were read, whatever happens to the file") {
   const TemporaryFolder folder;
   const std::string bytes = read_experiment_file(folder.write("exp.yaml", full));
@@ -342,35 +280,6 @@ TEST_CASE("The shipped experiments are valid") {
     CHECK(spec.name == entry.path().stem());
     if (spec.base.model_path.starts_with("synthetic:")) continue;
     CHECK(std::filesystem::exists(std::string(CHUNKSTATE_SOURCE_DIR) + "/" + spec.prompts.file));
-  }
-}
-
-TEST_CASE("The JSON Schema knows every key, variant and axis") {
-  const auto schema = nlohmann::json::parse(experiment_json_schema());
-  CHECK(schema["additionalProperties"] == false);
-  CHECK(schema["required"] == nlohmann::json{"schema", "name", "model", "prompts"});
-  for (const Key& key : experiment_keys()) {
-    CAPTURE(key.path);
-    const nlohmann::json* node = &schema;
-    std::stringstream path{std::string(key.path)};
-    for (std::string name; std::getline(path, name, '.');) {
-      if (node->contains("anyOf")) node = &(*node)["anyOf"][1];
-      REQUIRE((*node)["properties"].contains(name));
-      node = &(*node)["properties"][name];
-    }
-    CHECK((*node)["description"] == key.help);
-    CHECK(schema["properties"]["sweep"]["properties"]["matrix"]["properties"].contains(key.path) ==
-          (key.scope == Scope::point));
-  }
-  CHECK(schema["properties"]["ssm"]["properties"]["variant"]["enum"] ==
-        nlohmann::json(all_variant_names()));
-}
-
-TEST_CASE("The key reference in the README is the table's") {
-  const std::string readme = read_file("experiments/README.md");
-  const std::string reference = experiment_key_reference();
-  if (readme.find(reference) == std::string::npos) {
-    FAIL("put this table into experiments/README.md:\n" << reference);
   }
 }
 

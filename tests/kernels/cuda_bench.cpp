@@ -1,18 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cuda_runtime_api.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <functional>
-#include <memory>
-#include <random>
-#include <stdexcept>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "kernels/attention/attention.hpp"
 #include "kernels/attention/flash.cuh"
@@ -20,276 +8,16 @@
 #include "kernels/gated_rms_norm/gated_rms_norm.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
-#include "kernels/selective_scan/selective_scan.hpp"
 #include "kernels/silu_mul/silu_mul.hpp"
-#include "kernels/ssd/ssd.hpp"
+#include "tests/kernels/gpu_bench.hpp"
 
 // Times the operators at Bamba-9B's shapes on one GPU, in two regimes: sustained (calls back to
 // back, the clocks where the power limit leaves them) and burst (two calls after 30 ms of rest).
 // Buffers rotate through more memory than the L2. The copy ceiling is measured in the same run.
 //
 //   kernels_cuda_bench [part of an operator's name; for ssd of "ssd VARIANT TOKENS"]
-namespace chunkstate {
+namespace chunkstate::test {
 namespace {
-
-void require(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
-}
-
-constexpr std::int64_t heads = 128, head_dim = 64, state_dim = 128, inner = heads * head_dim;
-constexpr std::int64_t conv_channels = inner + 2 * state_dim;
-constexpr std::int64_t rotated_bytes = 400 << 20;  // several times an H200's L2
-
-/// Device memory that frees itself.
-class Buffer {
- public:
-  explicit Buffer(std::int64_t bytes) : bytes_(bytes) {
-    require(cudaMalloc(&data_, static_cast<std::size_t>(bytes)));
-  }
-  ~Buffer() { cudaFree(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  std::byte* data() const { return static_cast<std::byte*>(data_); }
-  std::int64_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  std::int64_t bytes_;
-};
-
-/// Normal bf16 numbers: zeros and constants would run at higher clocks than real data.
-class RandomNumbers {
- public:
-  RandomNumbers() : seed_block_(block) {
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal;
-    std::vector<bf16> values(block / 2);
-    for (bf16& value : values) value = from_float<bf16>(normal(random));
-    require(cudaMemcpy(seed_block_.data(), values.data(), block, cudaMemcpyHostToDevice));
-  }
-  std::unique_ptr<Buffer> make(std::int64_t bytes) const {
-    auto buffer = std::make_unique<Buffer>(bytes);
-    for (std::int64_t at = 0; at < bytes; at += block) {
-      const auto part = static_cast<std::size_t>(std::min(block, bytes - at));
-      require(cudaMemcpy(buffer->data() + at, seed_block_.data(), part, cudaMemcpyDeviceToDevice));
-    }
-    return buffer;
-  }
-
- private:
-  static constexpr std::int64_t block = (8 << 20) + 2 * 4099;  // its period divides no row
-  Buffer seed_block_;
-};
-
-std::unique_ptr<Buffer> upload(const std::vector<float>& values) {
-  auto buffer = std::make_unique<Buffer>(static_cast<std::int64_t>(values.size() * 4));
-  require(cudaMemcpy(buffer->data(), values.data(), values.size() * 4, cudaMemcpyHostToDevice));
-  return buffer;
-}
-
-using Call = std::function<void(int set, const Executor& exec)>;
-
-/// Median microseconds per call of a graph of `calls` calls.
-double time_graph(const Call& call, int sets, int calls, int replays, int rest_us) {
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  cudaEvent_t begin = nullptr, end = nullptr;
-  require(cudaStreamCreate(&stream));
-  require(cudaEventCreate(&begin));
-  require(cudaEventCreate(&end));
-  const Executor exec{Backend::cuda, 1, stream};
-  call(0, exec);  // what is made on first use
-  require(cudaStreamSynchronize(stream));
-  require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < calls; ++i) call(i % sets, exec);
-  require(cudaStreamEndCapture(stream, &graph));
-  require(cudaGraphInstantiate(&executable, graph, 0));
-  std::vector<double> times;
-  for (int i = 0; i < replays + 2; ++i) {
-    if (rest_us > 0) usleep(static_cast<useconds_t>(rest_us));
-    require(cudaEventRecord(begin, stream));
-    require(cudaGraphLaunch(executable, stream));
-    require(cudaEventRecord(end, stream));
-    require(cudaStreamSynchronize(stream));
-    float milliseconds = 0.0F;
-    require(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (i >= 2) times.push_back(milliseconds * 1000.0 / calls);
-  }
-  require(cudaGraphExecDestroy(executable));
-  require(cudaGraphDestroy(graph));
-  require(cudaEventDestroy(begin));
-  require(cudaEventDestroy(end));
-  require(cudaStreamDestroy(stream));
-  std::nth_element(times.begin(), times.begin() + static_cast<long>(times.size() / 2), times.end());
-  return times[times.size() / 2];
-}
-
-/// The best of several copies, counting bytes read and written. Not in a graph: its copies are
-/// slower.
-double copy_ceiling() {
-  constexpr std::int64_t bytes = std::int64_t{2} << 30;
-  const Buffer from(bytes), to(bytes);
-  cudaEvent_t begin = nullptr, end = nullptr;
-  require(cudaEventCreate(&begin));
-  require(cudaEventCreate(&end));
-  float best = 1e9F;
-  for (int i = 0; i < 8; ++i) {
-    require(cudaEventRecord(begin));
-    require(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice));
-    require(cudaEventRecord(end));
-    require(cudaDeviceSynchronize());
-    float milliseconds = 0.0F;
-    require(cudaEventElapsedTime(&milliseconds, begin, end));
-    best = std::min(best, milliseconds);
-  }
-  require(cudaEventDestroy(begin));
-  require(cudaEventDestroy(end));
-  return 2.0 * bytes / best * 1e-6;
-}
-
-class Bench {
- public:
-  explicit Bench(std::string filter) : filter_(std::move(filter)), ceiling_(copy_ceiling()) {
-    cudaDeviceProp device{};
-    require(cudaGetDeviceProperties(&device, 0));
-    std::printf("%s, copy ceiling %.0f GB/s\n", device.name, ceiling_);
-    std::printf("%-26s %-22s %11s %9s %8s %7s %9s\n", "operator", "shape", "sustained", "burst",
-                "GB/s", "share", "TFLOP/s");
-  }
-
-  bool wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
-
-  /// `bytes` and `flops` are the least that the operator must move and do.
-  void row(const std::string& name, const std::string& shape, double bytes, double flops, int sets,
-           const Call& call) {
-    const double once = time_graph(call, sets, 2, 1, 0);
-    const int calls = std::clamp(static_cast<int>(30'000.0 / once), sets < 4 ? 4 : sets, 64);
-    const double sustained = time_graph(call, sets, calls, once > 20'000.0 ? 3 : 11, 0);
-    const double burst = time_graph(call, sets, 2, once > 20'000.0 ? 3 : 7, 30'000);
-    const double rate = bytes / sustained * 1e-3;
-    std::printf("%-26s %-22s %8.1f us %6.1f us %8.0f %6.1f%% %9.1f\n", name.c_str(), shape.c_str(),
-                sustained, burst, rate, 100.0 * rate / ceiling_, flops / sustained * 1e-6);
-    std::fflush(stdout);
-  }
-
-  RandomNumbers random;
-
- private:
-  std::string filter_;
-  double ceiling_;
-};
-
-int sets_for(double bytes) {
-  return static_cast<int>(std::clamp(rotated_bytes / bytes + 1.0, 2.0, 64.0));
-}
-
-void bench_ssd(Bench& bench, const SsdVariant& variant, std::int64_t tokens) {
-  const std::string name = "ssd " + std::string(variant.name);
-  if (variant.cuda == nullptr || !bench.wants(name + " " + std::to_string(tokens))) return;
-  std::mt19937 random(2);
-  std::uniform_real_distribution<float> uniform;
-  std::vector<float> A(heads), D(heads), bias(heads);
-  for (std::int64_t h = 0; h < heads; ++h) {
-    A[h] = -std::exp(std::log(0.05F) + uniform(random) * std::log(16.0F / 0.05F));
-    D[h] = 0.5F + uniform(random);
-    const float delta = std::exp(std::log(1e-3F) + uniform(random) * std::log(100.0F));
-    bias[h] = delta + std::log(-std::expm1(-delta));
-  }
-  const auto a = upload(A), d = upload(D), b = upload(bias);
-  const double row_bytes = 2.0 * (conv_channels + heads + inner);
-  struct Set {
-    std::unique_ptr<Buffer> xbc, dt, y, state;
-  };
-  std::vector<Set> sets(static_cast<std::size_t>(sets_for(row_bytes * tokens)));
-  for (Set& set : sets) {
-    set.xbc = bench.random.make(tokens * conv_channels * 2);
-    set.dt = bench.random.make(tokens * heads * 2);
-    set.y = std::make_unique<Buffer>(tokens * inner * 2);
-    set.state = std::make_unique<Buffer>(state_slots(variant, 1) * inner * state_dim * 4);
-    require(cudaMemset(set.state->data(), 0, static_cast<std::size_t>(set.state->bytes())));
-  }
-  const auto call = [&](int index, const Executor& exec) {
-    const Set& set = sets[static_cast<std::size_t>(index)];
-    const auto vector = [](const std::unique_ptr<Buffer>& buffer) {
-      return View<const float, 1>(reinterpret_cast<const float*>(buffer->data()), {heads});
-    };
-    SsdArgs args;
-    args.x = {
-        set.xbc->data(), DType::bf16, {tokens, heads, head_dim}, {conv_channels, head_dim, 1}};
-    args.B = {set.xbc->data() + inner * 2,
-              DType::bf16,
-              {tokens, 1, state_dim},
-              {conv_channels, state_dim, 1}};
-    args.C = {set.xbc->data() + (inner + state_dim) * 2,
-              DType::bf16,
-              {tokens, 1, state_dim},
-              {conv_channels, state_dim, 1}};
-    args.dt = {set.dt->data(), DType::bf16, {tokens, heads}};
-    args.A = vector(a), args.D = vector(d), args.dt_bias = vector(b);
-    args.y = {set.y->data(), DType::bf16, {tokens, heads, head_dim}};
-    args.state = {
-        set.state->data(), DType::fp32, {state_slots(variant, 1), heads, head_dim, state_dim}};
-    args.lookback = 1;
-    ssd_scan(exec, variant, args);
-  };
-  const double flops = 5.26e6 * static_cast<double>(tokens);  // exact semantics, blocks of 64
-  bench.row(name, std::to_string(tokens) + " tokens", row_bytes * tokens, flops,
-            static_cast<int>(sets.size()), call);
-}
-
-/// The Mamba-1 scan of the fusion study: 1,024 channels, states of 16.
-void bench_selective_scan(Bench& bench, const SelectiveScanVariant& variant, DType dtype,
-                          std::int64_t batch, std::int64_t tokens) {
-  const std::string name =
-      "selective_scan " + std::string(variant.name) + " " + std::string(name_of(dtype));
-  if (variant.cuda == nullptr || !bench.wants(name + " " + std::to_string(tokens))) return;
-  constexpr std::int64_t channels = 1024, states = 16;
-  const auto size = static_cast<std::int64_t>(bytes_of(dtype));
-  const std::int64_t wide = batch * tokens * channels, narrow = batch * tokens * states;
-  std::mt19937 random(2);
-  std::uniform_real_distribution<float> uniform;
-  std::vector<float> A(channels * states), D(channels), bias(channels);
-  for (float& rate : A) rate = -1.0F - 15.0F * uniform(random);
-  for (std::int64_t d = 0; d < channels; ++d) {
-    D[static_cast<std::size_t>(d)] = 0.5F + uniform(random);
-    bias[static_cast<std::size_t>(d)] = -7.0F + 5.0F * uniform(random);
-  }
-  const auto rates = upload(A), skip = upload(D), shift = upload(bias);
-  const double bytes = static_cast<double>(4 * wide + 2 * narrow) * static_cast<double>(size);
-  // Normal numbers are made as bf16; as fp32 their pairs are normal enough.
-  struct Set {
-    std::unique_ptr<Buffer> x, dt, z, BC, y;
-  };
-  std::vector<Set> sets(static_cast<std::size_t>(sets_for(bytes)));
-  for (Set& set : sets) {
-    set.x = bench.random.make(wide * size);
-    set.dt = bench.random.make(wide * size);
-    set.z = bench.random.make(wide * size);
-    set.BC = bench.random.make(2 * narrow * size);
-    set.y = std::make_unique<Buffer>(wide * size);
-  }
-  const auto call = [&](int index, const Executor& exec) {
-    const Set& set = sets[static_cast<std::size_t>(index)];
-    const auto view = [&](std::byte* data, std::int64_t columns) {
-      return AnyView<3>(data, dtype, {batch, tokens, columns});
-    };
-    SelectiveScanArgs args;
-    args.x = view(set.x->data(), channels);
-    args.dt = view(set.dt->data(), channels);
-    args.z = view(set.z->data(), channels);
-    args.B = view(set.BC->data(), states);
-    args.C = view(set.BC->data() + narrow * size, states);
-    args.A = {reinterpret_cast<const float*>(rates->data()), {channels, states}};
-    args.D = {reinterpret_cast<const float*>(skip->data()), {channels}};
-    args.dt_bias = {reinterpret_cast<const float*>(shift->data()), {channels}};
-    args.y = view(set.y->data(), channels);
-    selective_scan(exec, variant, args);
-  };
-  // Per state element and token three products, two sums and an exponential.
-  bench.row(name, std::to_string(batch) + " x " + std::to_string(tokens) + " tokens", bytes,
-            6.0 * static_cast<double>(wide * states), static_cast<int>(sets.size()), call);
-}
 
 // With `tuned`, by the algorithm that a search takes; products with 4096 outputs add to the
 // residual.
@@ -456,23 +184,7 @@ int run(int argc, char** argv) {
     return 77;
   }
   Bench bench(argc > 1 ? argv[1] : "");
-  for (const char* name : {"default_optimized", "independent"}) {
-    for (const std::int64_t tokens : {1024, 4096, 16384, 65536}) {
-      bench_ssd(bench, *find_ssd_variant(name), tokens);
-    }
-  }
-  for (const char* name : {"sequential", "default", "lookback", "own_end_state"}) {
-    bench_ssd(bench, *find_ssd_variant(name), 4096);
-  }
-  for (const DType dtype : {DType::fp32, DType::bf16}) {
-    for (const char* name : {"fused", "fused_block", "chunked"}) {
-      for (const auto& [batch, tokens] :
-           {std::pair<std::int64_t, std::int64_t>(1, 512), {1, 4096}, {16, 512}, {16, 4096}}) {
-        bench_selective_scan(bench, *find_selective_scan_variant(name), dtype, batch, tokens);
-      }
-    }
-  }
-  bench_selective_scan(bench, *find_selective_scan_variant("eager"), DType::fp32, 1, 512);
+  bench_scans(bench);
   constexpr std::int64_t shapes[][2] = {
       {16768, 4096}, {4096, 8192}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
   for (const auto& shape : shapes) {
@@ -496,11 +208,11 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace chunkstate
+}  // namespace chunkstate::test
 
 int main(int argc, char** argv) {
   try {
-    return chunkstate::run(argc, argv);
+    return chunkstate::test::run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "kernels_cuda_bench: %s\n", error.what());
     return 1;

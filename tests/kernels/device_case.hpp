@@ -20,6 +20,12 @@ inline Executor reference() { return {Backend::reference}; }
 inline constexpr auto on_device = [](auto& array) { return array.device(); };
 inline constexpr auto on_host = [](auto& array) { return array.host(); };
 
+/// An fp32 array on the device.
+template <int Rank>
+View<float, Rank> floats(DeviceArray<Rank>& array) {
+  return array.device().template as<float>();
+}
+
 /// `count` seeds from `first` on, or as many as CHUNKSTATE_TEST_SEEDS says: fewer of them under
 /// compute-sanitizer (tests/gpu.sh), which takes tens of times as long.
 inline std::vector<unsigned> seeds(unsigned first, unsigned count) {

@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/checkpoint/mamba1_config.hpp"
+
 #include <string>
 
-#include "core/mamba1.hpp"
-#include "core/utf8.hpp"
+#include "core/checkpoint/config_members.hpp"
 
 namespace chunkstate {
 namespace {
-
-// As in config_members.cpp: no product of two or three sizes can overflow.
-constexpr std::int64_t max_hidden = std::int64_t{1} << 20;
-constexpr std::int64_t max_width = std::int64_t{1} << 22;
-constexpr std::int64_t max_layers = 4096;
-constexpr std::int64_t max_vocab = std::int64_t{1} << 24;
-constexpr std::int64_t max_state_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_conv_taps = 16;
 
 void set_inner_size(ModelConfig& config, std::int64_t inner) {
   config.mamba_heads = inner;
@@ -34,20 +27,10 @@ std::int64_t read_dt_rank(const JsonObject& object, const ModelConfig& config) {
 ModelConfig read_mamba1_config(const JsonObject& object) {
   ModelConfig config;
   config.family = "mamba1";
-  config.vocab_size = object.integer("vocab_size", 1, max_vocab);
-  config.hidden_size = object.integer("hidden_size", 1, max_hidden);
+  read_common(object, {.intermediate = nullptr, .eps = "layer_norm_epsilon", .absent_tie = true},
+              1e-5, config);
   const std::int64_t layers = object.integer("num_hidden_layers", 1, max_layers);
   config.layers.assign(static_cast<std::size_t>(layers), LayerKind::mamba);
-  const double eps = object.number_or("layer_norm_epsilon", 1e-5);
-  if (!(eps >= 0.0) || eps > 1.0) {
-    object.fail("layer_norm_epsilon", nlohmann::json(eps), "a number from 0 to 1");
-  }
-  config.rms_norm_eps = static_cast<float>(eps);
-  config.tie_word_embeddings = object.boolean_or("tie_word_embeddings", true);
-  const std::string activation = object.string_or("hidden_act", "silu");
-  if (activation != "silu" && activation != "swish") {
-    object.fail("hidden_act '" + printable(activation) + "' is not supported, expected 'silu'");
-  }
   const std::int64_t inner = object.integer_or("expand", 2, 1, 64) * config.hidden_size;
   const std::int64_t stated = object.integer_or("intermediate_size", inner, 1, max_width);
   if (stated != inner || inner > max_width) {
