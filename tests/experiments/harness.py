@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
 import struct
 import subprocess
@@ -30,6 +31,18 @@ def command(arguments, ranks=0):
 def run(arguments, ranks=0, timeout=300, **options):
     return subprocess.run(command(arguments, ranks), capture_output=True, text=True, timeout=timeout,
                           env=ENVIRONMENT, cwd=ROOT, **options)
+
+
+class ProcessorTime:
+    """`with ProcessorTime() as spent:` counts what finished children used in it: others may use the machine."""
+
+    def __enter__(self):
+        self.before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return self
+
+    def __exit__(self, *_):
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.seconds = after.ru_utime + after.ru_stime - self.before.ru_utime - self.before.ru_stime
 
 
 def digest_of(results):
