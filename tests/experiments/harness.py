@@ -16,10 +16,11 @@ MPIEXEC = os.environ.get("CHUNKSTATE_MPIEXEC", "mpirun")
 MODEL = ROOT / "experiments/models/bamba-tiny"
 PROMPTS = ROOT / "experiments/prompts/performance_by_chunks.json"
 
-# Open MPI's wishes as variables: other launchers know other options.
+# Open MPI's wishes as variables: other launchers know other options. Threads sleep while they wait for each other:
+# where they spin and others use the machine too, verbs_test took more than 200 s, asleep 89 s.
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                    OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
-                   OMPI_MCA_mpi_yield_when_idle="1")
+                   OMPI_MCA_mpi_yield_when_idle="1", OMP_WAIT_POLICY="passive")
 
 
 def command(arguments, ranks=0):
