@@ -115,7 +115,9 @@ class Runs(harness.Scratch):
         job = subprocess.Popen(harness.command(["run", file, "--out", out], 2),
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env=harness.ENVIRONMENT, cwd=harness.ROOT, start_new_session=True)
-        time.sleep(rng.uniform(0.15, 0.8))
+        while len(harness.ranks_in(out)) < 2 and job.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.65))
         if job.poll() is not None:
             return False
         if whole_job:
@@ -186,9 +188,9 @@ class Runs(harness.Scratch):
         out = self.folder / "out"
         job = subprocess.Popen(harness.command(["run", file, "--out", out]), env=harness.ENVIRONMENT,
                                cwd=harness.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while not list(out.glob("journal/*.jsonl")):
+        while not any('"result"' in path.read_text() for path in out.glob("journal/*.jsonl")):
             time.sleep(0.01)
-        time.sleep(0.5)
+            self.assertIsNone(job.poll(), "the run ended before it was asked to stop")
         job.send_signal(signal.SIGTERM)
         _, error = job.communicate(timeout=60)
         self.assertEqual(job.returncode, 75, error)
@@ -252,6 +254,7 @@ class Runs(harness.Scratch):
                                stderr=subprocess.DEVNULL)
         while not list(out.glob("journal/*.jsonl")):
             time.sleep(0.01)
+        job.send_signal(signal.SIGSTOP)  # it holds its lock however long the others take to find out
         for arguments in (["--shard", "0/2"], []):
             done = harness.run(["run", file, "--out", out] + arguments)
             self.assertEqual(done.returncode, 75, done.stderr)

@@ -8,7 +8,6 @@ code 1 if memory grows, a file or a thread is left over, or the results are not 
 import argparse
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -75,14 +74,12 @@ def run(items, ranks, tokens, folder):
     # Reading the journals and writing the file is no part of the steady state.
     rows = {pid: numpy.array([s for s in rows if s[0] < worked - 0.1]) for pid, rows in samples.items()}
     largest = max(s[1] for s in samples[pids[0]])
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin_merge = time.time()
-    merged = harness.run(["merge", out, "-o", folder / "merged.h5"])
+    with harness.ProcessorTime() as spent:
+        merged = harness.run(["merge", out, "-o", folder / "merged.h5"])
     assert merged.returncode == 0, merged.stderr
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     facts = {"seconds": worked - begin, "finalise": end - worked, "merge": time.time() - begin_merge,
-             "merge_busy": busy, "megabytes": megabytes, "largest": largest, "ranks": len(pids),
+             "merge_busy": spent.seconds, "megabytes": megabytes, "largest": largest, "ranks": len(pids),
              "digest": harness.digest_of(out / "results.h5")}
     return rows, facts
 

@@ -89,9 +89,9 @@ class Directories(unittest.TestCase):
         journal = self.finished_journal()
         with open(journal, "ab") as file:
             file.truncate(journal.stat().st_size + (8 << 20))
-        started = time.monotonic()
-        self.assertEqual(self.status()["done"], 8)
-        self.assertLess(time.monotonic() - started, 1)
+        with harness.ProcessorTime() as spent:
+            self.assertEqual(self.status()["done"], 8)
+        self.assertLess(spent.seconds, 1)
         self.run_again()
 
     def test_113_a_corrupt_line_in_the_middle_is_named_and_its_item_runs_again(self):

@@ -17,8 +17,8 @@ import harness  # noqa: E402
 SHIM = os.environ["CHUNKSTATE_FAULT_SHIM"]
 FULL = os.environ.get("CHUNKSTATE_FAULTS") == "full"
 WORKERS = int(os.environ.get("CHUNKSTATE_FAULT_WORKERS", "2"))
-# One thread, and no wait for others between two parallel regions: many short processes share few cores.
-ENVIRONMENT = dict(harness.ENVIRONMENT, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+# One thread: many short processes share few cores.
+ENVIRONMENT = dict(harness.ENVIRONMENT, OMP_NUM_THREADS="1")
 
 Operation = collections.namedtuple("Operation", "number name error offset length path to data")
 
