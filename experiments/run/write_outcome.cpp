@@ -3,10 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
 
+#include "experiments/analysis/run_comparison.hpp"
 #include "experiments/record/journal.hpp"
 #include "experiments/record/result_digest.hpp"
 #include "experiments/record/results_file.hpp"
@@ -54,6 +56,16 @@ void keep_gptscore(const std::filesystem::path& file, ResultsContent& content) {
   content.evaluation.instructions = before.evaluation.instructions;
 }
 
+/// "2 requests failed, the first (ssm.variant=default, prompt 'item-1'): input: ..." on stderr.
+void tell_first(const ResultsContent& content, RequestStatus status, std::int64_t count,
+                const char* what) {
+  const auto first = std::ranges::find(content.requests, status, &RequestRecord::status);
+  if (first == content.requests.end()) return;
+  fmt::print(stderr, "{} request{} {} ({}, prompt '{}'): {}\n", count, count == 1 ? "" : "s", what,
+             point_name(content.spec.points[static_cast<std::size_t>(first->point)]),
+             content.prompts.prompts[static_cast<std::size_t>(first->prompt)].id, first->error);
+}
+
 }  // namespace
 
 int write_outcome(const Job& job, const std::vector<std::size_t>& items,
@@ -93,10 +105,9 @@ int write_outcome(const Job& job, const std::vector<std::size_t>& items,
     fmt::print(stderr, "{} evaluations failed: /accuracy/error says why\n",
                outcome.evaluations_failed);
   }
-  if (outcome.skipped > 0) {
-    fmt::print(stderr, "{} requests skipped for lack of memory: /requests/error says how much\n",
-               outcome.skipped);
-  }
+  tell_first(content, RequestStatus::failed, outcome.failed, "failed, the first");
+  tell_first(content, RequestStatus::skipped, outcome.skipped,
+             "skipped for lack of memory, the first");
   fmt::print("{}\nresults: {}\ndigest:  {}\n", summary_table(content), file, digest);
   return code;
 }
