@@ -115,15 +115,17 @@ void add_bench_selective_scan(CLI::App& bench, VerbAction& action) {
   verb->add_option("--tokens", flags->tokens, "comma-separated")
       ->delimiter(',')
       ->capture_default_str();
-  verb->add_option("--channels", c.channels)->capture_default_str();
-  verb->add_option("--state-dim", c.state_dim)->capture_default_str();
+  verb->add_option("--channels", c.channels, "channels")->capture_default_str();
+  verb->add_option("--state-dim", c.state_dim, "size of a channel's state")->capture_default_str();
   verb->add_option("--chunk-size", c.chunk_size, "of variant chunked")->capture_default_str();
   verb->add_option("--variant", flags->variants, "variants to run; default: all");
-  verb->add_option("--backend", flags->backend)->capture_default_str();
-  verb->add_option("--dtype", flags->dtype)->capture_default_str();
-  verb->add_option("--threads", flags->threads, "0: all")->capture_default_str();
-  verb->add_option("--repeats", flags->repeats)->capture_default_str();
-  verb->add_flag("--json", flags->json);
+  verb->add_option("--backend", flags->backend, "auto, cpu, cuda or reference")
+      ->capture_default_str();
+  verb->add_option("--dtype", flags->dtype, "fp32, bf16 or fp16")->capture_default_str();
+  verb->add_option("--threads", flags->threads, "CPU threads; 0: all this process may use")
+      ->capture_default_str();
+  verb->add_option("--repeats", flags->repeats, "timed runs")->capture_default_str();
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

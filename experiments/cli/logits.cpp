@@ -187,7 +187,7 @@ void add_common(CLI::App& verb, SequenceFlags& flags) {
   flags.model.add_split_to(verb);
   verb.add_option("--tokens", flags.tokens, "JSON file: list of id lists");
   verb.add_option("--text", flags.text, "JSON file: list of strings (begin_of_text is added)");
-  verb.add_option("-o,--out", flags.out, "HDF5 file to write")->required();
+  verb.add_option("-o,--out,--output", flags.out, "HDF5 file to write")->required();
   verb.add_option("--prefill-tokens", flags.prefill_tokens,
                   "longest piece per forward pass; 0: whole sequences")
       ->capture_default_str();

@@ -21,7 +21,7 @@ namespace {
 std::vector<std::string> verb_names(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
-    names.push_back(verb->get_name());
+    if (!verb->get_name().empty()) names.push_back(verb->get_name());  // not a group of options
   }
   return names;
 }
@@ -32,7 +32,8 @@ std::string usage_message(const CLI::App& app, int argc, char** argv, const std:
   const CLI::App* named = &app;
   std::string command = "chunkstate";
   int next = 1;
-  while (!named->get_subcommands().empty() && next < argc) {
+  while (!named->get_subcommands().empty() && next < argc &&
+         !named->get_subcommands().front()->get_name().empty()) {
     named = named->get_subcommands().front();
     command += " " + named->get_name();
     ++next;

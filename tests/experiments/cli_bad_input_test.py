@@ -114,6 +114,11 @@ def _(folder):
     return ["bench", "prefil"]
 
 
+@row(0, "misspelt variant of a benchmark", 64, "unknown variant 'sequental' (did you mean 'sequential'?)")
+def _(folder):
+    return ["bench", "ssd", "--variant", "sequental"]
+
+
 @row(0, "no verb", 64, "expected a verb; see `chunkstate --help`")
 def _(folder):
     return []
@@ -122,6 +127,11 @@ def _(folder):
 @row(0, "no experiment", 64, "experiment is required; see `chunkstate run --help`")
 def _(folder):
     return ["run"]
+
+
+@row(0, "no format to export", 64, "--parquet] is required; see `chunkstate export --help`")
+def _(folder):
+    return ["export", "results.h5"]
 
 
 @row(0, "unknown flag", 64, "--fast; see `chunkstate run --help`")
