@@ -3,7 +3,9 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <system_error>
 
 #include "core/digest.hpp"
 #include "core/errors.hpp"
@@ -32,6 +34,14 @@ OpenModel open_model(const ModelSource& source) {
   }
 
   const std::filesystem::path folder = source.path;
+  std::error_code unknown;  // a folder that may not be looked into: config.json says why
+  if (std::filesystem::status(folder, unknown).type() == std::filesystem::file_type::not_found) {
+    const auto known = synthetic_model_names();
+    const bool synthetic = std::find(known.begin(), known.end(), source.path) != known.end();
+    throw InputError(source.path + ": no such folder" +
+                     (synthetic ? " (did you mean 'synthetic:" + source.path + "'?)"
+                                : ", expected a Hugging Face folder or synthetic:NAME"));
+  }
   const std::filesystem::path config_file = folder / "config.json";
   model.shape_text = read_input_file(config_file, max_config_bytes);
   model.config = parse_model_config(model.shape_text, config_file.string());
@@ -97,7 +107,8 @@ SsdSettings ssd_settings(const std::string& variant, std::int64_t chunk_size, st
                      "'" + (other ? " (it is one of family mamba1)" : "") + "; known: " + known);
   }
   if (chunk_size < 0) {
-    throw UsageError("chunk size: found " + std::to_string(chunk_size) + ", expected at least 1");
+    throw UsageError("chunk size: found " + std::to_string(chunk_size) +
+                     ", expected 1 or more, or 0 for the model's own");
   }
   if (lookback < 0) {
     throw UsageError("lookback: found " + std::to_string(lookback) + ", expected at least 0");

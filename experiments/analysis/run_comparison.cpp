@@ -170,15 +170,26 @@ std::vector<std::string> failures(const StoredResults& a, const StoredResults& b
   std::vector<std::string> lines;
   for (const FailCondition& condition : options.fail_if) {
     const Metric& metric = metric_named(condition.metric);
+    bool judged = false;
     for (const auto& [in_a, in_b] : matched_points(a, b)) {
+      const std::vector<Sample> before = samples_of(a, in_a, metric);
+      const std::vector<Sample> after = samples_of(b, in_b, metric);
+      if (before.empty()) continue;
+      judged = true;
       const Change change =
-          compare_samples(samples_of(a, in_a, metric), samples_of(b, in_b, metric),
-                          condition.statistic, static_cast<std::uint64_t>(in_a));
-      if (!condition.holds(change)) continue;
-      lines.push_back(fmt::format("{}: {}: {:+.1f} % [{:+.1f}, {:+.1f}]", condition.text,
-                                  point_name(a.spec.points[static_cast<std::size_t>(in_a)]),
-                                  100 * change.relative, 100 * change.ci_low,
-                                  100 * change.ci_high));
+          compare_samples(before, after, condition.statistic, static_cast<std::uint64_t>(in_a));
+      const std::string point = point_name(a.spec.points[static_cast<std::size_t>(in_a)]);
+      if (std::isnan(change.relative)) {
+        lines.push_back(fmt::format("{}: {}: cannot be judged from {} values in A and {} in B",
+                                    condition.text, point, before.size(), after.size()));
+      } else if (condition.holds(change)) {
+        lines.push_back(fmt::format("{}: {}: {:+.1f} % [{:+.1f}, {:+.1f}]", condition.text, point,
+                                    100 * change.relative, 100 * change.ci_low,
+                                    100 * change.ci_high));
+      }
+    }
+    if (!judged) {
+      lines.push_back(condition.text + ": A has no value of it at any point that is in both");
     }
   }
   return lines;

@@ -41,6 +41,8 @@ RunComparison compare_runs(const StoredResults& a, const StoredResults& b,
                            const CompareOptions& options);
 
 /// One line per condition and point where it holds: "tpot_p50 > +3%: ssm.variant=default: +5.1 %".
+/// Also where a point of `a` cannot be judged, because its requests failed in `b` or are too few
+/// for the percentile, and if `a` has nothing to judge: what was not looked at must not pass.
 std::vector<std::string> failures(const StoredResults& a, const StoredResults& b,
                                   const CompareOptions& options);
 

@@ -57,6 +57,7 @@ std::string Table::text() const {
 
 std::string format_seconds(double seconds) {
   if (std::isnan(seconds)) return "-";
+  if (seconds == 0) return "0 s";
   if (seconds < 0.9995e-3) return three_digits(seconds * 1e6) + " us";
   if (seconds < 0.9995) return three_digits(seconds * 1e3) + " ms";
   if (seconds < 600) return three_digits(seconds) + " s";
@@ -78,7 +79,8 @@ std::string format_bytes(double bytes) {
 
 std::string format_number(double value) {
   if (std::isnan(value)) return "-";
-  if (value != 0 && std::abs(value) < 0.01) return fmt::format("{:.2e}", value);
+  if (value != 0 && std::abs(value) < 1e-3) return fmt::format("{:.2e}", value);
+  if (value != 0 && std::abs(value) < 0.9995) return fmt::format("{:#.3g}", value);
   return three_digits(value);
 }
 

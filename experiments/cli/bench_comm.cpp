@@ -73,8 +73,8 @@ void add_bench_comm(CLI::App& bench, VerbAction& action) {
   CLI::App* verb = bench.add_subcommand(
       "comm", "Under mpirun or srun: time and bandwidth of what ranks send each other");
   verb->add_option("--backend", flags->backend, "auto, cpu or cuda")->capture_default_str();
-  verb->add_option("--repeats", flags->repeats)->capture_default_str();
-  verb->add_flag("--json", flags->json);
+  verb->add_option("--repeats", flags->repeats, "timed runs")->capture_default_str();
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, &action] { action = [flags] { return bench_comm_verb(*flags); }; });
 }
 

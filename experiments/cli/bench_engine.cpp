@@ -243,10 +243,10 @@ void add_bench_engine(CLI::App& bench, VerbAction& action, bool decode) {
     verb->add_option("--batch", flags->batches, "sequences per step; several make rows")
         ->delimiter(',');
   }
-  verb->add_option("--repeats", flags->repeats)->capture_default_str();
+  verb->add_option("--repeats", flags->repeats, "timed runs")->capture_default_str();
   verb->add_flag("--check,!--no-check", flags->check,
                  "compare the first layers with the reference backend; on by default");
-  verb->add_flag("--json", flags->json);
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, decode, &action] {
     action = [flags, decode] {
       return run_in_group(

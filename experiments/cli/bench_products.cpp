@@ -188,9 +188,11 @@ void add_bench_products(CLI::App& bench, VerbAction& action) {
   verb->add_option("--tokens", attention->tokens, "several make rows")
       ->delimiter(',')
       ->capture_default_str();
-  verb->add_option("--heads", attention->attention.heads)->capture_default_str();
-  verb->add_option("--kv-heads", attention->attention.kv_heads)->capture_default_str();
-  verb->add_option("--head-dim", attention->attention.head_dim)->capture_default_str();
+  verb->add_option("--heads", attention->attention.heads, "heads")->capture_default_str();
+  verb->add_option("--kv-heads", attention->attention.kv_heads, "heads of keys and values")
+      ->capture_default_str();
+  verb->add_option("--head-dim", attention->attention.head_dim, "channels of a head")
+      ->capture_default_str();
   verb->add_option("--method", attention->methods, "flash, naive; several make rows")
       ->delimiter(',')
       ->capture_default_str();
@@ -203,9 +205,11 @@ void add_bench_products(CLI::App& bench, VerbAction& action) {
 
   auto memory = std::make_shared<ProductFlags>();
   verb = bench.add_subcommand("memory", "Read bandwidth of every level of the memory hierarchy");
-  verb->add_option("--backend", memory->backend)->capture_default_str();
-  verb->add_option("--threads", memory->threads, "0: all")->capture_default_str();
-  verb->add_flag("--json", memory->json);
+  verb->add_option("--backend", memory->backend, "auto, cpu, cuda or reference")
+      ->capture_default_str();
+  verb->add_option("--threads", memory->threads, "CPU threads; 0: all this process may use")
+      ->capture_default_str();
+  verb->add_flag("--json", memory->json, "print as JSON");
   verb->callback([memory, &action] { action = [memory] { return bench_memory_verb(*memory); }; });
 }
 

@@ -101,8 +101,8 @@ void add_bench_selective_scan(CLI::App& bench, VerbAction& action) {
   verb->add_option("--tokens", flags->tokens, "comma-separated")
       ->delimiter(',')
       ->capture_default_str();
-  verb->add_option("--channels", c.channels)->capture_default_str();
-  verb->add_option("--state-dim", c.state_dim)->capture_default_str();
+  verb->add_option("--channels", c.channels, "channels")->capture_default_str();
+  verb->add_option("--state-dim", c.state_dim, "size of a channel's state")->capture_default_str();
   verb->add_option("--chunk-size", c.chunk_size, "of variant chunked")->capture_default_str();
   verb->add_option("--variant", flags->variants, "variants to run; default: all");
   flags->add_to(*verb);

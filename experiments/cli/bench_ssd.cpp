@@ -5,8 +5,10 @@
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "core/variant_names.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/bench.hpp"
+#include "experiments/spec/key_table.hpp"
 
 namespace chunkstate {
 namespace {
@@ -23,6 +25,11 @@ void check(const SsdFlags& flags) {
   if (c.lookback < 0) throw UsageError("bench ssd: --lookback must be 0 or more");
   if (c.heads % c.groups != 0)
     throw UsageError("bench ssd: --heads must be a multiple of --groups");
+  const std::vector<std::string> known = ssd_variant_names();
+  for (const std::string& name : flags.variants) {
+    if (std::ranges::find(known, name) != known.end()) continue;
+    throw UsageError("bench ssd: unknown variant " + with_suggestion(name, known));
+  }
 }
 
 void print_ssd(const SsdFlags& flags, const std::vector<SsdBenchResult>& results,
@@ -78,13 +85,15 @@ void add_bench_ssd(CLI::App& bench, VerbAction& action) {
   auto flags = std::make_shared<SsdFlags>();
   CLI::App* verb = bench.add_subcommand("ssd", "The state-space scan, every variant in turn");
   SsdBenchCase& c = flags->shape;
-  verb->add_option("--tokens", c.tokens)->capture_default_str();
-  verb->add_option("--heads", c.heads)->capture_default_str();
-  verb->add_option("--head-dim", c.head_dim)->capture_default_str();
-  verb->add_option("--state-dim", c.state_dim)->capture_default_str();
-  verb->add_option("--groups", c.groups)->capture_default_str();
-  verb->add_option("--chunk-size", c.chunk_size)->capture_default_str();
-  verb->add_option("--lookback", c.lookback)->capture_default_str();
+  verb->add_option("--tokens", c.tokens, "tokens of the sequence")->capture_default_str();
+  verb->add_option("--heads", c.heads, "heads")->capture_default_str();
+  verb->add_option("--head-dim", c.head_dim, "channels of a head")->capture_default_str();
+  verb->add_option("--state-dim", c.state_dim, "size of a channel's state")->capture_default_str();
+  verb->add_option("--groups", c.groups, "groups of heads that share B and C")
+      ->capture_default_str();
+  verb->add_option("--chunk-size", c.chunk_size, "tokens of a chunk")->capture_default_str();
+  verb->add_option("--lookback", c.lookback, "earlier chunks that variant lookback sees")
+      ->capture_default_str();
   verb->add_option("--variant", flags->variants, "variants to run; default: all");
   flags->add_to(*verb);
   verb->callback([flags, &action] { action = [flags] { return bench_ssd_verb(*flags); }; });

@@ -86,8 +86,8 @@ void add_bench_tokenizer(CLI::App& bench, VerbAction& action) {
   CLI::App* verb = bench.add_subcommand("tokenizer", "Texts to token ids and back, on one thread");
   verb->add_option("--model", flags->model, "folder with a tokenizer.json")->required();
   verb->add_option("--input", flags->input, "JSON list of strings")->required();
-  verb->add_option("--repeats", flags->repeats)->capture_default_str();
-  verb->add_flag("--json", flags->json);
+  verb->add_option("--repeats", flags->repeats, "timed runs")->capture_default_str();
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

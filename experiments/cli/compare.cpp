@@ -7,6 +7,7 @@
 #include "core/errors.hpp"
 #include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/table.hpp"
+#include "experiments/cli/results_path.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/metrics.hpp"
 #include "experiments/record/results_file.hpp"
@@ -90,26 +91,33 @@ int compare_verb(const CompareFlags& flags) {
   options.margin = margin_of(flags.margin);
   for (const std::string& text : flags.fail_if) {
     options.fail_if.push_back(parse_fail_condition(text));
+    metric_named(options.fail_if.back().metric);  // an unknown one is refused before the table
   }
-  const StoredResults base = read_results(flags.files[0]);
+  const StoredResults base = read_results(results_path(flags.files[0]));
   nlohmann::json all = nlohmann::json::array();
-  bool failed = false;
+  int code = exit_ok;
   for (std::size_t i = 1; i < flags.files.size(); ++i) {
-    const StoredResults other = read_results(flags.files[i]);
+    const StoredResults other = read_results(results_path(flags.files[i]));
     const RunComparison comparison = compare_runs(base, other, options);
     if (flags.json) {
       all.push_back(to_json(comparison, flags.files[i]));
     } else {
-      fmt::print("{}A = {}\nB = {}\n", i > 1 ? "\n" : "", flags.files[0], flags.files[i]);
+      fmt::print("{}A = {} (there)\nB = {} (here)\n", i > 1 ? "\n" : "", flags.files[0],
+                 flags.files[i]);
       print_text(comparison);
     }
     for (const std::string& line : failures(base, other, options)) {
       fmt::print(stderr, "{}: {}\n", flags.files[i], line);
-      failed = true;
+      code = exit_conflict;
+    }
+    if (comparison.changes.empty()) {
+      fmt::print(stderr, "chunkstate: {} and {} have no sweep point in common: nothing compared\n",
+                 flags.files[0], flags.files[i]);
+      if (code == exit_ok) code = exit_other_experiment;
     }
   }
   if (flags.json) fmt::print("{}\n", all.dump(2));
-  return failed ? exit_conflict : exit_ok;
+  return code;
 }
 
 }  // namespace
@@ -118,7 +126,7 @@ void add_compare(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<CompareFlags>();
   CLI::App* verb = app.add_subcommand(
       "compare", "Compare results with those of the first file: FASTER, SLOWER, SAME, AMBIGUOUS");
-  verb->add_option("files", flags->files, "results.h5 of two or more runs")
+  verb->add_option("files", flags->files, "results.h5, or the folders, of two or more runs")
       ->required()
       ->expected(2, -1);
   verb->add_option("--metric", flags->metrics,

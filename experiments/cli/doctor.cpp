@@ -144,7 +144,7 @@ void add_doctor(CLI::App& app, VerbAction& action) {
   verb->add_option("--threads", flags->options.threads, "per rank; 0: its part of the CPUs")
       ->check(CLI::Range(0, 65536))
       ->capture_default_str();
-  verb->add_flag("--json", flags->json);
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, &action] { action = [flags] { return doctor_verb(*flags); }; });
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "core/errors.hpp"
+#include "experiments/cli/results_path.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/results_file.hpp"
@@ -35,7 +36,7 @@ constexpr ExportFormat export_formats[] = {
 }
 
 int export_verb(const ExportFlags& flags, const ExportFormat& format) {
-  const std::string text = format.text(read_results(flags.file));
+  const std::string text = format.text(read_results(results_path(flags.file)));
   if (flags.output.empty()) {
     fmt::print("{}", text);
     return exit_ok;
@@ -53,7 +54,7 @@ void add_export(CLI::App& app, VerbAction& action) {
   CLI::App* verb = app.add_subcommand("export",
                                       "The requests of a results file for other programs: CSV, the "
                                       "seed's TSV, JSON Lines, a timeline");
-  verb->add_option("file", flags->file, "results.h5")->required();
+  verb->add_option("file", flags->file, "results.h5, or the folder of a run")->required();
   CLI::Option_group* formats = verb->add_option_group("format");
   formats->require_option(1);
   for (const ExportFormat& format : export_formats) {

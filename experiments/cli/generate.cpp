@@ -38,6 +38,7 @@ class Utf8Stream {
   void finish() {
     if (!pending_.empty()) std::fputs("\xEF\xBF\xBD", stdout);
     std::fputs("\n", stdout);
+    std::fflush(stdout);
   }
 
  private:
@@ -108,11 +109,13 @@ int generate_verb(const GenerateFlags& flags) {
     if (!stream) fmt::print("[{}] {}\n", s, loaded.files.decode(results[s].tokens));
   }
   if (stream) out.finish();
-  fmt::print(stderr, "{} tokens; first after {:.3f} s, then {:.1f} tokens/s\n", tokens,
-             first_token - start,
-             tokens > results.size()
-                 ? static_cast<double>(tokens - results.size()) / (end - first_token)
-                 : 0.0);
+  fmt::print(stderr, "{} tokens", tokens);
+  if (tokens > 0) fmt::print(stderr, "; first after {:.3f} s", first_token - start);
+  if (tokens > results.size()) {
+    fmt::print(stderr, ", then {:.1f} tokens/s",
+               static_cast<double>(tokens - results.size()) / (end - first_token));
+  }
+  fmt::print(stderr, "\n");
   return exit_ok;
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "experiments/cli/results_path.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/merge.hpp"
 #include "experiments/run/evaluator.hpp"
@@ -35,8 +36,8 @@ int gptscore_verb(const GptScoreFlags& flags) {
   for (const std::string& instruction : instructions) parse_judge_template(instruction);
   ResultsMerge merge;
   MergeInput input;
-  input.path = flags.file;
-  input.results = read_results(flags.file);
+  input.path = results_path(flags.file);
+  input.results = read_results(input.path);
   merge.add(std::move(input));
   ResultsContent content = merge.take(collect_run_provenance(flags.argv, mpi_library_version()));
 
@@ -54,7 +55,7 @@ int gptscore_verb(const GptScoreFlags& flags) {
   content.evaluation.judge = files.name;
   content.evaluation.judge_digest = files.digest();
   content.evaluation.instructions = instructions;
-  const std::string out = flags.out.empty() ? flags.file : flags.out;
+  const std::string out = flags.out.empty() ? results_path(flags.file) : flags.out;
   const std::string digest = write_results(out, content);
   fmt::print("{} outputs scored by {}\nresults: {}\ndigest:  {}\n", count, files.name, out, digest);
   return exit_ok;
@@ -66,7 +67,7 @@ void add_gptscore(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<GptScoreFlags>();
   CLI::App* verb = app.add_subcommand(
       "gptscore", "Add GPTScore, a judge model's view of the outputs, to a results file");
-  verb->add_option("file", flags->file, "results.h5")->required();
+  verb->add_option("file", flags->file, "results.h5, or the folder of a run")->required();
   verb->add_option("--judge", flags->judge, "folder of the model that judges")->required();
   verb->add_option("-o,--output", flags->out, "results file to write; default: FILE itself");
   verb->add_option("--quality", flags->accuracy.quality,

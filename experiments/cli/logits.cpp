@@ -10,6 +10,7 @@
 #include "experiments/cli/verb_group.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
+#include "experiments/record/provenance.hpp"
 #include "experiments/record/temporary_file.hpp"
 
 namespace chunkstate {
@@ -28,36 +29,74 @@ struct SequenceFlags {
 // old one.
 class SequenceFile {
  public:
-  explicit SequenceFile(const std::string& path)
+  SequenceFile(const std::string& path, const LoadedModel& loaded, const SequenceFlags& flags)
       : path_(path),
+        temporary_(path),
         file_(h5::create_file(path)),
-        sequences_(h5::root_group(file_, path).create_group("sequences")) {}
+        sequences_(h5::root_group(file_, path).create_group("sequences")) {
+    const h5::Group root = h5::root_group(file_, path);
+    root.set_attribute("software", "chunkstate");
+    root.set_attribute("software_version", build_info().version);
+    root.set_attribute("model", loaded.files.name);
+    root.set_attribute("dtype", flags.model.dtype);
+    root.set_attribute("variant", std::string(loaded.ssd.variant->name));
+    root.set_attribute("chunk_size", loaded.ssd.chunk_size);
+    root.set_attribute("lookback", loaded.ssd.lookback);
+    root.set_attribute("layers", flags.model.layers);
+    root.set_attribute("state_dtype", flags.model.state_dtype);
+    root.set_attribute("backend", std::string(name_of(loaded.model.options().backend)));
+  }
 
   h5::Group add() { return sequences_.create_group(std::to_string(count_++)); }
 
   void finish() {
-    const TemporaryFile temporary(path_);
-    write_durably(temporary.path(), h5::file_image(file_, path_));
-    rename_durably(temporary.path(), path_);
+    write_durably(temporary_.path(), h5::file_image(file_, path_));
+    rename_durably(temporary_.path(), path_);
   }
 
  private:
   std::string path_;
+  TemporaryFile temporary_;  // made first: a folder that is missing shows before the work
   h5::Handle file_;
   h5::Group sequences_;
   int count_ = 0;
 };
 
+/// Before anything is computed, so that a bad last sequence does not cost the others' time.
+void check(const std::vector<std::vector<std::int32_t>>& sequences, const std::string& file,
+           std::size_t fewest, std::int64_t vocab_size) {
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const std::string place = file + ": item " + std::to_string(s);
+    if (sequences[s].size() < fewest) {
+      throw InputError(fmt::format("{}: found {} token{}, expected at least {}", place,
+                                   sequences[s].size(), sequences[s].size() == 1 ? "" : "s",
+                                   fewest));
+    }
+    for (std::size_t t = 0; t < sequences[s].size(); ++t) {
+      if (sequences[s][t] < vocab_size) continue;
+      throw InputError(fmt::format("{}: token {}: id {}, expected 0 to {}", place, t,
+                                   sequences[s][t], vocab_size - 1));
+    }
+  }
+}
+
+/// `fewest`: tokens that a sequence must have.
 std::vector<std::vector<std::int32_t>> input_sequences(const SequenceFlags& flags,
-                                                       const LoadedModel& loaded) {
+                                                       const LoadedModel& loaded,
+                                                       std::size_t fewest) {
   if (flags.tokens.empty() == flags.text.empty()) {
     throw UsageError("expected one of --tokens and --text");
   }
-  if (!flags.tokens.empty()) return read_id_lists(flags.tokens);
   std::vector<std::vector<std::int32_t>> sequences;
-  for (const std::string& text : read_text_list(flags.text)) {
-    sequences.push_back(loaded.files.encode_prompt(text, -1));
+  if (!flags.tokens.empty()) {
+    sequences = read_id_lists(flags.tokens);
+  } else {
+    for (const std::string& text : read_text_list(flags.text)) {
+      sequences.push_back(loaded.files.encode_prompt(text, -1));
+    }
   }
+  check(sequences, flags.tokens.empty() ? flags.text : flags.tokens, fewest,
+        loaded.files.config.vocab_size);
   return sequences;
 }
 
@@ -97,11 +136,10 @@ std::vector<float> logits_of(LoadedModel& loaded, const VerbGroup& group,
 
 int logits_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
   LoadedModel loaded(flags.model, ranks.tensor());
-  const auto sequences = input_sequences(flags, loaded);
+  const auto sequences = input_sequences(flags, loaded, 1);
   std::optional<SequenceFile> file;
-  if (ranks.first()) file.emplace(flags.out);
+  if (ranks.first()) file.emplace(flags.out, loaded, flags);
   for (const auto& tokens : sequences) {
-    if (tokens.empty()) throw UsageError("a sequence has no tokens");
     const std::vector<float> logits = logits_of(loaded, ranks, flags, tokens);
     if (!file) continue;
     const h5::Group group = file->add();
@@ -111,15 +149,16 @@ int logits_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
   }
   if (!file) return exit_ok;
   file->finish();
-  fmt::print("{}: logits of {} sequences\n", flags.out, sequences.size());
+  fmt::print("{}: logits of {} sequence{}\n", flags.out, sequences.size(),
+             sequences.size() == 1 ? "" : "s");
   return exit_ok;
 }
 
 int score_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
   LoadedModel loaded(flags.model, ranks.tensor());
-  const auto sequences = input_sequences(flags, loaded);
+  const auto sequences = input_sequences(flags, loaded, 2);
   std::optional<SequenceFile> file;
-  if (ranks.first()) file.emplace(flags.out);
+  if (ranks.first()) file.emplace(flags.out, loaded, flags);
   double total = 0;
   std::size_t count = 0;
   for (const auto& tokens : sequences) {
@@ -137,8 +176,9 @@ int score_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
   }
   if (!file) return exit_ok;
   file->finish();
-  fmt::print("{}: {} sequences, {:.4f} nats per token over {} predictions\n", flags.out,
-             sequences.size(), count == 0 ? 0.0 : total / static_cast<double>(count), count);
+  fmt::print("{}: {} sequence{}, {:.4f} nats per token over {} predictions\n", flags.out,
+             sequences.size(), sequences.size() == 1 ? "" : "s",
+             count == 0 ? 0.0 : total / static_cast<double>(count), count);
   return exit_ok;
 }
 
@@ -147,7 +187,7 @@ void add_common(CLI::App& verb, SequenceFlags& flags) {
   flags.model.add_split_to(verb);
   verb.add_option("--tokens", flags.tokens, "JSON file: list of id lists");
   verb.add_option("--text", flags.text, "JSON file: list of strings (begin_of_text is added)");
-  verb.add_option("-o,--out", flags.out, "HDF5 file to write")->required();
+  verb.add_option("-o,--out,--output", flags.out, "HDF5 file to write")->required();
   verb.add_option("--prefill-tokens", flags.prefill_tokens,
                   "longest piece per forward pass; 0: whole sequences")
       ->capture_default_str();

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "experiments/cli/verb.hpp"
+#include "experiments/spec/key_table.hpp"
 
 std::vector<std::string> chunkstate::command_line() {
   std::ifstream in("/proc/self/cmdline", std::ios::binary);
@@ -13,6 +14,41 @@ std::vector<std::string> chunkstate::command_line() {
   for (std::string word; std::getline(in, word, '\0');) words.push_back(word);
   return words;
 }
+
+namespace chunkstate {
+namespace {
+
+std::vector<std::string> verb_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (!verb->get_name().empty()) names.push_back(verb->get_name());  // not a group of options
+  }
+  return names;
+}
+
+/// What is wrong with the words after "chunkstate", in one line: CLI11 calls a misspelt verb a
+/// missing one.
+std::string usage_message(const CLI::App& app, int argc, char** argv, const std::string& found) {
+  const CLI::App* named = &app;
+  std::string command = "chunkstate";
+  int next = 1;
+  while (!named->get_subcommands().empty() && next < argc &&
+         !named->get_subcommands().front()->get_name().empty()) {
+    named = named->get_subcommands().front();
+    command += " " + named->get_name();
+    ++next;
+  }
+  const std::vector<std::string> verbs = verb_names(*named);
+  if (!verbs.empty() && next < argc && argv[next][0] != '-') {
+    return "unknown verb " + with_suggestion(argv[next], verbs);
+  }
+  std::string line = found.substr(0, found.find('\n'));
+  if (!verbs.empty() && next >= argc) line = "expected a verb";
+  return line + "; see `" + command + " --help`";
+}
+
+}  // namespace
+}  // namespace chunkstate
 
 int main(int argc, char** argv) {
   using namespace chunkstate;
@@ -31,7 +67,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     return action();
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? exit_ok : exit_usage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    fmt::print(stderr, "chunkstate: {}\n", usage_message(app, argc, argv, error.what()));
+    return exit_usage;
   } catch (...) {
     const Ending ending = ending_of(std::current_exception());
     fmt::print(stderr, "chunkstate: {}\n", ending.message);

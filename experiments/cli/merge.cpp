@@ -50,13 +50,17 @@ int merge_verb(const MergeFlags& flags) {
   }
   const std::int64_t missing = merge.missing();
   if (missing > 0 && !flags.partial) {
-    fmt::print(stderr, "chunkstate: {} of {} items have no outcome: {}{}; nothing is written\n",
+    fmt::print(stderr,
+               "chunkstate: {} of {} items have no outcome: {}{}; nothing is written, --partial "
+               "writes all the same\n",
                missing, merge.expected(), fmt::join(merge.first_missing(most_named), "; "),
                missing > static_cast<std::int64_t>(most_named) ? "; ..." : "");
     return exit_stopped_early;
   }
   if (merge.unevaluated() > 0 && !flags.partial) {
-    fmt::print(stderr, "chunkstate: {} outputs are not evaluated yet; nothing is written\n",
+    fmt::print(stderr,
+               "chunkstate: {} outputs are not evaluated yet; nothing is written, --partial writes "
+               "all the same\n",
                merge.unevaluated());
     return exit_stopped_early;
   }

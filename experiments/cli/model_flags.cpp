@@ -96,7 +96,8 @@ std::vector<std::vector<std::int32_t>> read_id_lists(const std::string& path) {
     }
     std::vector<std::int32_t> ids;
     for (const auto& id : json[i]) {
-      ids.push_back(static_cast<std::int32_t>(checked_integer(id, where, 0, INT32_MAX)));
+      const std::string place = where + ", token " + std::to_string(ids.size());
+      ids.push_back(static_cast<std::int32_t>(checked_integer(id, place, 0, INT32_MAX)));
     }
     lists.push_back(std::move(ids));
   }

@@ -6,6 +6,7 @@
 #include "core/bench/operator_bench.hpp"
 #include "core/engine_names.hpp"
 #include "core/errors.hpp"
+#include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/journal.hpp"
@@ -96,14 +97,10 @@ int plan_verb(const PlanFlags& flags) {
   const std::string directory = flags.out.empty() ? setup.spec.output.dir : flags.out;
   const std::vector<bool> open = open_items(setup, directory);
 
-  Table table({"point", "settings", "items", "to run", "share of work"});
+  Table table({"point", "items", "to run", "share of work"});
   double total_cost = 0;
   for (const WorkItem& item : setup.plan) total_cost += item.cost;
   for (const SweepPoint& point : setup.spec.points) {
-    std::string settings;
-    for (const AxisValue& axis : point.axes) {
-      settings += (settings.empty() ? "" : ", ") + axis.path + "=" + axis.value;
-    }
     std::int64_t items = 0, to_run = 0;
     double cost = 0;
     for (std::size_t i = 0; i < setup.plan.size(); ++i) {
@@ -112,20 +109,20 @@ int plan_verb(const PlanFlags& flags) {
       to_run += open[i] ? 1 : 0;
       cost += setup.plan[i].cost;
     }
-    table.add({std::to_string(point.index), settings.empty() ? "-" : settings,
-               std::to_string(items), std::to_string(to_run),
-               fmt::format("{:.1f} %", 100 * cost / total_cost)});
+    table.add({fmt::format("{}  {}", point.index, point_name(point)), std::to_string(items),
+               std::to_string(to_run), fmt::format("{:.1f} %", 100 * cost / total_cost)});
   }
   fmt::print("{}", table.text());
 
   const auto left = std::count(open.begin(), open.end(), true);
   const Memory memory = estimated_memory(setup, engines);
-  const PointSettings& base = setup.spec.points[0].settings;
-  const MachinePeaks peaks = measure_peaks({backend_from_name(base.backend), resolve_threads(0)},
-                                           dtype_from_name(base.model_dtype));
-  fmt::print("\n{} items, {} done already in {}, about {} per rank on {} ranks\n",
-             setup.plan.size(), setup.plan.size() - static_cast<std::size_t>(left), directory,
-             (left + flags.ranks - 1) / flags.ranks, flags.ranks);
+  fmt::print("\n{} items, {} done already in {}", setup.plan.size(),
+             setup.plan.size() - static_cast<std::size_t>(left), directory);
+  if (flags.ranks > 1) {
+    fmt::print(", about {} per rank on {} ranks", (left + flags.ranks - 1) / flags.ranks,
+               flags.ranks);
+  }
+  fmt::print("\n");
   if (memory.on_device) {
     const double others =
         static_cast<double>(device_memory_in_use()) - static_cast<double>(engines.held_bytes());
@@ -137,6 +134,11 @@ int plan_verb(const PlanFlags& flags) {
     fmt::print("memory: {} of weights once per host, {} more per rank\n",
                format_bytes(memory.shared), format_bytes(memory.per_rank));
   }
+  if (left == 0) return exit_ok;
+  std::fflush(stdout);  // the rate takes seconds to measure
+  const PointSettings& base = setup.spec.points[0].settings;
+  const MachinePeaks peaks = measure_peaks({backend_from_name(base.backend), resolve_threads(0)},
+                                           dtype_from_name(base.model_dtype));
   fmt::print("time: at least {} at this machine's matrix rate\n",
              format_seconds(estimated_seconds(setup, open, flags.ranks, peaks)));
   return exit_ok;

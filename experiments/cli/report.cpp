@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/errors.hpp"
+#include "experiments/cli/results_path.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/results_file.hpp"
@@ -88,11 +89,12 @@ void put_figures(const fs::path& directory, const StoredResults& results,
 
 int report_verb(const ReportFlags& flags) {
   const Ceilings ceilings = read_ceilings(flags.ceilings);
-  const StoredResults results = read_results(flags.file);
+  const std::string file = results_path(flags.file);
+  const StoredResults results = read_results(file);
   const fs::path page =
-      flags.page.empty() ? fs::path(flags.file).replace_extension(".html") : fs::path(flags.page);
-  put(page, report_page(results, fs::path(flags.file).filename().string(), content_digest(results),
-                        trace_section(flags.file), ceilings));
+      flags.page.empty() ? fs::path(file).replace_extension(".html") : fs::path(flags.page);
+  put(page, report_page(results, fs::path(file).filename().string(), content_digest(results),
+                        trace_section(file), ceilings));
   if (!flags.figures.empty()) put_figures(flags.figures, results, ceilings);
   if (!flags.csv.empty()) put_tables(flags.csv, results);
   return exit_ok;
@@ -104,7 +106,7 @@ void add_report(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<ReportFlags>();
   CLI::App* verb = app.add_subcommand(
       "report", "One self-contained HTML page of a results file: tables and plots");
-  verb->add_option("file", flags->file, "results.h5")->required();
+  verb->add_option("file", flags->file, "results.h5, or the folder of a run")->required();
   verb->add_option("-o,--output", flags->page, "the page; default: the file's name with .html");
   verb->add_option(
       "--figures", flags->figures,

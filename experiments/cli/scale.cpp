@@ -7,6 +7,7 @@
 #include "core/errors.hpp"
 #include "experiments/analysis/scaling.hpp"
 #include "experiments/analysis/table.hpp"
+#include "experiments/cli/results_path.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
@@ -163,6 +164,7 @@ bool is_experiment(const std::string& path) {
 }
 
 int scale_verb(ScaleFlags flags) {
+  for (std::string& input : flags.inputs) input = results_path(input);
   const bool runs = is_experiment(flags.inputs[0]);
   if (runs && flags.inputs.size() > 1) {
     throw UsageError("scale: expected one experiment or results files, found both or several");
@@ -199,7 +201,8 @@ void add_scale(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<ScaleFlags>();
   CLI::App* verb = app.add_subcommand(
       "scale", "Speed-up and efficiency of runs on several numbers of ranks, and what was lost");
-  verb->add_option("inputs", flags->inputs, "results.h5 of such runs, or one experiment to run")
+  verb->add_option("inputs", flags->inputs,
+                   "results.h5, or the folders, of such runs, or one experiment to run")
       ->required();
   verb->add_option("--ranks", flags->study.ranks, "run on so many ranks each: 1,2,4")
       ->delimiter(',');

@@ -103,13 +103,19 @@ void print(const std::string& directory, const RunStatus& status) {
   if (status.bad_lines > 0)
     fmt::print("{} damaged journal lines: their items run again\n", status.bad_lines);
   if (status.conflicts > 0) fmt::print("{} items with two different results\n", status.conflicts);
+  if (status.remaining > 0 && status.live_processes == 0) {
+    fmt::print("nobody is at work; the same command again runs the {} items left\n",
+               status.remaining);
+  }
   const std::size_t jobs = print_jobs(status.processes);
   print_processes(status, jobs > 1);
 }
 
 int status_verb(const StatusFlags& flags) {
   if (!std::filesystem::is_directory(flags.directory)) {
-    throw UsageError(flags.directory + ": no such directory");
+    throw UsageError(flags.directory + (std::filesystem::exists(flags.directory)
+                                            ? ": is a file, expected the folder of a run"
+                                            : ": no such directory"));
   }
   const RunStatus status = read_status(flags.directory);
   if (status.processes.empty()) throw UsageError(flags.directory + ": holds no journals of a run");
@@ -129,7 +135,7 @@ void add_status(CLI::App& app, VerbAction& action) {
       "status",
       "Done, failed and running items of a results directory, while a run is on or after it");
   verb->add_option("directory", flags->directory, "results directory")->required();
-  verb->add_flag("--json", flags->json);
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, &action] { action = [flags] { return status_verb(*flags); }; });
 }
 

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/errors.hpp"
 #include "core/tokenizer/tokenizer.hpp"
 #include "experiments/cli/verb.hpp"
 
@@ -16,8 +17,17 @@ struct TokenizeFlags {
 };
 
 // Only the tokenizer is opened, so a folder without weights will do.
+Tokenizer open_tokenizer(const std::string& model) {
+  if (model.starts_with("synthetic:")) {
+    throw UsageError(model +
+                     ": synthetic models have no tokenizer, expected a folder with a "
+                     "tokenizer.json");
+  }
+  return read_tokenizer(model + "/tokenizer.json");
+}
+
 int tokenize_verb(const TokenizeFlags& flags) {
-  const Tokenizer tokenizer = read_tokenizer(flags.model + "/tokenizer.json");
+  const Tokenizer tokenizer = open_tokenizer(flags.model);
   nlohmann::json lists = nlohmann::json::array();
   for (const std::string& text : read_text_list(flags.input)) {
     lists.push_back(tokenizer.encode(text, flags.bos));
@@ -27,7 +37,7 @@ int tokenize_verb(const TokenizeFlags& flags) {
 }
 
 int detokenize_verb(const TokenizeFlags& flags) {
-  const Tokenizer tokenizer = read_tokenizer(flags.model + "/tokenizer.json");
+  const Tokenizer tokenizer = open_tokenizer(flags.model);
   nlohmann::json texts = nlohmann::json::array();
   for (const auto& ids : read_id_lists(flags.input)) texts.push_back(tokenizer.decode(ids));
   fmt::print("{}\n", texts.dump());

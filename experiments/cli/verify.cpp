@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "experiments/cli/results_path.hpp"
 #include "experiments/cli/verb.hpp"
 #include "experiments/record/results_file.hpp"
 
@@ -15,7 +16,7 @@ struct VerifyFlags {
 };
 
 int verify_verb(const VerifyFlags& flags) {
-  const VerifyReport report = verify_results(flags.file);
+  const VerifyReport report = verify_results(results_path(flags.file));
   const bool good = report.sound() && report.complete;
   if (flags.json) {
     fmt::print("{}\n", nlohmann::json{{"file", flags.file},
@@ -47,8 +48,8 @@ void add_verify(CLI::App& app, VerbAction& action) {
   auto flags = std::make_shared<VerifyFlags>();
   CLI::App* verb = app.add_subcommand(
       "verify", "Check a results file: checksums, completeness, content digest, structure");
-  verb->add_option("file", flags->file, "results.h5")->required();
-  verb->add_flag("--json", flags->json);
+  verb->add_option("file", flags->file, "results.h5, or the folder of a run")->required();
+  verb->add_flag("--json", flags->json, "print as JSON");
   verb->callback([flags, &action] { action = [flags] { return verify_verb(*flags); }; });
 }
 

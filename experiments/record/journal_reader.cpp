@@ -325,7 +325,8 @@ void check_same_experiment(const std::filesystem::path& directory, const Journal
     const std::string differences = experiment_differences(file.start, mine);
     if (differences.empty()) continue;
     throw OtherExperimentError(directory.string() + " holds the results of another experiment (" +
-                               file.path.filename().string() + "): " + differences);
+                               file.path.filename().string() + "): " + differences +
+                               "; another folder (--out) keeps both");
   }
 }
 

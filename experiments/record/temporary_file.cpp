@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/record/temporary_file.hpp"
 
+#include <cerrno>
 #include <charconv>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "experiments/record/file_io.hpp"
 #include "experiments/record/process_identity.hpp"
 
 namespace chunkstate {
@@ -42,7 +44,12 @@ void remove_abandoned(const std::filesystem::path& directory, std::string_view p
 TemporaryFile::TemporaryFile(const std::filesystem::path& target) {
   const ProcessIdentity here = this_process();
   const std::string prefix = target.filename().string() + ".tmp.";
-  remove_abandoned(target.has_parent_path() ? target.parent_path() : ".", prefix, here);
+  const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
+  std::error_code unknown;
+  const std::filesystem::file_status status = std::filesystem::status(folder, unknown);
+  if (!std::filesystem::exists(status)) throw FileError(ENOENT, folder, "open");
+  if (!std::filesystem::is_directory(status)) throw FileError(ENOTDIR, folder, "open");
+  remove_abandoned(folder, prefix, here);
   path_ = target;
   path_.replace_filename(prefix + here.host + "." + std::to_string(here.pid) + "." +
                          std::to_string(here.start_ticks));

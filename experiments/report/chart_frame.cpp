@@ -51,7 +51,8 @@ std::string style_with(const Write& colour) {
 std::string with_prefix(double value) {
   static constexpr const char* prefixes[] = {"", "k", "M", "G", "T", "P"};
   std::size_t i = 0;
-  while (std::abs(value) >= 10000 && i + 1 < std::size(prefixes)) {
+  // 2048 stays as it is, 1000M does not.
+  while (std::abs(value) >= (i == 0 ? 10000 : 1000) && i + 1 < std::size(prefixes)) {
     value /= 1000;
     ++i;
   }

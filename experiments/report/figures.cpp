@@ -32,7 +32,7 @@ constexpr Plotted plotted[] = {
     {"e2e", "Latency of a request", format_seconds},
     {"throughput", "Tokens per second", format_number},
     {"peak_memory_bytes", "Peak memory", format_bytes, Steps::binary},
-    {"bandwidth", "Least bytes moved per second", format_bytes, Steps::binary},
+    {"bandwidth", "Least bytes moved per second", format_rate, Steps::binary},
 };
 
 // From so wide a range on, a linear axis shows its largest values alone.

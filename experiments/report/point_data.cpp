@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "experiments/analysis/run_comparison.hpp"
+#include "experiments/analysis/table.hpp"
 #include "experiments/record/metrics.hpp"
 
 namespace chunkstate {
@@ -90,6 +91,10 @@ std::string with_interval(double value, double low, double high, std::string (*f
   if (std::isnan(value)) return "-";
   if (std::isnan(low)) return format(value);
   return fmt::format("{} [{}, {}]", format(value), format(low), format(high));
+}
+
+std::string format_rate(double value) {
+  return std::isnan(value) ? "-" : format_bytes(value) + "/s";
 }
 
 }  // namespace chunkstate

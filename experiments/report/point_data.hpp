@@ -42,4 +42,7 @@ bool any_evaluation(const StoredResults& results, const EvaluationValue& value);
 /// "[low, high]" after the number, if there is an interval.
 std::string with_interval(double value, double low, double high, std::string (*format)(double));
 
+/// Bytes per second in powers of 1024: "524 MiB/s".
+std::string format_rate(double value);
+
 }  // namespace chunkstate

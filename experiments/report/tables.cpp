@@ -31,7 +31,7 @@ constexpr MetricColumn summary_columns[] = {
     {"tpot", "per token", format_seconds},
     {"e2e", "latency", format_seconds},
     {"throughput", "tokens/s", format_number},
-    {"bandwidth", "bytes/s", format_bytes},
+    {"bandwidth", "bandwidth", format_rate},
     {"peak_memory_bytes", "peak memory", format_bytes},
     {"cpu_percent", "CPU, % of a core", format_number},
     {"launches", "launches", format_count},
@@ -197,10 +197,10 @@ ReportTable execution_table_of(const StoredResults& results) {
 }
 
 std::vector<ReportTable> report_tables(const StoredResults& results) {
-  std::vector<ReportTable> tables = {summary_table_of(results),   accuracy_table_of(results),
-                                     gptscore_table_of(results),  execution_table_of(results),
-                                     agreement_table_of(results), failure_table_of(results),
-                                     model_table_of(results),     rank_table_of(results)};
+  std::vector<ReportTable> tables = {
+      summary_table_of(results),  change_table_of(results),    accuracy_table_of(results),
+      gptscore_table_of(results), execution_table_of(results), agreement_table_of(results),
+      failure_table_of(results),  model_table_of(results),     rank_table_of(results)};
   std::erase_if(tables, [](const ReportTable& table) { return table.rows.empty(); });
   return tables;
 }

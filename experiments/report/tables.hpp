@@ -14,6 +14,9 @@ std::vector<ReportTable> report_tables(const StoredResults& results);
 
 /// Medians with their 95 % intervals per sweep point.
 ReportTable summary_table_of(const StoredResults& results);
+/// How much faster or smaller each point is than the first one that has results, by the bootstrap
+/// of `compare`; no rows for one point, or beyond 20,000 requests, where it would take a minute.
+ReportTable change_table_of(const StoredResults& results);
 /// What each way to execute costs and gives; no rows unless an axis is execution.mode, autotune or
 /// fusion.
 ReportTable execution_table_of(const StoredResults& results);

@@ -86,7 +86,7 @@ int evaluate_outputs(const Job& job, const std::vector<std::size_t>& items,
   const std::vector<Output> outputs = outputs_of_this_host(job, shared_outputs(job, items));
   const auto counter = make_shared_counter(job.world);
   Progress progress(static_cast<std::int64_t>(outputs.size()),
-                    job.world.rank() == 0 && !job.options.quiet);
+                    job.world.rank() == 0 && !job.options.quiet, "outputs evaluated");
   Evaluator evaluator(job.setup.spec, job.setup.prompts, job.engines);
   std::int64_t failures = 0;
   try {

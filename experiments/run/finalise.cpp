@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "core/cost.hpp"
 #include "experiments/analysis/summary.hpp"
@@ -48,6 +49,7 @@ bool same_model(const ModelFacts& a, const ModelFacts& b) {
 // The statistics of one metric over a point's requests.
 struct PointSamples {
   std::vector<double> ttft, tpot, throughput, memory;
+  std::vector<double> nll_lost, kl;            // of outputs compared with the reference
   std::vector<const RequestRecord*> requests;  // done
   std::int64_t done = 0;
   std::int64_t failed = 0;
@@ -58,6 +60,11 @@ std::string median_text(std::vector<double>& values,
   std::erase_if(values, [](double value) { return std::isnan(value); });
   std::sort(values.begin(), values.end());
   return values.empty() ? "-" : format(quantile(values, 0.5));
+}
+
+std::string mean_text(const std::vector<double>& values) {
+  const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+  return values.empty() ? "-" : format_number(sum / static_cast<double>(values.size()));
 }
 
 }  // namespace
@@ -131,6 +138,9 @@ std::string summary_table(const ResultsContent& content) {
     point.memory.push_back(request.peak_memory_bytes);
     point.requests.push_back(&request);
     ++point.done;
+    if (!request.evaluation || std::isnan(request.evaluation->kl_mean)) continue;
+    point.nll_lost.push_back(request.evaluation->nll_mean - request.evaluation->reference_nll_mean);
+    point.kl.push_back(request.evaluation->kl_mean);
   }
   const bool batched = std::ranges::any_of(content.spec.points, [](const SweepPoint& point) {
     return point.settings.scenario == "offline";
@@ -141,6 +151,8 @@ std::string summary_table(const ResultsContent& content) {
   header.insert(header.end(),
                 {"requests", "failed", "first token", "per token", "tokens/s", "memory"});
   if (batched) header.emplace_back("tokens/s of a rank");
+  const bool compared = content.evaluation.compares();
+  if (compared) header.insert(header.end(), {"NLL lost", "KL"});
   Table table(header);
   for (const SweepPoint& point : content.spec.points) {
     PointSamples& s = samples[point.index];
@@ -152,9 +164,12 @@ std::string summary_table(const ResultsContent& content) {
                   median_text(s.ttft, format_seconds), median_text(s.tpot, format_seconds),
                   median_text(s.throughput, format_number), median_text(s.memory, format_bytes)});
     if (batched) cells.push_back(format_number(tokens_per_rank_second(s.requests)));
+    if (compared) cells.insert(cells.end(), {mean_text(s.nll_lost), mean_text(s.kl)});
     table.add(cells);
   }
-  return "medians over prompts and repeats\n" + table.text();
+  const std::string means =
+      compared ? "NLL lost, KL: means over prompts against exact fp32, nats per token\n" : "";
+  return "medians over prompts and repeats\n" + table.text() + means;
 }
 
 }  // namespace chunkstate

@@ -14,14 +14,15 @@ namespace chunkstate {
 namespace {
 
 constexpr double redraw_seconds = 0.1;
+constexpr double line_seconds = 10.0;
 
 }  // namespace
 
-Progress::Progress(std::int64_t total, bool enabled, double line_seconds)
+Progress::Progress(std::int64_t total, bool enabled, const char* things)
     : total_(total),
       enabled_(enabled && total > 0),
       terminal_(isatty(STDERR_FILENO) != 0),
-      line_seconds_(line_seconds),
+      things_(things),
       start_(monotonic_seconds()),
       last_(start_) {}
 
@@ -30,7 +31,7 @@ Progress::~Progress() { finish(); }
 std::string Progress::bar(std::int64_t claimed, std::int64_t failed, double elapsed) const {
   const double share = static_cast<double>(claimed) / static_cast<double>(total_);
   const double left = share > 0 ? elapsed * (1.0 - share) / share : 0.0;
-  std::string text = fmt::format("{}/{} items", claimed, total_);
+  std::string text = fmt::format("{}/{} {}", claimed, total_, things_);
   if (failed > 0) text += fmt::format(", {} failed", failed);
   text += fmt::format(", {} elapsed, about {} left", format_seconds(elapsed), format_seconds(left));
   if (!terminal_) return text;
@@ -43,7 +44,7 @@ std::string Progress::bar(std::int64_t claimed, std::int64_t failed, double elap
 void Progress::update(std::int64_t claimed, std::int64_t failed) {
   if (!enabled_) return;
   const double now = monotonic_seconds();
-  if (now - last_ < (terminal_ ? redraw_seconds : line_seconds_)) return;
+  if (now - last_ < (terminal_ ? redraw_seconds : line_seconds)) return;
   last_ = now;
   const std::string text = bar(std::min(claimed, total_), failed, now - start_);
   fmt::print(stderr, "{}{}{}", terminal_ ? "\r" : "", text, terminal_ ? "\033[K" : "\n");

@@ -7,16 +7,17 @@
 namespace chunkstate {
 
 /// Progress of a whole job on stderr: a bar that redraws on a terminal, otherwise a line at most
-/// every `line_seconds`. Rank 0 shows it; it sees the other ranks' work through the shared claim
+/// every ten seconds. Rank 0 shows it; it sees the other ranks' work through the shared claim
 /// counter.
 class Progress {
  public:
-  Progress(std::int64_t total, bool enabled, double line_seconds = 10.0);
+  /// `things`: what is counted, in the plural.
+  Progress(std::int64_t total, bool enabled, const char* things = "items");
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// `claimed` items of `total` have been begun, by any rank.
+  /// `claimed` things of `total` have been begun, by any rank.
   void update(std::int64_t claimed, std::int64_t failed);
   /// Ends the bar's line.
   void finish();
@@ -27,7 +28,7 @@ class Progress {
   std::int64_t total_;
   bool enabled_;
   bool terminal_;
-  double line_seconds_;
+  const char* things_;
   double start_;
   double last_;
   bool drawn_ = false;

@@ -3,12 +3,70 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+
+#include "experiments/analysis/run_comparison.hpp"
 #include "experiments/record/journal.hpp"
+#include "experiments/record/result_digest.hpp"
 #include "experiments/record/results_file.hpp"
 #include "experiments/run/exit_code.hpp"
 #include "experiments/run/finalise.hpp"
 
 namespace chunkstate {
+namespace {
+
+/// GPTScores that `chunkstate gptscore` added to the file that is there are in no journal: they are
+/// taken over, if all of them are of the outputs that are written now.
+void keep_gptscore(const std::filesystem::path& file, ResultsContent& content) {
+  if (content.evaluation.judges() || !std::filesystem::exists(file)) return;
+  StoredResults before;
+  try {
+    before = read_results(file);
+  } catch (const std::exception&) {
+    return;  // damaged or unreadable: it is being written anew
+  }
+  if (!before.evaluation.judges()) return;
+  std::map<std::string, const RequestRecord*> old;
+  for (const RequestRecord& request : before.requests) old[request.item_id] = &request;
+  std::vector<std::shared_ptr<const Evaluation>> kept;
+  for (const RequestRecord& request : content.requests) {
+    if (!request.is_to_evaluate()) continue;
+    const auto found = old.find(request.item_id);
+    if (found == old.end() || !found->second->evaluation ||
+        result_digest(*found->second) != result_digest(request)) {
+      fmt::print(stderr,
+                 "{}: had GPTScores of other outputs, which are left out: run `chunkstate "
+                 "gptscore` again\n",
+                 file.string());
+      return;
+    }
+    Evaluation evaluation = request.evaluation ? *request.evaluation : Evaluation{};
+    evaluation.gptscore = found->second->evaluation->gptscore;
+    kept.push_back(std::make_shared<const Evaluation>(std::move(evaluation)));
+  }
+  auto next = kept.begin();
+  for (RequestRecord& request : content.requests) {
+    if (request.is_to_evaluate()) request.evaluation = *next++;
+  }
+  content.evaluation.judge = before.evaluation.judge;
+  content.evaluation.judge_digest = before.evaluation.judge_digest;
+  content.evaluation.instructions = before.evaluation.instructions;
+}
+
+/// "2 requests failed, the first (ssm.variant=default, prompt 'item-1'): input: ..." on stderr.
+void tell_first(const ResultsContent& content, RequestStatus status, std::int64_t count,
+                const char* what) {
+  const auto first = std::ranges::find(content.requests, status, &RequestRecord::status);
+  if (first == content.requests.end()) return;
+  fmt::print(stderr, "{} request{} {} ({}, prompt '{}'): {}\n", count, count == 1 ? "" : "s", what,
+             point_name(content.spec.points[static_cast<std::size_t>(first->point)]),
+             content.prompts.prompts[static_cast<std::size_t>(first->prompt)].id, first->error);
+}
+
+}  // namespace
 
 int write_outcome(const Job& job, const std::vector<std::size_t>& items,
                   const RunProvenance& provenance, int code) {
@@ -37,8 +95,9 @@ int write_outcome(const Job& job, const std::vector<std::size_t>& items,
     if (!job.options.quiet) fmt::print("{}\n", tally);
     return code;
   }
-  const ResultsContent content = gather_results(job.setup, job.engines, journals, provenance);
+  ResultsContent content = gather_results(job.setup, job.engines, journals, provenance);
   const std::string file = job.directory + "/results.h5";
+  keep_gptscore(file, content);
   const std::string digest = write_results(file, content);
   if (job.options.quiet) return code;
   for (const std::string& line : journal_notes(journals)) fmt::print(stderr, "{}\n", line);
@@ -46,10 +105,9 @@ int write_outcome(const Job& job, const std::vector<std::size_t>& items,
     fmt::print(stderr, "{} evaluations failed: /accuracy/error says why\n",
                outcome.evaluations_failed);
   }
-  if (outcome.skipped > 0) {
-    fmt::print(stderr, "{} requests skipped for lack of memory: /requests/error says how much\n",
-               outcome.skipped);
-  }
+  tell_first(content, RequestStatus::failed, outcome.failed, "failed, the first");
+  tell_first(content, RequestStatus::skipped, outcome.skipped,
+             "skipped for lack of memory, the first");
   fmt::print("{}\nresults: {}\ndigest:  {}\n", summary_table(content), file, digest);
   return code;
 }

@@ -142,6 +142,16 @@ class Accuracy(unittest.TestCase):
                 self.assertAlmostEqual(found, expected, delta=1e-5, msg=aspect + suffix)
             self.assertTrue(numpy.isnan(self.column("accuracy", f"gptscore_{aspect}", 0, 2)[0]))  # no answer
 
+    def test_the_table_after_a_run_says_what_was_lost(self):
+        done = harness.run(["run", self.experiment, "--out", self.folder / "whole"])  # nothing is left to do
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("NLL lost, KL: means over prompts", done.stdout)
+        (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("independent")]
+        for shown, column in ((row[-1], self.column("accuracy", "kl_mean", 1)),
+                              (row[-2], self.column("accuracy", "nll_mean", 1) -
+                               self.column("accuracy", "reference_nll_mean", 1))):
+            self.assertAlmostEqual(float(shown), column.mean(), delta=0.006 * abs(column.mean()))
+
     def test_gptscore_of_a_file_equals_the_step_of_a_run(self):
         plain = self.folder / "plain"
         done = harness.run(["run", self.experiment, "--out", plain, "-q", "-s", "accuracy="])
@@ -161,6 +171,10 @@ class Accuracy(unittest.TestCase):
                 numpy.testing.assert_array_equal(file["accuracy"]["gptscore_" + aspect][()],
                                                  expected["accuracy"]["gptscore_" + aspect][()])
         self.assertEqual(harness.run(words).returncode, 0)
+        self.assertEqual(harness.digest_of(plain / "results.h5"), harness.digest_of(out))
+        # No journal has these scores: the next run of the finished experiment must not drop them.
+        done = harness.run(["run", self.experiment, "--out", plain, "-q", "-s", "accuracy="])
+        self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(harness.digest_of(plain / "results.h5"), harness.digest_of(out))
 
     def test_killed_while_it_evaluates_and_run_again(self):

@@ -98,12 +98,42 @@ def _(folder):
     return ["run", folder / "nowhere.yaml"]
 
 
-@row(0, "unknown verb", 64, "")
+@row(0, "unknown verb", 64, "unknown verb 'launch'; known: run, ")
 def _(folder):
     return ["launch"]
 
 
-@row(0, "unknown flag", 64, "")
+@row(0, "misspelt verb", 64, "unknown verb 'runn' (did you mean 'run'?)")
+def _(folder):
+    return ["runn", folder / "exp.yaml"]
+
+
+@row(0, "misspelt benchmark", 64, "(did you mean 'prefill'?)")
+def _(folder):
+    return ["bench", "prefil"]
+
+
+@row(0, "misspelt variant of a benchmark", 64, "unknown variant 'sequental' (did you mean 'sequential'?)")
+def _(folder):
+    return ["bench", "ssd", "--variant", "sequental"]
+
+
+@row(0, "no verb", 64, "expected a verb; see `chunkstate --help`")
+def _(folder):
+    return []
+
+
+@row(0, "no experiment", 64, "experiment is required; see `chunkstate run --help`")
+def _(folder):
+    return ["run"]
+
+
+@row(0, "no format to export", 64, "--parquet] is required; see `chunkstate export --help`")
+def _(folder):
+    return ["export", "results.h5"]
+
+
+@row(0, "unknown flag", 64, "--fast; see `chunkstate run --help`")
 def _(folder):
     return ["run", "exp.yaml", "--fast"]
 
@@ -279,7 +309,7 @@ tokenizer_row(88, "an empty added token", "tokenizer.json",
 tokenizer_row(0, "an unknown model type", "tokenizer.json", lambda t: t["model"].update(type="Unigram"))
 
 
-@row(0, "ids outside the vocabulary", 64, "id 500, expected 0 to 96")
+@row(0, "ids outside the vocabulary", 65, "ids.json: item 0: token 1: id 500, expected 0 to 96")
 def _(folder):
     (folder / "ids.json").write_text("[[1, 500]]")
     return ["logits", "--model", harness.ROOT / "tests/golden/bamba-a", "--tokens", folder / "ids.json", "-o",
@@ -291,6 +321,54 @@ def _(folder):
     (folder / "ids.json").write_text('{"a": 1}')
     return ["logits", "--model", harness.ROOT / "tests/golden/bamba-a", "--tokens", folder / "ids.json", "-o",
             folder / "out.h5"]
+
+
+@row(0, "an id that is a text", 65, "ids.json: item 1, token 2")
+def _(folder):
+    (folder / "ids.json").write_text('[[1], [2, 3, "x"]]')
+    return ["logits", "--model", harness.ROOT / "tests/golden/bamba-a", "--tokens", folder / "ids.json", "-o",
+            folder / "out.h5"]
+
+
+@row(0, "a sequence with nothing to predict", 65, "ids.json: item 1: found 1 token, expected at least 2")
+def _(folder):
+    (folder / "ids.json").write_text("[[1, 2], [3]]")
+    return ["score", "--model", harness.ROOT / "tests/golden/bamba-a", "--tokens", folder / "ids.json", "-o",
+            folder / "out.h5"]
+
+
+@row(0, "a folder for the output that is not there", 1, "nowhere: open: No such file or directory")
+def _(folder):
+    (folder / "ids.json").write_text("[[1, 2]]")
+    return ["logits", "--model", harness.ROOT / "tests/golden/bamba-a", "--tokens", folder / "ids.json", "-o",
+            folder / "nowhere/out.h5"]
+
+
+@row(0, "a synthetic model without its prefix", 65, "(did you mean 'synthetic:bamba-9b'?)")
+def _(folder):
+    return ["inspect", "--model", "bamba-9b"]
+
+
+@row(0, "an experiment with an unknown synthetic model", 64, "bamba-10b")
+def _(folder):
+    return ["check", harness.experiment(folder / "exp.yaml", model={"path": "synthetic:bamba-10b"})]
+
+
+@row(0, "the tokenizer of a synthetic model", 64, "synthetic models have no tokenizer")
+def _(folder):
+    (folder / "texts.json").write_text('["a"]')
+    return ["tokenize", "--model", "synthetic:bamba-9b", "--input", folder / "texts.json"]
+
+
+@row(0, "a folder that is no run's", 65, "no results.h5 in this folder")
+def _(folder):
+    return ["verify", folder]
+
+
+@row(0, "status of a file", 64, "is a file, expected the folder of a run")
+def _(folder):
+    (folder / "results.h5").write_text("")
+    return ["status", folder / "results.h5"]
 
 
 @row(91, "verify an empty file", 65, "empty.h5")
@@ -316,9 +394,8 @@ class BadInput(unittest.TestCase):
                 self.assertEqual(done.returncode, code, done.stdout + done.stderr)
                 self.assertIn(fragment, done.stderr)
                 self.assertLess(spent.seconds, 1.0)
-                if arguments[0] not in ("launch",) and "--fast" not in arguments:
-                    lines = done.stderr.strip().splitlines()
-                    self.assertEqual(len(lines), 1, done.stderr)
+                self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+                self.assertTrue(done.stderr.startswith("chunkstate: "), done.stderr)
 
     def test_ranks_give_one_message_and_one_code(self):
         for number, what, code, fragment, make in ROWS:
@@ -326,7 +403,7 @@ class BadInput(unittest.TestCase):
                 continue
             with self.subTest(what=what), tempfile.TemporaryDirectory() as folder:
                 arguments = make(pathlib.Path(folder))
-                if arguments[0] == "check":
+                if arguments[:1] == ["check"]:
                     arguments[0] = "run"
                 done = harness.run(arguments, ranks=3, timeout=60)
                 self.assertEqual(done.returncode, code, done.stderr)

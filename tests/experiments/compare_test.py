@@ -88,6 +88,41 @@ class Compare(unittest.TestCase):
             self.assertEqual(code, 0)
             self.assertNotIn("SLOWER", verdicts.values())
 
+    def test_what_cannot_be_judged_does_not_pass(self):
+        done = harness.run(["compare", self.base, self.base, "--fail-if", "e2e_p99 > +3%"])
+        self.assertEqual(done.returncode, 4, done.stderr)  # 60 values per point, 300 are needed
+        self.assertEqual(done.stderr.count("cannot be judged from 60 values in A and 60 in B"), 2)
+        missing = self.folder / "missing.h5"
+        shutil.copy(self.base, missing)
+        with h5py.File(missing, "r+") as file:
+            requests = file["requests"]
+            requests["e2e"][:] = np.where(requests["point"][:] == SLOWER_POINT, np.nan, requests["e2e"][:])
+        done = harness.run(["compare", self.base, missing, "--fail-if", "e2e_p50 > +3%"])
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn("independent: cannot be judged from 60 values in A and 0 in B", done.stderr)
+        done = harness.run(["compare", self.base, self.base, "--fail-if", "gpu_percent_p50 > +3%"])
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn("A has no value of it", done.stderr)
+
+    def test_runs_without_a_common_point_are_an_error(self):
+        other = self.folder / "other_point.h5"
+        shutil.copy(self.base, other)
+        with h5py.File(other, "r+") as file:
+            file["sweep/ssm.variant"][:] = ["lookback", "default"]
+        done = harness.run(["compare", self.base, other, "--fail-if", "e2e_p50 > +3%"])
+        self.assertIn(done.returncode, (3, 4), done.stdout)
+        self.assertIn("no sweep point in common", done.stderr)
+        self.assertEqual(harness.run(["compare", self.base, other]).returncode, 3)
+
+    def test_an_unknown_metric_is_refused_before_anything_is_printed(self):
+        done = harness.run(["compare", self.base, self.base, "--fail-if", "latency > +3%"])
+        self.assertEqual((done.returncode, done.stdout), (64, ""))
+
+    def test_folders_of_runs_are_taken_for_their_results(self):
+        done = harness.run(["compare", self.folder, self.real])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count(" SAME"), 8)
+
     def test_differences_of_experiment_and_environment_come_first(self):
         other = self.folder / "environment.h5"
         shutil.copy(self.real, other)

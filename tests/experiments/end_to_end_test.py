@@ -315,6 +315,7 @@ class Runs(harness.Scratch):
         out = self.folder / "out"
         done = harness.run(["run", file, "--out", out], 2)
         self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("1 request failed, the first (all, prompt 'item-1'): context: ", done.stderr)
         with h5py.File(out / "results.h5") as results:
             errors = results["requests/error"].asstr()[:]
             self.assertEqual(sorted(bool(e) for e in errors), [False, True])

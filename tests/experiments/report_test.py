@@ -100,6 +100,16 @@ class Report(unittest.TestCase):
             if name == "summary":
                 self.assertEqual([int(row["requests"]["data-value"]) for row in rows], [6] * 4)
 
+    def test_the_changes_are_those_of_the_medians(self):
+        rows = self.page.tables["changes"]
+        self.assertEqual(len(rows), 3)
+        for point, row in enumerate(rows, start=1):
+            for metric in ("ttft", "tpot", "e2e", "peak_memory_bytes"):
+                before, after = (np.median(self.requests[metric][self.requests["point"] == p]) for p in (0, point))
+                shown = {key: float(row[metric][f"data-{key}"]) for key in ("value", "low", "high")}
+                np.testing.assert_allclose(shown["value"], after / before - 1, rtol=1e-9, atol=1e-12)
+                self.assertLessEqual(shown["low"], shown["high"])
+
     def test_the_csv_has_the_same_numbers(self):
         rows = list(csv.DictReader(io.StringIO((self.folder / "csv/summary.csv").read_text())))
         for row, shown in zip(rows, self.page.tables["summary"]):

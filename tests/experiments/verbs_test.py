@@ -21,6 +21,9 @@ class Verbs(harness.Scratch):
                 self.assertEqual(found[-1].dtype, numpy.float32)
                 self.assertEqual(found[-1].shape, (12, 97))
                 self.assertEqual(file["sequences/0/tokens"][:].tolist(), tokens[0])
+                self.assertEqual(file.attrs["model"], str(model))
+                self.assertEqual(file.attrs["variant"], extra[1] if "--variant" in extra else "default_optimized")
+                self.assertEqual(file.attrs["dtype"], "fp32")
         for other in found[1:]:
             self.assertLess(numpy.abs(other - found[0]).max(), 1e-4 * numpy.abs(found[0]).max())
 
@@ -58,6 +61,12 @@ class Verbs(harness.Scratch):
         self.assertEqual(batch[0]["tokens"], first[0]["tokens"])
         other = json.loads(self.run_ok(base[:-1] + ["4", "--prompt", "The database"]))
         self.assertNotEqual(other[0]["tokens"], first[0]["tokens"])
+
+    def test_generate_without_a_token_states_no_times(self):
+        done = harness.run(["generate", "--model", harness.MODEL, "--prompt", "The", "-n", "0"])
+        self.assertEqual((done.returncode, done.stderr), (0, "0 tokens\n"))
+        done = harness.run(["generate", "--model", harness.MODEL, "--prompt", "The", "-n", "1"])
+        self.assertRegex(done.stderr, r"^1 tokens; first after \d+\.\d+ s\n$")
 
     def test_help_of_every_verb_works(self):
         verbs = [line.split()[0] for line in self.run_ok(["--help"]).split("Subcommands:")[1].splitlines()
@@ -110,7 +119,30 @@ class Verbs(harness.Scratch):
         out = self.folder / "out"
         self.assertIn("0 done already", self.run_ok(["plan", file, "--out", out]))
         self.run_ok(["run", file, "--out", out])
-        self.assertIn("3 done already", self.run_ok(["plan", file, "--out", out]))
+        done = self.run_ok(["plan", file, "--out", out])
+        self.assertIn("3 done already", done)
+        self.assertNotIn("time:", done)
+
+    def test_the_folder_of_a_run_stands_for_its_results(self):
+        file = harness.experiment(self.folder / "exp.yaml")
+        out = self.folder / "out"
+        self.run_ok(["run", file, "--out", out])
+        self.assertIn("sound and complete", self.run_ok(["verify", out]))
+        self.assertEqual(self.run_ok(["export", out, "--csv"]), self.run_ok(["export", out / "results.h5", "--csv"]))
+        self.assertEqual(self.run_ok(["report", out]).strip(), str(out / "results.html"))
+        self.assertIn("strong scaling", self.run_ok(["scale", out]))
+        (out / "results.h5").unlink()
+        done = harness.run(["verify", out])
+        self.assertEqual(done.returncode, 65)
+        self.assertIn("no results.h5 yet", done.stderr)
+
+    def test_check_names_what_is_not_on_this_machine(self):
+        file = harness.experiment(self.folder / "exp.yaml", model={"path": "nowhere"})
+        done = harness.run(["check", file, "-s", "prompts.file=none.json"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(done.stderr.splitlines()),
+                         ["warning: model.path: nowhere: not on this machine",
+                          "warning: prompts.file: none.json: not on this machine"])
 
     def test_check_prints_an_experiment_that_means_the_same(self):
         file = harness.experiment(self.folder / "exp.yaml")
