@@ -10,16 +10,16 @@ namespace chunkstate {
 // object into `config`, checks them, and throws InputError.
 
 // Bounds that no product of two or three sizes can overflow, far above any model of these families.
-constexpr std::int64_t max_hidden = std::int64_t{1} << 20;
-constexpr std::int64_t max_width = std::int64_t{1} << 22;
-constexpr std::int64_t max_layers = 4096;
-constexpr std::int64_t max_vocab = std::int64_t{1} << 24;
-constexpr std::int64_t max_heads = std::int64_t{1} << 14;
-constexpr std::int64_t max_head_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_state_dim = std::int64_t{1} << 12;
-constexpr std::int64_t max_conv_taps = 16;
-constexpr std::int64_t max_chunk_size = std::int64_t{1} << 20;
-constexpr std::int64_t max_positions = std::int64_t{1} << 40;
+inline constexpr std::int64_t max_hidden = std::int64_t{1} << 20;
+inline constexpr std::int64_t max_width = std::int64_t{1} << 22;
+inline constexpr std::int64_t max_layers = 4096;
+inline constexpr std::int64_t max_vocab = std::int64_t{1} << 24;
+inline constexpr std::int64_t max_heads = std::int64_t{1} << 14;
+inline constexpr std::int64_t max_head_dim = std::int64_t{1} << 12;
+inline constexpr std::int64_t max_state_dim = std::int64_t{1} << 12;
+inline constexpr std::int64_t max_conv_taps = 16;
+inline constexpr std::int64_t max_chunk_size = std::int64_t{1} << 20;
+inline constexpr std::int64_t max_positions = std::int64_t{1} << 40;
 
 /// The names of members that mean the same in two families, and whether embeddings are tied where
 /// the file does not say.
