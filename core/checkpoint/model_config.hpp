@@ -78,8 +78,9 @@ ModelConfig parse_model_config(std::string_view json, const std::string& file);
 /// "bamba, granite, granitemoehybrid, llama, mamba, mamba2".
 std::string model_families();
 
-/// The published shapes known by name, and those of experiments/models.
+/// The published shapes known by name, and those of experiments/models: synthetic_model_names().
 /// Throws UsageError that lists the names.
 ModelConfig synthetic_model_config(std::string_view name);
+std::vector<std::string> synthetic_model_names();
 
 }  // namespace chunkstate

@@ -176,4 +176,10 @@ ModelConfig synthetic_model_config(std::string_view name) {
   throw UsageError("unknown synthetic model '" + std::string(name) + "'; known: " + known);
 }
 
+std::vector<std::string> synthetic_model_names() {
+  std::vector<std::string> names;
+  for (const NamedShape& shape : shapes) names.emplace_back(shape.name);
+  return names;
+}
+
 }  // namespace chunkstate

@@ -10,11 +10,12 @@
 namespace chunkstate {
 
 void OperatorFlags::add_to(CLI::App& verb) {
-  verb.add_option("--backend", backend)->capture_default_str();
-  verb.add_option("--dtype", dtype)->capture_default_str();
-  verb.add_option("--threads", threads, "0: all")->capture_default_str();
-  verb.add_option("--repeats", repeats)->capture_default_str();
-  verb.add_flag("--json", json);
+  verb.add_option("--backend", backend, "auto, cpu, cuda or reference")->capture_default_str();
+  verb.add_option("--dtype", dtype, "fp32, bf16 or fp16")->capture_default_str();
+  verb.add_option("--threads", threads, "CPU threads; 0: all this process may use")
+      ->capture_default_str();
+  verb.add_option("--repeats", repeats, "timed runs")->capture_default_str();
+  verb.add_flag("--json", json, "print as JSON");
 }
 
 Executor OperatorFlags::executor() const {
