@@ -23,7 +23,8 @@ nlohmann::json describe_model(const InspectFlags& flags) {
   const DType dtype = dtype_from_name(flags.model.dtype);
   const SsdSettings ssd =
       ssd_settings(flags.model.variant, flags.model.chunk_size, flags.model.lookback, c);
-  const SequenceStateBytes state = sequence_state_bytes(c, dtype, DType::fp32, ssd);
+  const SequenceStateBytes state =
+      sequence_state_bytes(c, dtype, dtype_from_name(flags.model.state_dtype), ssd);
   const auto mamba_layers = std::count(c.layers.begin(), c.layers.end(), LayerKind::mamba);
   CostSizes sizes;
   sizes.activation = static_cast<std::int64_t>(bytes_of(dtype));
@@ -31,6 +32,8 @@ nlohmann::json describe_model(const InspectFlags& flags) {
           {"architecture", c.family},
           {"parameters", c.parameters()},
           {"weight_bytes", files.checkpoint->bytes()},
+          {"dtype", flags.model.dtype},
+          {"state_dtype", flags.model.state_dtype},
           {"digest", files.digest()},
           {"layers", c.layers.size()},
           {"mamba_layers", mamba_layers},
@@ -84,6 +87,8 @@ int inspect_verb(const InspectFlags& flags) {
                fmt::format("{} / {} x {}", integer("attention_heads"), integer("kv_heads"),
                            integer("attention_head_dim"))});
   }
+  table.add({"types of activations, states",
+             fmt::format("{}, {}", flags.model.dtype, flags.model.state_dtype)});
   table.add({"state per sequence",
              format_bytes(static_cast<double>(integer("state_bytes_per_sequence")))});
   table.add({"KV per token", format_bytes(static_cast<double>(integer("kv_bytes_per_token")))});

@@ -293,7 +293,7 @@ class Runs(harness.Scratch):
         out = self.folder / "out"
         done = harness.run(["run", file, "--out", out])
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("1 requests skipped", done.stderr)
+        self.assertIn("1 request skipped", done.stderr)
         results = out / "results.h5"
         with h5py.File(results) as stored:
             self.assertEqual(stored["requests/status"][:].tolist(), [0, 2])

@@ -79,6 +79,10 @@ class Verbs(harness.Scratch):
         facts = json.loads(self.run_ok(["inspect", "--model", "synthetic:bamba-9b", "--dtype", "bf16", "--json"]))
         self.assertEqual(facts["parameters"], 9780235392)
         self.assertEqual(facts["kv_bytes_per_token"], 12288)
+        half = json.loads(self.run_ok(["inspect", "--model", "synthetic:bamba-9b", "--dtype", "bf16",
+                                       "--state-dtype", "bf16", "--json"]))
+        states = 29 * 128 * 64 * 128  # layers x heads x head_dim x state_dim
+        self.assertEqual(facts["state_bytes_per_sequence"] - half["state_bytes_per_sequence"], 2 * states)
 
     def test_bench_tables_and_json(self):
         rows = json.loads(self.run_ok(["bench", "ssd", "--tokens", "300", "--heads", "4", "--repeats", "2",
