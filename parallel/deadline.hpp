@@ -40,7 +40,7 @@ void forget_when_ended(std::atomic<std::uint32_t>* word);
 
 /// For a handler of `signal`: if a rank of a watched job is gone, this process has been told to end
 /// because of it; says so and ends. Otherwise returns. Launchers send SIGTERM within 2 s of a
-/// rank's death, and SIGKILL a second later. Async-signal-safe.
+/// rank's death, and SIGKILL up to a second later. Async-signal-safe.
 void end_if_a_rank_is_gone(int signal);
 
 }  // namespace chunkstate

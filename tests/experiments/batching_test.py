@@ -131,16 +131,18 @@ class Batches(unittest.TestCase):
             spans.sort()
             self.assertTrue(all(a[1] <= b[0] + 1e-3 for a, b in zip(spans, spans[1:])))
 
-    def killed_claims(self, file, out, ranks, wait):
-        """Kills the ranks `wait` seconds after their first claims; what each journal had open then."""
+    def killed_claims(self, file, out, ranks, wait, together=1):
+        """Kills the ranks `wait` seconds after their first claims, of which one rank has `together`; what each journal
+        had open then."""
         before = set(out.glob("journal/*.jsonl"))
         job = subprocess.Popen(harness.command(["run", file, "--out", out], ranks), env=harness.ENVIRONMENT,
                                cwd=harness.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        new = set()
-        while sum('"claim"' in path.read_text() for path in new) < max(ranks, 1):
+        new, claims = set(), [0]
+        while sum(count > 0 for count in claims) < max(ranks, 1) or max(claims) < together:
             time.sleep(0.005)
             self.assertIsNone(job.poll(), "the run ended before it could be killed")
             new = set(out.glob("journal/*.jsonl")) - before
+            claims = [0] + [path.read_text().count('"claim"') for path in new]
         time.sleep(wait)
         for pid in harness.ranks_in(out):
             try:
@@ -171,7 +173,7 @@ class Batches(unittest.TestCase):
             out = self.folder / f"killed{ranks}"
             most = 0
             for wait in waits:
-                most = max([most, *self.killed_claims(file, out, ranks, wait)])
+                most = max([most, *self.killed_claims(file, out, ranks, wait, together=2)])
             self.assertGreater(most, 1)  # several items were under way in one process
             self.run_ok(["run", file, "--out", out], ranks)
             self.assertEqual(harness.digest_of(out / "results.h5"), expected)
