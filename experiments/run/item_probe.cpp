@@ -51,9 +51,19 @@ std::string probe_item(const RunOptions& options, const std::string& directory,
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  // A stop of the whole job reaches the probe too, and must not pass for the item's doing. It ends
+  // with the item, or with this process.
+  sigset_t stops;
+  sigemptyset(&stops);
+  for (const int stop : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&stops, stop);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  posix_spawnattr_setsigmask(&attributes, &stops);
   pid_t child = -1;
-  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr,
+  const int error = posix_spawn(&child, "/proc/self/exe", &actions, &attributes,
                                 pointers(arguments).data(), pointers(environment).data());
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw std::system_error(error, std::generic_category(), "posix_spawn");
   int status = 0;

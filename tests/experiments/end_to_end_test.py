@@ -137,33 +137,37 @@ class Runs(harness.Scratch):
         return True
 
     def test_an_item_that_kills_its_process_is_failed_as_poison_and_one_that_was_killed_is_not(self):
+        """Nor is one whose probe meets the signal that stops a job."""
         prompts = self.folder / "prompts.json"
         prompts.write_text(json.dumps([{"prompt": "The long one. " * 400}]))
         file = harness.experiment(self.folder / "exp.yaml", prompts={"file": str(prompts)},
                                   generation={"max_new_tokens": 20}, ssm={"variant": "sequential"})
         whole = self.folder / "whole"
         self.run_ok(["run", file, "--out", whole])
-        # A library that kills every process started to probe an item.
+        # A library that sends a signal to every process started to probe an item.
         source = self.folder / "killer.c"
         source.write_text("""
+            #include <signal.h>
             #include <stdio.h>
             #include <string.h>
-            #include <stdlib.h>
             __attribute__((constructor)) static void kill_probes(void) {
               char words[4096] = "";
               FILE* file = fopen("/proc/self/cmdline", "r");
               size_t size = file ? fread(words, 1, sizeof(words) - 1, file) : 0;
               for (size_t i = 0; i + 7 < size; ++i)
-                if (memcmp(words + i, "--probe", 8) == 0) abort();
+                if (memcmp(words + i, "--probe", 8) == 0) raise(SIGNAL);
               if (file) fclose(file);
             }""")
-        killer = self.folder / "killer.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", killer, source], check=True)
-        for poison in (False, True):
-            out = self.folder / f"poison{poison}"
+        for name in (None, "SIGTERM", "SIGABRT"):
+            poison = name == "SIGABRT"
+            environment = dict(harness.ENVIRONMENT)
+            if name:
+                killer = self.folder / f"{name}.so"
+                subprocess.run(["cc", "-shared", "-fPIC", f"-DSIGNAL={name}", "-o", killer, source], check=True)
+                environment["LD_PRELOAD"] = str(killer)
+            out = self.folder / f"out-{name}"
             for _ in range(3):
                 self.kill_in_the_first_item(file, out)
-            environment = dict(harness.ENVIRONMENT, **({"LD_PRELOAD": str(killer)} if poison else {}))
             done = subprocess.run(harness.command(["run", file, "--out", out]), env=environment,
                                   cwd=harness.ROOT, capture_output=True, text=True)
             self.assertEqual(done.returncode, 2 if poison else 0, done.stderr)
