@@ -188,7 +188,7 @@ class Runs(harness.Scratch):
         job.wait()
 
     def test_a_stop_signal_ends_with_75_and_the_next_run_finishes(self):
-        file = self.sweep(prompts={"file": str(harness.PROMPTS), "limit": 20})
+        file = self.sweep(prompts={"file": str(harness.PROMPTS), "limit": 4})
         out = self.folder / "out"
         job = subprocess.Popen(harness.command(["run", file, "--out", out]), env=harness.ENVIRONMENT,
                                cwd=harness.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
