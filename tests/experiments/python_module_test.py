@@ -107,7 +107,7 @@ class PythonModule(unittest.TestCase):
         file = harness.experiment(self.folder / "exp.yaml")
         out = self.folder / "out"
         self.assertEqual(harness.run(["run", file, "--out", out]).returncode, 0)
-        with chunkstate.open_results(out / "results.h5") as results, h5py.File(out / "results.h5") as file:
+        with chunkstate.open_results(out) as results, h5py.File(out / "results.h5") as file:
             frame = results["requests"].to_dataset().to_dataframe()
             self.assertEqual(len(frame), 3)
             np.testing.assert_array_equal(frame["e2e"], file["requests/e2e"][:])

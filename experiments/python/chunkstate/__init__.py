@@ -15,7 +15,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def open_results(file):
-    """A results file as an xarray.DataTree, one node per group, read when it is used:
+    """A results file, or the one in a run's folder, as an xarray.DataTree: a node per group, read when used.
 
     open_results("results.h5")["requests"].to_dataset().to_dataframe()
 
@@ -24,6 +24,10 @@ def open_results(file):
     import xarray
 
     path = os.fspath(file)
+    if os.path.isdir(path):
+        folder, path = path, os.path.join(path, "results.h5")
+        if not os.path.exists(path):
+            raise InputError(f"{folder}: no results.h5 in this folder, expected a results file or the folder of a run")
     if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: not a regular file")
     try:
