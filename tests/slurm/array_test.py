@@ -57,7 +57,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = folder
         # 10 s in place of 20 until a node that does not answer is given up.
-        subprocess.run(["bash", SLURM, "up", folder, str(TASKS * len(RACKS)), "SlurmdTimeout=10"], check=True,
+        subprocess.run(["bash", SLURM, "up", folder, str(TASKS * len(RACKS)), "SlurmdTimeout=20"], check=True,
                        timeout=120)
         text = subprocess.run(["bash", "-c", f". {folder}/environment.sh && env -0"], check=True,
                               capture_output=True, text=True).stdout
@@ -147,9 +147,11 @@ class Array:
             return pids if all(b'"kind":"claim"' in line for line in last) else None
         return wait_for(f"work in task {task} of {self.out.name}", working)
 
+    def log(self, task):
+        return (self.out / f"slurm/{self.job}_{task}.log").read_text()
+
     def starts(self, task):
-        log = self.out / f"slurm/{self.job}_{task}.log"
-        return log.read_text().count(": on n")
+        return self.log(task).count(": on n")
 
     def finish(self):
         self.cluster.wait_until_gone(self.job, self.merge_job)
@@ -291,7 +293,7 @@ class Slurm(unittest.TestCase):
         wait_for("the orphans to end", lambda: not any(harness.alive(pid) for pid in orphans))
         kill(frozen)
         array.finish()
-        self.assertEqual(array.starts(0), 2)
+        self.assertEqual(array.starts(0), 2, array.log(0))
         # What the two orphans were at, at least, is there twice.
         self.check(array, lambda made: made >= 2)
 
