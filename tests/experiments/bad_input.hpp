@@ -51,7 +51,8 @@ inline int exit_code_of(const std::function<void()>& read, std::string& message)
   return 0;
 }
 
-/// AddressSanitizer keeps freed memory and takes its time.
+/// AddressSanitizer keeps freed memory and takes its time, most of all to say where a process
+/// crashed.
 #ifdef __SANITIZE_ADDRESS__
 inline constexpr bool counts_memory = false;
 inline constexpr double most_seconds = 10.0;
