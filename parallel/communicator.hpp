@@ -35,9 +35,9 @@ class Communicator : public RankGroup {
   /// Every rank's bytes on every rank, in rank order. Lengths may differ.
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
 
-  /// Memory that all ranks of this host see, the same bytes for each; every rank of the group names
-  /// the same size. Contents start undefined; freed with the communicator. Collective. Throws
-  /// std::bad_alloc, std::runtime_error.
+  /// Memory that all ranks of this host see, the same bytes for each, from a multiple of 64 bytes
+  /// on; every rank of the group names the same size. Contents start undefined; freed with the
+  /// communicator. Collective. Throws std::bad_alloc, std::runtime_error.
   virtual std::span<std::byte> host_memory(std::size_t bytes) = 0;
 
   /// The ranks that give the same `color`, in their order here. Collective; before watch(). Must

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -202,8 +203,8 @@ class MpiCommunicator final : public Communicator {
     void* own = nullptr;
     MPI_Win window = MPI_WIN_NULL;
     // Only the host's first rank gives memory, in whole cache lines, so that nothing else shares
-    // one.
-    const auto lines = static_cast<MPI_Aint>((bytes + 63) / 64 * 64);
+    // one, and one more: MPI begins wherever its own bookkeeping ends.
+    const auto lines = static_cast<MPI_Aint>((bytes + 63) / 64 * 64 + 64);
     check(MPI_Win_allocate_shared(local_rank_ == 0 ? lines : 0, 1, MPI_INFO_NULL, host_world_,
                                   static_cast<void*>(&own), &window),
           "MPI_Win_allocate_shared");
@@ -213,6 +214,8 @@ class MpiCommunicator final : public Communicator {
     std::byte* shared = nullptr;
     check(MPI_Win_shared_query(window, 0, &found_bytes, &unit, static_cast<void*>(&shared)),
           "MPI_Win_shared_query");
+    // Memory is mapped by pages, so the next cache line is as far away in every process.
+    shared += (64 - reinterpret_cast<std::uintptr_t>(shared) % 64) % 64;
     return {shared, bytes};
   }
 

@@ -23,6 +23,7 @@ std::vector<float> joined(const std::vector<float>& mine) {
   const std::string bytes(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(float));
   std::vector<float> all;
   for (const std::string& part : world->all_gather(bytes)) {
+    if (part.empty()) continue;  // and `all` perhaps too: no address to copy to
     const std::size_t begin = all.size();
     all.resize(begin + part.size() / sizeof(float));
     std::memcpy(all.data() + begin, part.data(), part.size());

@@ -209,3 +209,16 @@ int main(int argc, char** argv) {
   }
   return std::any_of(all.begin(), all.end(), [](const auto& one) { return one != "0"; }) ? 1 : 0;
 }
+
+TEST_CASE("host_memory is the same memory for all ranks, and begins a cache line") {
+  for (const std::size_t bytes : {1, 63, 64, 200}) {
+    CAPTURE(bytes);
+    const std::span<std::byte> memory = world->host_memory(bytes);
+    CHECK(memory.size() == bytes);
+    CHECK(reinterpret_cast<std::uintptr_t>(memory.data()) % 64 == 0);
+    if (world->rank() == world->size() - 1) memory.back() = std::byte{42};
+    world->barrier();
+    CHECK(memory.back() == std::byte{42});
+    world->barrier();
+  }
+}
