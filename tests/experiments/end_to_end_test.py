@@ -130,10 +130,7 @@ class Runs(harness.Scratch):
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        job.wait(timeout=60)
-        deadline = time.time() + 30
-        while any(harness.alive(pid) for pid in harness.ranks_in(out)) and time.time() < deadline:
-            time.sleep(0.02)
+        harness.wait_until_ended(job, out)
         return True
 
     def test_an_item_that_kills_its_process_is_failed_as_poison_and_one_that_was_killed_is_not(self):

@@ -4,10 +4,12 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -119,6 +121,26 @@ def ranks_in(out):
         if words and words[0].endswith(b"chunkstate") and str(out).encode() in words:
             found.append(int(entry.name))
     return found
+
+
+def wait_until_ended(job, out):
+    """Waits for the end of a job of which ranks were killed.
+
+    Open MPI 4.1's launcher can lock itself up when a rank dies while it connects: it waits for ever in
+    PMIx_server_finalize, after all ranks have ended and said all they will say. Then it is killed too."""
+    deadline = time.monotonic() + 60
+    while job.poll() is None and any(alive(pid) for pid in ranks_in(out)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        job.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        if any(alive(pid) for pid in ranks_in(out)):
+            raise
+        print(f"{job.args[0]} did not end after its ranks", flush=True)
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait(timeout=10)
+    while any(alive(pid) for pid in ranks_in(out)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 class Scratch(unittest.TestCase):

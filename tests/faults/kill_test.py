@@ -60,10 +60,7 @@ class RandomKills(unittest.TestCase):
             killed = True
             for pid in pids:
                 kill(pid)
-        job.wait(timeout=60)
-        deadline = time.time() + 30
-        while any(harness.alive(pid) for pid in harness.ranks_in(case.out)) and time.time() < deadline:
-            time.sleep(0.01)
+        harness.wait_until_ended(job, case.out)
         return int(killed)
 
     def attempt(self, number):
