@@ -17,17 +17,6 @@
 namespace chunkstate {
 namespace {
 
-std::vector<Sample> samples_of(const StoredResults& run, std::int64_t point, const Metric& metric) {
-  std::vector<Sample> samples;
-  for (const RequestRecord& request : run.requests) {
-    if (request.point != point || request.status != RequestStatus::done) continue;
-    const double value = metric.value(request);
-    if (std::isnan(value)) continue;
-    samples.push_back({run.prompts.prompts[static_cast<std::size_t>(request.prompt)].id, value});
-  }
-  return samples;
-}
-
 // Points of both runs, as pairs of indices.
 std::vector<std::pair<std::int64_t, std::int64_t>> matched_points(const StoredResults& a,
                                                                   const StoredResults& b) {
@@ -126,6 +115,17 @@ std::string verdict_word(const Metric& metric, Verdict verdict) {
 }
 
 }  // namespace
+
+std::vector<Sample> samples_of(const StoredResults& run, std::int64_t point, const Metric& metric) {
+  std::vector<Sample> samples;
+  for (const RequestRecord& request : run.requests) {
+    if (request.point != point || request.status != RequestStatus::done) continue;
+    const double value = metric.value(request);
+    if (std::isnan(value)) continue;
+    samples.push_back({run.prompts.prompts[static_cast<std::size_t>(request.prompt)].id, value});
+  }
+  return samples;
+}
 
 std::string plain_value(const AxisValue& axis) {
   const std::string& value = axis.value;

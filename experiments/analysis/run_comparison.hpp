@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "experiments/analysis/comparison.hpp"
+#include "experiments/record/metrics.hpp"
 #include "experiments/record/results_file.hpp"
 
 namespace chunkstate {
@@ -34,6 +35,10 @@ struct CompareOptions {
   double margin = 0.01;  // relative: changes within it are none
   std::vector<FailCondition> fail_if;
 };
+
+/// The metric's value of each finished request of a point, with its prompt's id; requests without
+/// such a value are left out.
+std::vector<Sample> samples_of(const StoredResults& run, std::int64_t point, const Metric& metric);
 
 /// Compares run `b` with the base `a`, point by point. Points are matched by their axes, prompts by
 /// their ids, failed requests are left out. Throws UsageError for an unknown metric.

@@ -61,9 +61,7 @@ int bench_ssd_verb(SsdFlags flags) {
   check(flags);
   const Executor exec = flags.executor();
   flags.shape.dtype = dtype_from_name(flags.dtype);
-  if (flags.variants.empty()) {
-    for (const SsdVariant& row : ssd_variants()) flags.variants.emplace_back(row.name);
-  }
+  if (flags.variants.empty()) flags.variants = ssd_variant_names();
   const MachinePeaks peaks = measure_peaks(exec, flags.shape.dtype);
   const auto results = bench_ssd(exec, flags.variants, flags.shape, flags.repeats);
   if (!flags.json) {

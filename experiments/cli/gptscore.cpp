@@ -34,9 +34,10 @@ std::shared_ptr<const Evaluation> scored(const RequestRecord& request, const Pro
 int gptscore_verb(const GptScoreFlags& flags) {
   const JudgeInstructions instructions = instructions_of(flags.accuracy);
   for (const std::string& instruction : instructions) parse_judge_template(instruction);
+  const std::string file = results_path(flags.file);
   ResultsMerge merge;
   MergeInput input;
-  input.path = results_path(flags.file);
+  input.path = file;
   input.results = read_results(input.path);
   merge.add(std::move(input));
   ResultsContent content = merge.take(collect_run_provenance(flags.argv, mpi_library_version()));
@@ -55,7 +56,7 @@ int gptscore_verb(const GptScoreFlags& flags) {
   content.evaluation.judge = files.name;
   content.evaluation.judge_digest = files.digest();
   content.evaluation.instructions = instructions;
-  const std::string out = flags.out.empty() ? results_path(flags.file) : flags.out;
+  const std::string out = flags.out.empty() ? file : flags.out;
   const std::string digest = write_results(out, content);
   fmt::print("{} outputs scored by {}\nresults: {}\ndigest:  {}\n", count, files.name, out, digest);
   return exit_ok;

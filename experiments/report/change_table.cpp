@@ -28,32 +28,19 @@ constexpr ChangeColumn change_columns[] = {{"ttft", "first token"},
 // A resample draws every request of two points: 0.3 s for a cell of 20,000.
 constexpr std::size_t most_requests = 20000;
 
-std::vector<Sample> samples_of(const StoredResults& results, const SweepPoint& point,
-                               const Metric& metric) {
-  std::vector<Sample> samples;
-  for (const RequestRecord& request : requests_of(results, point)) {
-    if (request.status != RequestStatus::done) continue;
-    const double value = metric.value(request);
-    if (std::isnan(value)) continue;
-    samples.push_back(
-        {results.prompts.prompts[static_cast<std::size_t>(request.prompt)].id, value});
-  }
-  return samples;
-}
-
 std::string format_change(double relative) { return fmt::format("{:+.1f} %", 100 * relative); }
 
 /// A row per point that is not `base`: its changes against it.
 void add_changes(const StoredResults& results, const SweepPoint& base, ReportTable& table) {
   for (const ChangeColumn& column : change_columns) {
     const Metric& metric = metric_named(column.metric);
-    const std::vector<Sample> before = samples_of(results, base, metric);
+    const std::vector<Sample> before = samples_of(results, base.index, metric);
     if (before.empty()) continue;
     table.header.emplace_back(column.title, column.metric);
     std::size_t row = 0;
     for (const SweepPoint& point : results.spec.points) {
       if (point.index == base.index) continue;
-      const Change c = compare_samples(before, samples_of(results, point, metric),
+      const Change c = compare_samples(before, samples_of(results, point.index, metric),
                                        Statistic::median, static_cast<std::uint64_t>(point.index));
       table.rows[row++].emplace_back(with_interval(c.relative, c.ci_low, c.ci_high, format_change),
                                      c.relative, c.ci_low, c.ci_high);

@@ -16,6 +16,7 @@
 #include "experiments/record/journal.hpp"
 #include "experiments/run/evaluator.hpp"
 #include "experiments/run/request_runner.hpp"
+#include "experiments/run/stop_signal.hpp"
 
 namespace chunkstate {
 namespace {
@@ -55,7 +56,8 @@ std::string probe_item(const RunOptions& options, const std::string& directory,
   // with the item, or with this process.
   sigset_t stops;
   sigemptyset(&stops);
-  for (const int stop : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&stops, stop);
+  sigaddset(&stops, SIGHUP);  // of a closed terminal
+  for (const int stop : stop_signals) sigaddset(&stops, stop);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);

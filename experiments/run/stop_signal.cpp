@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "experiments/run/stop_signal.hpp"
 
-#include <csignal>
-#include <initializer_list>
-
 #include "parallel/deadline.hpp"
 
 namespace chunkstate {
@@ -28,7 +25,7 @@ void install_stop_signals() {
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;  // a write to the journal must not fail because of it
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
+  for (const int signal : stop_signals) sigaction(signal, &action, nullptr);
 }
 
 int stop_signal() { return received; }
