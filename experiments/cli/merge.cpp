@@ -7,6 +7,7 @@
 
 #include "experiments/analysis/table.hpp"
 #include "experiments/cli/verb.hpp"
+#include "experiments/record/added_gptscore.hpp"
 #include "parallel/communicator.hpp"
 
 namespace chunkstate {
@@ -64,8 +65,8 @@ int merge_verb(const MergeFlags& flags) {
                merge.unevaluated());
     return exit_stopped_early;
   }
-  const ResultsContent content =
-      merge.take(collect_run_provenance(flags.argv, mpi_library_version()));
+  ResultsContent content = merge.take(collect_run_provenance(flags.argv, mpi_library_version()));
+  keep_added_gptscore(flags.out, content);
   const auto failed = std::count_if(
       content.requests.begin(), content.requests.end(),
       [](const RequestRecord& request) { return request.status == RequestStatus::failed; });
