@@ -32,11 +32,16 @@ nlohmann::json to_json(const RunStatus& status) {
                          {"item_seconds", p.item_seconds},
                          {"items_per_second", p.items_per_second}});
   }
+  nlohmann::json failures = nlohmann::json::array();
+  for (const Failures& f : status.failures) {
+    failures.push_back({{"error", f.error}, {"items", f.items}});
+  }
   nlohmann::json eta;
   if (status.eta_seconds == status.eta_seconds) eta = status.eta_seconds;
   return {{"items", status.items},
           {"done", status.done},
           {"failed", status.failed},
+          {"failures", failures},
           {"evaluated", status.evaluated},
           {"running", status.running},
           {"remaining", status.remaining},
@@ -92,9 +97,20 @@ void print_processes(const RunStatus& status, bool live_only) {
   fmt::print("{}", table.text());
 }
 
+void print_failures(const std::vector<Failures>& failures) {
+  constexpr std::size_t most_shown = 5;
+  for (std::size_t i = 0; i < std::min(failures.size(), most_shown); ++i) {
+    fmt::print("{} failed: {}\n", failures[i].items, failures[i].error);
+  }
+  if (failures.size() > most_shown) {
+    fmt::print("and {} other errors\n", failures.size() - most_shown);
+  }
+}
+
 void print(const std::string& directory, const RunStatus& status) {
   fmt::print("{}: {} of {} items done, {} failed, {} running, {} processes at work\n", directory,
              status.done, status.items, status.failed, status.running, status.live_processes);
+  print_failures(status.failures);
   if (status.evaluated > 0) fmt::print("{} outputs evaluated\n", status.evaluated);
   if (status.eta_seconds == status.eta_seconds) {
     fmt::print("{} items/s, about {} left\n", format_number(status.items_per_second),

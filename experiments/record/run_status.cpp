@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <map>
 #include <utility>
 
 namespace chunkstate {
@@ -43,6 +45,17 @@ ProcessStatus status_of(const JournalFile& file) {
   return process;
 }
 
+std::vector<Failures> failures_of(const std::vector<RequestRecord>& records) {
+  std::map<std::string, std::int64_t> items;
+  for (const RequestRecord& record : records) {
+    if (record.status == RequestStatus::failed) ++items[record.error];
+  }
+  std::vector<Failures> failures;
+  for (const auto& [error, count] : items) failures.push_back({error, count});
+  std::ranges::stable_sort(failures, std::greater{}, &Failures::items);
+  return failures;
+}
+
 }  // namespace
 
 std::string process_state(const JournalFile& file) {
@@ -66,6 +79,7 @@ RunStatus read_status(const std::filesystem::path& directory) {
     ++(record.status == RequestStatus::failed ? status.failed : status.done);
     if (record.evaluation) ++status.evaluated;
   }
+  status.failures = failures_of(contents.records);
   for (const JournalFile& file : contents.files) {
     status.items = std::max(status.items, file.start.items);
     ProcessStatus process = status_of(file);

@@ -27,11 +27,18 @@ struct ProcessStatus {
   double items_per_second = 0;
 };
 
+/// Items that failed with the same error.
+struct Failures {
+  std::string error;
+  std::int64_t items = 0;
+};
+
 struct RunStatus {
   std::int64_t items = 0;  // of the experiment; 0 if no journal tells
   std::int64_t done = 0;   // distinct items
   std::int64_t failed = 0;
-  std::int64_t evaluated = 0;  // of those done
+  std::vector<Failures> failures;  // why, the most frequent error first
+  std::int64_t evaluated = 0;      // of those done
   std::int64_t running = 0;
   std::int64_t remaining = 0;  // items without an outcome, running ones included
   std::int64_t live_processes = 0;

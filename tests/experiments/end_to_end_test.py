@@ -66,6 +66,7 @@ class Runs(harness.Scratch):
         done = harness.run(["run", file, "--out", self.folder / "out"], 2)
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertEqual(json.loads(self.run_ok(["status", self.folder / "out", "--json"]))["failed"], 1)
+        self.assertRegex(self.run_ok(["status", self.folder / "out"]), "1 failed: .*tokens")
 
     def test_groups_that_do_not_come_out_even_are_refused(self):
         file = harness.experiment(self.folder / "exp.yaml", parallel={"mode": "sequence", "ranks_per_group": 2})

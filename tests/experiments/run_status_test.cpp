@@ -26,6 +26,8 @@ TEST_CASE("status counts what is done, failed and running") {
   {
     JournalWriter ended(directory.path(), example_start(), Durability::none);
     ended.append(failed_record(0, 1, 0, "InputError: x"));
+    ended.append(failed_record(1, 0, 0, "InputError: y"));
+    ended.append(failed_record(1, 1, 0, "InputError: y"));
     ended.append(example_record(0, 0, 0));  // a duplicate
     ended.end("done");
   }
@@ -39,9 +41,13 @@ TEST_CASE("status counts what is done, failed and running") {
   const RunStatus status = read_status(directory.path());
   CHECK(status.items == 12);
   CHECK(status.done == 2);
-  CHECK(status.failed == 1);
+  CHECK(status.failed == 3);
+  REQUIRE(status.failures.size() == 2);
+  CHECK(status.failures[0].error == "InputError: y");
+  CHECK(status.failures[0].items == 2);
+  CHECK(status.failures[1].items == 1);
   CHECK(status.running == 1);
-  CHECK(status.remaining == 9);
+  CHECK(status.remaining == 7);
   CHECK(status.live_processes == 1);
   CHECK(status.slowest == -1);
   REQUIRE(status.processes.size() == 3);
@@ -51,7 +57,7 @@ TEST_CASE("status counts what is done, failed and running") {
   CHECK(status.processes[2].item == "now");
   CHECK(status.processes[2].rank == 4);
   CHECK(status.processes[2].items_per_second > 0);
-  CHECK(status.eta_seconds == Approx(9 / status.processes[2].items_per_second));
+  CHECK(status.eta_seconds == Approx(7 / status.processes[2].items_per_second));
 }
 
 TEST_CASE("the slowest of several live processes is named") {
