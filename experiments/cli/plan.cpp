@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "core/bench/operator_bench.hpp"
 #include "core/engine_names.hpp"
@@ -12,6 +13,7 @@
 #include "experiments/record/journal.hpp"
 #include "experiments/run/experiment_setup.hpp"
 #include "parallel/partition.hpp"
+#include "parallel/rank_group.hpp"
 
 namespace chunkstate {
 namespace {
@@ -20,25 +22,41 @@ struct PlanFlags {
   std::string file;
   std::vector<std::string> overrides;
   std::string out;
-  int ranks = 1;
+  int ranks = 0;  // of one group
+};
+
+/// Rank 0 of a group that will be: models are sized for it, nothing is sent.
+class PlannedGroup final : public RankGroup {
+ public:
+  explicit PlannedGroup(int size) : size_(size) {}
+  int rank() const override { return 0; }
+  int size() const override { return size_; }
+  void post(std::span<const std::byte>, int) override { no_messages(); }
+  void receive(std::span<std::byte>, int) override { no_messages(); }
+  void flush() override { no_messages(); }
+  void all_reduce_sum(std::span<float>) override { no_messages(); }
+
+ private:
+  [[noreturn]] static void no_messages() { throw std::logic_error("plan: runs nothing"); }
+  int size_;
 };
 
 // Whole-model rates stay below the matrix product's: attention, norms and decode are in the way.
 // The estimate says "about" for that reason.
-double estimated_seconds(const ExperimentSetup& setup, const std::vector<bool>& open, int ranks,
+double estimated_seconds(const ExperimentSetup& setup, const std::vector<bool>& open, int groups,
                          const MachinePeaks& peaks) {
   std::vector<double> costs;
   for (std::size_t i = 0; i < setup.plan.size(); ++i) {
     if (open[i]) costs.push_back(std::max(setup.plan[i].cost, 1.0));
   }
   double longest = 0;
-  const auto parts = balance(costs, ranks);
+  const auto parts = balance(costs, groups);
   for (const auto& part : parts) {
     double flops = 0;
     for (const std::int64_t i : part) flops += costs[static_cast<std::size_t>(i)];
     longest = std::max(longest, flops);
   }
-  return longest * ranks / peaks.gemm_flops;
+  return longest * groups / peaks.gemm_flops;
 }
 
 // Weights count once per host, everything else once per rank.
@@ -88,12 +106,20 @@ std::vector<bool> open_items(const ExperimentSetup& setup, const std::string& di
 }
 
 int plan_verb(const PlanFlags& flags) {
-  if (flags.ranks < 1) throw UsageError("plan: --ranks must be at least 1");
   const auto world = make_local_communicator();
-  const int threads = std::max(1, resolve_threads(0) / flags.ranks);
-  EnginePool engines(threads);
-  const ExperimentSetup setup =
-      set_up_experiment(*world, engines, read_experiment(*world, flags.file, flags.overrides));
+  const ExperimentSpec spec = read_experiment(*world, flags.file, flags.overrides);
+  PlannedGroup group(static_cast<int>(spec.parallel.ranks_per_group));
+  const int ranks = flags.ranks > 0 ? flags.ranks : group.size();
+  if (ranks % group.size() != 0) {
+    throw UsageError(
+        fmt::format("plan: --ranks: found {}, expected a multiple of {}, "
+                    "parallel.ranks_per_group",
+                    ranks, group.size()));
+  }
+  const int groups = ranks / group.size();
+  EnginePool engines(std::max(1, resolve_threads(0) / ranks));
+  const ExperimentSetup setup = set_up_experiment(*world, engines, spec);
+  if (spec.parallel.mode == "tensor") engines.set_tensor_groups({&group, &group});
   const std::string directory = flags.out.empty() ? setup.spec.output.dir : flags.out;
   const std::vector<bool> open = open_items(setup, directory);
 
@@ -118,9 +144,9 @@ int plan_verb(const PlanFlags& flags) {
   const Memory memory = estimated_memory(setup, engines);
   fmt::print("\n{} items, {} done already in {}", setup.plan.size(),
              setup.plan.size() - static_cast<std::size_t>(left), directory);
-  if (flags.ranks > 1) {
-    fmt::print(", about {} per rank on {} ranks", (left + flags.ranks - 1) / flags.ranks,
-               flags.ranks);
+  if (ranks > 1) {
+    fmt::print(", about {} per {} on {} ranks", (left + groups - 1) / groups,
+               group.size() > 1 ? fmt::format("group of {}", group.size()) : "rank", ranks);
   }
   fmt::print("\n");
   if (memory.on_device) {
@@ -140,7 +166,7 @@ int plan_verb(const PlanFlags& flags) {
   const MachinePeaks peaks = measure_peaks({backend_from_name(base.backend), resolve_threads(0)},
                                            dtype_from_name(base.model_dtype));
   fmt::print("time: at least {} at this machine's matrix rate\n",
-             format_seconds(estimated_seconds(setup, open, flags.ranks, peaks)));
+             format_seconds(estimated_seconds(setup, open, groups, peaks)));
   return exit_ok;
 }
 
@@ -154,7 +180,9 @@ void add_plan(CLI::App& app, VerbAction& action) {
   verb->add_option("experiment", flags->file, "experiment file (YAML)")->required();
   verb->add_option("-s,--set", flags->overrides, "key.path=value, in place of the file's value");
   verb->add_option("--out", flags->out, "results directory, in place of output.dir");
-  verb->add_option("--ranks", flags->ranks, "ranks to plan for")->capture_default_str();
+  verb->add_option("--ranks", flags->ranks,
+                   "ranks to plan for; default: parallel.ranks_per_group, which is 1 in mode data")
+      ->check(CLI::Range(1, 1 << 20));
   verb->callback([flags, &action] { action = [flags] { return plan_verb(*flags); }; });
 }
 

@@ -1,5 +1,6 @@
 """The verbs beside `run`: logits, score, tokenize, generate, inspect, bench, plan, check, and every help."""
 import json
+import re
 
 import h5py
 import numpy
@@ -126,6 +127,23 @@ class Verbs(harness.Scratch):
         done = self.run_ok(["plan", file, "--out", out])
         self.assertIn("3 done already", done)
         self.assertNotIn("time:", done)
+
+    def test_a_plan_counts_what_a_rank_of_a_tensor_group_holds(self):
+        file = harness.experiment(self.folder / "exp.yaml")
+        words = ["plan", file, "-s", "parallel.mode=tensor", "-s", "parallel.ranks_per_group=2"]
+
+        def plan(*more):
+            text = self.run_ok([*words, *more])
+            return text, float(re.search(r" ([0-9.]+) MiB more per rank", text)[1])
+
+        alone = plan("-s", "parallel.mode=data", "-s", "parallel.ranks_per_group=1")[1]
+        text, split = plan("--ranks", "4")
+        self.assertIn("about 2 per group of 2 on 4 ranks", text)
+        self.assertLess(split, 0.8 * alone)
+        self.assertGreater(split, 0.4 * alone)
+        done = harness.run([*words, "--ranks", "3"])
+        self.assertEqual(done.returncode, 64)
+        self.assertIn("--ranks: found 3, expected a multiple of 2", done.stderr)
 
     def test_the_folder_of_a_run_stands_for_its_results(self):
         file = harness.experiment(self.folder / "exp.yaml")
