@@ -13,16 +13,16 @@
 namespace chunkstate {
 namespace {
 
-struct Flags : OperatorFlags {
+struct SelectiveScanFlags : OperatorFlags {
   SelectiveScanBenchCase shape;
   std::vector<std::int64_t> batches = {1};
   std::vector<std::int64_t> tokens = {512};
   std::vector<std::string> variants;
 };
 
-constexpr double largest_elements = 1e10;  // of the states that eager keeps: 80 GB in all
+constexpr double largest_states = 1e10;  // of the states that eager keeps: 80 GB in all
 
-void check(const Flags& flags) {
+void check(const SelectiveScanFlags& flags) {
   const SelectiveScanBenchCase& c = flags.shape;
   std::vector<std::int64_t> sizes = {c.channels, c.state_dim, c.chunk_size};
   sizes.insert(sizes.end(), flags.batches.begin(), flags.batches.end());
@@ -32,7 +32,7 @@ void check(const Flags& flags) {
     for (const std::int64_t tokens : flags.tokens) {
       const double elements = static_cast<double>(batch) * static_cast<double>(tokens) *
                               static_cast<double>(c.channels) * static_cast<double>(c.state_dim);
-      if (elements > largest_elements) {
+      if (elements > largest_states) {
         throw UsageError("bench selective_scan: states of more than 10^10 elements");
       }
     }
@@ -45,7 +45,7 @@ double eager_seconds(const std::vector<SelectiveScanBenchResult>& results) {
   return eager == results.end() ? 0.0 : eager->timing.median();
 }
 
-int run(Flags flags) {
+int bench_selective_scan_verb(SelectiveScanFlags flags) {
   check(flags);
   const Executor exec = flags.executor();
   flags.shape.dtype = dtype_from_name(flags.dtype);
@@ -91,7 +91,7 @@ int run(Flags flags) {
 }  // namespace
 
 void add_bench_selective_scan(CLI::App& bench, VerbAction& action) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<SelectiveScanFlags>();
   CLI::App* verb = bench.add_subcommand(
       "selective_scan", "The Mamba-1 scan with step sizes, skip and gate, every variant in turn");
   SelectiveScanBenchCase& c = flags->shape;
@@ -106,7 +106,8 @@ void add_bench_selective_scan(CLI::App& bench, VerbAction& action) {
   verb->add_option("--chunk-size", c.chunk_size, "of variant chunked")->capture_default_str();
   verb->add_option("--variant", flags->variants, "variants to run; default: all");
   flags->add_to(*verb);
-  verb->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+  verb->callback(
+      [flags, &action] { action = [flags] { return bench_selective_scan_verb(*flags); }; });
 }
 
 }  // namespace chunkstate

@@ -10,7 +10,7 @@
 namespace chunkstate {
 namespace {
 
-struct Flags {
+struct TokenizerFlags {
   std::string model;
   std::string input;
   int repeats = 5;
@@ -29,7 +29,7 @@ double seconds_of(const Body& body) {
   return monotonic_seconds() - start;
 }
 
-int run(const Flags& flags) {
+int bench_tokenizer_verb(const TokenizerFlags& flags) {
   if (flags.repeats < 1) throw UsageError("bench tokenizer: --repeats must be at least 1");
   const std::vector<std::string> texts = read_text_list(flags.input);
   std::size_t bytes = 0;
@@ -82,13 +82,13 @@ int run(const Flags& flags) {
 }  // namespace
 
 void add_bench_tokenizer(CLI::App& bench, VerbAction& action) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<TokenizerFlags>();
   CLI::App* verb = bench.add_subcommand("tokenizer", "Texts to token ids and back, on one thread");
   verb->add_option("--model", flags->model, "folder with a tokenizer.json")->required();
   verb->add_option("--input", flags->input, "JSON list of strings")->required();
   verb->add_option("--repeats", flags->repeats, "timed runs")->capture_default_str();
   verb->add_flag("--json", flags->json, "print as JSON");
-  verb->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+  verb->callback([flags, &action] { action = [flags] { return bench_tokenizer_verb(*flags); }; });
 }
 
 }  // namespace chunkstate

@@ -18,13 +18,13 @@ struct DoctorFlags {
   bool json = false;
 };
 
-const char* name_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::ok:
+const char* name_of(Severity severity) {
+  switch (severity) {
+    case Severity::ok:
       return "ok";
-    case Verdict::note:
+    case Severity::note:
       return "note";
-    case Verdict::warning:
+    case Severity::warning:
       return "warning";
     default:
       return "PROBLEM";
@@ -33,7 +33,7 @@ const char* name_of(Verdict verdict) {
 
 std::string line_of(const Finding& finding) {
   std::string line =
-      fmt::format("{:<8} {:<12} {}", name_of(finding.verdict), finding.check, finding.found);
+      fmt::format("{:<8} {:<12} {}", name_of(finding.severity), finding.check, finding.found);
   if (!finding.expected.empty()) line += "; expected " + finding.expected;
   if (!finding.remedy.empty()) line += "; do: " + finding.remedy;
   return line;
@@ -50,9 +50,9 @@ nlohmann::json json_of(const Diagnosis& diagnosis) {
   }
   nlohmann::json findings = nlohmann::json::array();
   for (const Finding& finding : diagnosis.findings) {
-    std::string verdict = name_of(finding.verdict);
-    if (finding.verdict == Verdict::problem) verdict = "problem";
-    findings.push_back({{"verdict", verdict},
+    std::string severity = name_of(finding.severity);
+    if (finding.severity == Severity::problem) severity = "problem";
+    findings.push_back({{"verdict", severity},
                         {"check", finding.check},
                         {"found", finding.found},
                         {"expected", finding.expected},
@@ -71,7 +71,7 @@ nlohmann::json json_of(const Diagnosis& diagnosis) {
   return {{"ranks", ranks},
           {"findings", findings},
           {"peer_copies", pairs},
-          {"well", worst(diagnosis.findings) < Verdict::problem}};
+          {"well", worst(diagnosis.findings) < Severity::problem}};
 }
 
 void print(const Diagnosis& diagnosis, bool json) {
@@ -87,8 +87,8 @@ void print(const Diagnosis& diagnosis, bool json) {
   int problems = 0, warnings = 0;
   for (const Finding& finding : diagnosis.findings) {
     fmt::print("{}\n", line_of(finding));
-    problems += finding.verdict == Verdict::problem ? 1 : 0;
-    warnings += finding.verdict == Verdict::warning ? 1 : 0;
+    problems += finding.severity == Severity::problem ? 1 : 0;
+    warnings += finding.severity == Severity::warning ? 1 : 0;
   }
   fmt::print("\n{}\n", problems == 0 && warnings == 0
                            ? "all is well"
@@ -115,7 +115,7 @@ int doctor_verb(const DoctorFlags& flags) {
   const auto world = make_world();
   try {
     const Diagnosis diagnosis = diagnose(*world, options);
-    const bool well = worst(diagnosis.findings) < Verdict::problem;
+    const bool well = worst(diagnosis.findings) < Severity::problem;
     if (speaks(*world)) print(diagnosis, flags.json);
     std::string code = std::to_string(well ? exit_ok : exit_error);
     world->broadcast(code, 0);

@@ -56,7 +56,7 @@ void check_threads(Findings& findings, const std::string& host, const RankSet& r
     if (load <= most) continue;
     most = load;
     const bool bound = cpus_of(ranks.front()->group_cpus).size() > cpus.size();
-    worst_one = {Verdict::problem, "cores",
+    worst_one = {Severity::problem, "cores",
                  fmt::format("{} on {} have {} for {}", text_of(inside), host, cpus_text(list),
                              demand(inside)),
                  "a CPU for each thread",
@@ -64,14 +64,14 @@ void check_threads(Findings& findings, const std::string& host, const RankSet& r
                          "--cpu-bind=cores --cpus-per-task=N)"
                        : fewer_threads};
   }
-  if (worst_one.verdict == Verdict::problem) findings.push_back(worst_one);
+  if (worst_one.severity == Severity::problem) findings.push_back(worst_one);
 }
 
 void check_limit(Findings& findings, const std::string& host, const RankSet& ranks) {
   const double limit = ranks.front()->cpu_limit;
   const auto threads = static_cast<double>(threads_of(ranks));
   if (limit <= 0 || threads <= limit + 0.01) return;
-  findings.push_back({Verdict::problem, "cores",
+  findings.push_back({Severity::problem, "cores",
                       fmt::format("the container on {} gets the time of {:.3g} CPUs for {}", host,
                                   limit, demand(ranks)),
                       "a CPU for each thread", fewer_threads});
@@ -84,7 +84,7 @@ void check_idle(Findings& findings, const std::string& host, const RankSet& rank
   if (ranks.front()->place.ranks < 2 || used.size() >= all.size()) return;
   // What a rank on a GPU needs of the processor is little.
   const bool gpu = !ranks.front()->gpu_id.empty();
-  findings.push_back({gpu ? Verdict::note : Verdict::warning, "binding",
+  findings.push_back({gpu ? Severity::note : Severity::warning, "binding",
                       fmt::format("{} on {} are bound to {} of the job's {} CPUs", text_of(ranks),
                                   host, used.size(), all.size()),
                       gpu ? "" : "all of them",
@@ -97,7 +97,7 @@ void check_siblings(Findings& findings, const std::string& host, const RankSet& 
     const std::int64_t cores = sharers.front()->physical_cores;
     if (cores <= 0 || threads_of(sharers) <= cores) continue;
     if (threads_of(sharers) > static_cast<std::int64_t>(cpus_of(list).size())) continue;
-    findings.push_back({Verdict::note, "cores",
+    findings.push_back({Severity::note, "cores",
                         fmt::format("{} on {}: {} on {} physical cores, two hardware threads each",
                                     text_of(sharers), host, demand(sharers), cores),
                         "", ""});
@@ -114,7 +114,7 @@ void check_pinning(Findings& findings, const std::string& host, const RankSet& r
       const bool pins = (name == "OMP_PROC_BIND" && value != "false" && value != "FALSE") ||
                         name == "GOMP_CPU_AFFINITY" || name == "OMP_PLACES";
       if (!pins) continue;
-      findings.push_back({Verdict::problem, "binding",
+      findings.push_back({Severity::problem, "binding",
                           fmt::format("{}={} pins the threads of {} on {} to the same CPUs", name,
                                       value, text_of(sharers), host),
                           "threads on CPUs of their own",
@@ -136,11 +136,11 @@ Findings cpu_findings(const std::vector<RankFacts>& ranks) {
     check_idle(findings, host, members);
     check_siblings(findings, host, members);
   }
-  if (worst(findings) < Verdict::warning) {
+  if (worst(findings) < Severity::warning) {
     const auto& [host, members] = *hosts.begin();
     findings.insert(
         findings.begin(),
-        {Verdict::ok, "cores",
+        {Severity::ok, "cores",
          fmt::format("{} on {}: {} CPUs ({}) for {}{}", text_of(members), host,
                      cpus_of(members.front()->group_cpus).size(), members.front()->group_cpus,
                      demand(members), hosts.size() > 1 ? "; the other hosts likewise" : ""),
@@ -148,7 +148,7 @@ Findings cpu_findings(const std::vector<RankFacts>& ranks) {
   }
   const std::string& governor = ranks.front().place.governor;
   if (governor == "powersave" || governor == "conservative" || governor == "ondemand") {
-    findings.push_back({Verdict::note, "cores",
+    findings.push_back({Severity::note, "cores",
                         fmt::format("frequency governor {}: times vary with the load", governor),
                         "", ""});
   }

@@ -8,7 +8,7 @@
 
 namespace chunkstate {
 
-enum class Verdict : std::uint8_t {
+enum class Severity : std::uint8_t {
   ok,
   note,     // to know, nothing to mend
   warning,  // works, but slower, or not everywhere
@@ -17,7 +17,7 @@ enum class Verdict : std::uint8_t {
 
 /// One line of `doctor`.
 struct Finding {
-  Verdict verdict = Verdict::ok;
+  Severity severity = Severity::ok;
   std::string check;     // what was looked at: a word
   std::string found;     // and where
   std::string expected;  // empty if that was found
@@ -29,10 +29,10 @@ inline void append(Findings& to, Findings more) {
   for (Finding& finding : more) to.push_back(std::move(finding));
 }
 
-inline Verdict worst(const Findings& findings) {
-  Verdict verdict = Verdict::ok;
-  for (const Finding& finding : findings) verdict = std::max(verdict, finding.verdict);
-  return verdict;
+inline Severity worst(const Findings& findings) {
+  Severity severity = Severity::ok;
+  for (const Finding& finding : findings) severity = std::max(severity, finding.severity);
+  return severity;
 }
 
 }  // namespace chunkstate

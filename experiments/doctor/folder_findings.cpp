@@ -78,11 +78,11 @@ Finding write_and_read(const fs::path& directory) {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
   if (found != values) {
-    return {Verdict::problem, "hdf5",
+    return {Severity::problem, "hdf5",
             fmt::format("{}: other numbers were read than written", directory.string()),
             "the same ones", another_folder};
   }
-  return {Verdict::ok, "hdf5",
+  return {Severity::ok, "hdf5",
           fmt::format("HDF5 {}.{}.{}: a file written, synced, renamed and read back in {}", major,
                       minor, release, format_seconds(monotonic_seconds() - start)),
           "", ""};
@@ -92,9 +92,9 @@ Finding lock(const fs::path& directory, const std::string& system) {
   const Scratch scratch(directory, "lock");
   const FileDescriptor file(scratch.path(), O_RDWR | O_CREAT);
   if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
-    return {Verdict::ok, "locks", fmt::format("files can be locked ({})", system), "", ""};
+    return {Severity::ok, "locks", fmt::format("files can be locked ({})", system), "", ""};
   }
-  return {Verdict::warning, "locks",
+  return {Severity::warning, "locks",
           fmt::format("no file locks on {}: {}", system, std::strerror(errno)),
           "locks, which end with their process",
           "start no two runs in one folder at a time; h5py and others need "
@@ -104,21 +104,21 @@ Finding lock(const fs::path& directory, const std::string& system) {
 Finding space(const fs::path& directory, const std::string& system) {
   struct statvfs facts {};
   if (statvfs(directory.c_str(), &facts) != 0) {
-    return {Verdict::warning, "space", fmt::format("unknown: {}", std::strerror(errno)), "", ""};
+    return {Severity::warning, "space", fmt::format("unknown: {}", std::strerror(errno)), "", ""};
   }
   const double bytes = static_cast<double>(facts.f_bavail) * static_cast<double>(facts.f_frsize);
   const std::string found =
       fmt::format("{} free in {} ({})", format_bytes(bytes), directory.string(), system);
   if (bytes < 64.0 * (1 << 20)) {
-    return {Verdict::problem, "space", found, "64 MiB or more", another_folder};
+    return {Severity::problem, "space", found, "64 MiB or more", another_folder};
   }
   if (bytes < 1024.0 * (1 << 20)) {
-    return {Verdict::warning, "space", found, "1 GiB or more for long runs", another_folder};
+    return {Severity::warning, "space", found, "1 GiB or more for long runs", another_folder};
   }
   if (system == "tmpfs") {
-    return {Verdict::note, "space", found + ": in memory, lost with the machine", "", ""};
+    return {Severity::note, "space", found + ": in memory, lost with the machine", "", ""};
   }
-  return {Verdict::ok, "space", found, "", ""};
+  return {Severity::ok, "space", found, "", ""};
 }
 
 }  // namespace
@@ -134,8 +134,8 @@ Findings folder_findings(const fs::path& directory) {
     findings.push_back(lock(directory, system));
     findings.push_back(space(directory, system));
   } catch (const std::exception& error) {
-    findings.push_back(
-        {Verdict::problem, "folder", error.what(), "a folder to write results to", another_folder});
+    findings.push_back({Severity::problem, "folder", error.what(), "a folder to write results to",
+                        another_folder});
   }
   if (made) fs::remove(directory, failed);
   return findings;
@@ -167,11 +167,11 @@ Findings shared_folder_findings(Communicator& world, const fs::path& directory) 
   if (known == "0") return findings;
   if (missing.empty()) {
     findings.push_back(
-        {Verdict::ok, "folder",
+        {Severity::ok, "folder",
          fmt::format("{} is the same on all {} hosts", directory.string(), world.hosts()), "", ""});
   } else {
     findings.push_back(
-        {Verdict::problem, "folder",
+        {Severity::problem, "folder",
          fmt::format("what is written to {} is not seen on:{}", directory.string(), missing),
          "one folder that all hosts share", another_folder});
   }

@@ -26,11 +26,11 @@ bool check_presence(Findings& findings, const std::vector<RankFacts>& ranks) {
   if (first.runtime == 0) {
     findings.push_back(
         first.driver_gpus > 0
-            ? Finding{Verdict::warning, "gpu",
+            ? Finding{Severity::warning, "gpu",
                       fmt::format("{} GPUs on {}, and no CUDA in this build", first.driver_gpus,
                                   first.place.host),
                       "a build with CUDA", "configure with -DCHUNKSTATE_CUDA=ON"}
-            : Finding{Verdict::note, "gpu", "no CUDA in this build, and no GPU here", "", ""});
+            : Finding{Severity::note, "gpu", "no CUDA in this build, and no GPU here", "", ""});
     return true;
   }
   RankSet without;
@@ -41,7 +41,7 @@ bool check_presence(Findings& findings, const std::vector<RankFacts>& ranks) {
   const RankFacts& blind = *without.front();
   const bool expected = blind.driver_gpus > 0 || without.size() < ranks.size();
   findings.push_back(
-      {expected ? Verdict::problem : Verdict::note, "gpu",
+      {expected ? Severity::problem : Severity::note, "gpu",
        fmt::format("{} on {} see no GPU of {} ({}; {})", text_of(without), blind.place.host,
                    blind.driver_gpus,
                    blind.gpu_problem.empty() ? "none visible" : blind.gpu_problem,
@@ -57,14 +57,14 @@ void check_driver(Findings& findings, const RankFacts& first) {
   const std::string both = fmt::format("the driver serves CUDA {}, this build has {}",
                                        cuda_text(first.driver), cuda_text(first.runtime));
   if (first.driver / 1000 < first.runtime / 1000) {
-    findings.push_back({Verdict::problem, "driver", both,
+    findings.push_back({Severity::problem, "driver", both,
                         fmt::format("CUDA {} or newer of the driver", first.runtime / 1000),
                         "update the driver, or build with an older CUDA"});
   } else if (first.driver < first.runtime) {
     findings.push_back(
-        {Verdict::note, "driver", both + ": compatible within a major version", "", ""});
+        {Severity::note, "driver", both + ": compatible within a major version", "", ""});
   } else {
-    findings.push_back({Verdict::ok, "driver", both, "", ""});
+    findings.push_back({Severity::ok, "driver", both, "", ""});
   }
 }
 
@@ -79,7 +79,7 @@ void check_shared(Findings& findings, const std::string& host, const RankSet& ra
     if (sharers.size() < 2) continue;
     const bool too_many = ranks.size() > reachable.size();
     findings.push_back(
-        {Verdict::problem, "gpu",
+        {Severity::problem, "gpu",
          fmt::format("{} on {} compute on one GPU, {}{}; {}", text_of(sharers), host,
                      sharers.front()->place.pci_bus_id,
                      sharers.front()->gpu_exclusive ? ", which takes only one process" : "",
@@ -92,7 +92,7 @@ void check_shared(Findings& findings, const std::string& host, const RankSet& ra
   }
   if (by_gpu.size() < reachable.size()) {
     findings.push_back(
-        {Verdict::note, "gpu",
+        {Severity::note, "gpu",
          fmt::format("{} of {} GPUs of {} are used", by_gpu.size(), reachable.size(), host), "",
          ""});
   }
@@ -107,7 +107,7 @@ void check_numa(Findings& findings, const RankFacts& rank) {
   const RankProvenance& place = rank.place;
   if (place.gpu_numa < 0 || place.numa.empty() || contains(place.numa, place.gpu_numa)) return;
   findings.push_back(
-      {Verdict::warning, "numa",
+      {Severity::warning, "numa",
        fmt::format("rank {} on {} runs on NUMA node {} (CPUs {}), its GPU {} is on node {}",
                    place.rank, place.host, place.numa, place.cpus, place.pci_bus_id,
                    place.gpu_numa),
@@ -125,8 +125,8 @@ Findings gpu_findings(const std::vector<RankFacts>& ranks) {
   if (check_presence(findings, ranks)) return findings;
   check_driver(findings, ranks.front());
   for (const auto& [host, members] : sets_by_host(ranks)) check_shared(findings, host, members);
-  if (worst(findings) < Verdict::warning) {
-    findings.push_back({Verdict::ok, "gpu", "each rank has a GPU of its own", "", ""});
+  if (worst(findings) < Severity::warning) {
+    findings.push_back({Severity::ok, "gpu", "each rank has a GPU of its own", "", ""});
   }
   const std::size_t before = findings.size();
   bool known = true;
@@ -136,8 +136,8 @@ Findings gpu_findings(const std::vector<RankFacts>& ranks) {
   }
   if (findings.size() > before) return findings;
   findings.push_back(
-      known ? Finding{Verdict::ok, "numa", "GPUs are next to their ranks' CPUs", "", ""}
-            : Finding{Verdict::note, "numa",
+      known ? Finding{Severity::ok, "numa", "GPUs are next to their ranks' CPUs", "", ""}
+            : Finding{Severity::note, "numa",
                       "the system does not say which CPUs are next to the GPUs", "", ""});
   return findings;
 }

@@ -60,14 +60,14 @@ bool gpus_of_their_own(const std::vector<RankFacts>& ranks) {
 Findings nccl_findings(Communicator& world, const std::vector<RankFacts>& ranks) {
   const RankFacts& first = ranks.front();
   if (first.nccl.empty()) {
-    return {{Verdict::note, "nccl",
+    return {{Severity::note, "nccl",
              "not in this build: parallel.mode sequence and tensor run on CPUs alone", "", ""}};
   }
   if (world.size() == 1) {
-    return {{Verdict::ok, "nccl", first.nccl + "; more is seen with a rank per GPU", "", ""}};
+    return {{Severity::ok, "nccl", first.nccl + "; more is seen with a rank per GPU", "", ""}};
   }
   if (!gpus_of_their_own(ranks)) {
-    return {{Verdict::note, "nccl", first.nccl + ": not tried, a GPU for each rank is missing", "",
+    return {{Severity::note, "nccl", first.nccl + ": not tried, a GPU for each rank is missing", "",
              ""}};
   }
   const std::string trouble = first_trouble(world, [&] {
@@ -75,12 +75,12 @@ Findings nccl_findings(Communicator& world, const std::vector<RankFacts>& ranks)
     return wrong_sum(*group, Backend::cuda);
   });
   if (!trouble.empty()) {
-    return {{Verdict::problem, "nccl", trouble, "sums over all GPUs",
+    return {{Severity::problem, "nccl", trouble, "sums over all GPUs",
              "NCCL_DEBUG=INFO shows the way it took; NCCL_P2P_DISABLE=1, NCCL_NVLS_ENABLE=0 or "
              "NCCL_SOCKET_IFNAME narrow it down"}};
   }
   const auto nvls = first.environment.find("NCCL_NVLS_ENABLE");
-  return {{Verdict::ok, "nccl",
+  return {{Severity::ok, "nccl",
            fmt::format("{}: sums over {} GPUs are right; NVLink multicast is {}", first.nccl,
                        world.size(),
                        nvls == first.environment.end() ? "NCCL's choice"
@@ -98,11 +98,11 @@ Findings group_findings(Communicator& world, const std::vector<RankFacts>& ranks
     const std::string counter = first_trouble(world, [&] { return counted_wrong(world); });
     for (const std::string& trouble : {sums, counter}) {
       if (trouble.empty()) continue;
-      findings.push_back({Verdict::problem, "mpi", trouble, "what one rank alone computes",
+      findings.push_back({Severity::problem, "mpi", trouble, "what one rank alone computes",
                           "look at the MPI installation: its transports, /dev/shm"});
     }
     if (findings.empty()) {
-      findings.push_back({Verdict::ok, "mpi",
+      findings.push_back({Severity::ok, "mpi",
                           "sums over ranks and memory shared by a host's ranks are right", "", ""});
     }
   }
@@ -114,7 +114,7 @@ Findings group_findings(Communicator& world, const std::vector<RankFacts>& ranks
     return wrong_sum(*make_local_communicator(), Backend::cuda);
   });
   if (!device.empty()) {
-    findings.push_back({Verdict::problem, "gpu", device, "memory that keeps what is written to it",
+    findings.push_back({Severity::problem, "gpu", device, "memory that keeps what is written to it",
                         "look at nvidia-smi: compute mode, ECC errors, other processes"});
     return findings;
   }

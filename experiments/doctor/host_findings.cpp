@@ -17,7 +17,7 @@ void check_shared_memory(Findings& findings, const std::string& host, const Rank
   const std::int64_t found = ranks.front()->shared_memory;
   const std::int64_t expected = 256 * mebibyte + 64 * mebibyte * std::int64_t(ranks.size());
   if (ranks.front()->place.ranks < 2 || found >= expected) return;
-  findings.push_back({found < 16 * mebibyte ? Verdict::problem : Verdict::warning, "shm",
+  findings.push_back({found < 16 * mebibyte ? Severity::problem : Severity::warning, "shm",
                       found < 0 ? fmt::format("no /dev/shm on {}", host)
                                 : fmt::format("{} free in /dev/shm on {}", bytes_text(found), host),
                       fmt::format("{} for {} ranks", bytes_text(expected), ranks.size()),
@@ -26,22 +26,23 @@ void check_shared_memory(Findings& findings, const std::string& host, const Rank
 }
 
 void check_limits(Findings& findings, const RankFacts& rank) {
-  const auto add = [&](Verdict verdict, std::string found, std::string expected, const char* flag) {
-    findings.push_back({verdict, "limits", std::move(found), std::move(expected),
+  const auto add = [&](Severity severity, std::string found, std::string expected,
+                       const char* flag) {
+    findings.push_back({severity, "limits", std::move(found), std::move(expected),
                         fmt::format("ulimit -{} unlimited, or the hard limit", flag)});
   };
   if (rank.open_files >= 0 && rank.open_files < 1024) {
-    add(rank.open_files < 64 ? Verdict::problem : Verdict::warning,
+    add(rank.open_files < 64 ? Severity::problem : Severity::warning,
         fmt::format("{} open files for {}", rank.open_files, text_of({&rank})), "1024 or more",
         "n");
   }
   if (rank.file_bytes >= 0) {
-    add(rank.file_bytes < 64 * mebibyte ? Verdict::problem : Verdict::warning,
+    add(rank.file_bytes < 64 * mebibyte ? Severity::problem : Severity::warning,
         fmt::format("files of {} end at {}", text_of({&rank}), bytes_text(rank.file_bytes)),
         "no limit", "f");
   }
   if (rank.address_bytes >= 0) {
-    add(Verdict::warning,
+    add(Severity::warning,
         fmt::format("{} has {} of addresses", text_of({&rank}), bytes_text(rank.address_bytes)),
         "no limit: weights are mapped as a whole, and CUDA reserves addresses for all memory", "v");
   }
@@ -51,7 +52,7 @@ void check_environment(Findings& findings, const RankFacts& rank) {
   std::string nccl;
   for (const auto& [name, value] : rank.environment) {
     const auto slows = [&](const char* what) {
-      findings.push_back({Verdict::warning, "environment", fmt::format("{}={}", name, value), what,
+      findings.push_back({Severity::warning, "environment", fmt::format("{}={}", name, value), what,
                           "unset " + name});
     };
     if (name == "CUDA_LAUNCH_BLOCKING" && value != "0") slows("launches that do not wait");
@@ -60,7 +61,7 @@ void check_environment(Findings& findings, const RankFacts& rank) {
     if (name.starts_with("NCCL_")) nccl += fmt::format(" {}={}", name, value);
   }
   if (!nccl.empty()) {
-    findings.push_back({Verdict::note, "environment", "settings of NCCL:" + nccl, "", ""});
+    findings.push_back({Severity::note, "environment", "settings of NCCL:" + nccl, "", ""});
   }
 }
 
@@ -74,7 +75,7 @@ Findings host_findings(const std::vector<RankFacts>& ranks) {
   }
   if (findings.empty()) {
     const RankFacts& first = ranks.front();
-    findings.push_back({Verdict::ok, "limits",
+    findings.push_back({Severity::ok, "limits",
                         fmt::format("{} free in /dev/shm, {} open files",
                                     bytes_text(first.shared_memory), first.open_files),
                         "", ""});

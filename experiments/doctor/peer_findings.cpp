@@ -114,7 +114,7 @@ Findings peer_findings(const std::vector<PeerPair>& pairs, const std::vector<Ran
     }
   }
   if (!changed.empty()) {
-    findings.push_back({Verdict::problem, "peer",
+    findings.push_back({Severity::problem, "peer",
                         pairs_text(changed) + ": the copy arrived with other bytes",
                         "the bytes that were sent",
                         "switch the IOMMU off (intel_iommu=off, amd_iommu=off) or ACS on the PCIe "
@@ -126,19 +126,19 @@ Findings peer_findings(const std::vector<PeerPair>& pairs, const std::vector<Ran
             ? "let each process see all GPUs of the host (--gpu-bind=none, --gpus-per-node in "
               "place of --gpus-per-task); containers of one host need --ipc=host"
             : "look at nvidia-smi topo -p2p r";
-    findings.push_back({Verdict::warning, "peer",
+    findings.push_back({Severity::warning, "peer",
                         fmt::format("{}: {}", pairs_text(failed), failed.front()->copy.problem),
                         "direct access: without it NCCL goes through host memory", remedy});
   }
   if (!indirect.empty()) {
-    findings.push_back({Verdict::warning, "peer",
+    findings.push_back({Severity::warning, "peer",
                         pairs_text(indirect) + ": no direct access, copies go through host memory",
                         "NVLink, or PCIe without a bridge that forbids it",
                         "keep sequence and tensor splits on GPUs that reach each other "
                         "(nvidia-smi topo -m)"});
   }
   if (fastest > 0) {
-    findings.push_back({Verdict::ok, "peer",
+    findings.push_back({Severity::ok, "peer",
                         fmt::format("{} pairs of GPUs read each other's memory, {:.3g} to {:.3g} "
                                     "GB/s; all bytes compared",
                                     pairs.size() - failed.size() - changed.size() - indirect.size(),

@@ -50,7 +50,7 @@ std::string joined(const std::vector<std::string>& words) {
 
 void check_plugins(Findings& findings, const SlurmFacts& facts) {
   if (facts.mpi_plugins.empty()) {
-    findings.push_back({Verdict::warning, "slurm", "srun --mpi=list names no plugin",
+    findings.push_back({Severity::warning, "slurm", "srun --mpi=list names no plugin",
                         "pmix or pmi2", "start ranks with mpirun (slurm.launcher: mpirun)"});
     return;
   }
@@ -58,13 +58,13 @@ void check_plugins(Findings& findings, const SlurmFacts& facts) {
                              : facts.mpi.find("MPICH") == std::string::npos ? "pmix"
                                                                             : "pmi2";
   if (has_plugin(facts, wanted)) {
-    findings.push_back({Verdict::ok, "slurm",
+    findings.push_back({Severity::ok, "slurm",
                         fmt::format("srun --mpi={} starts ranks of {}", wanted, facts.mpi), "",
                         ""});
     return;
   }
   findings.push_back(
-      {Verdict::warning, "slurm",
+      {Severity::warning, "slurm",
        fmt::format("srun --mpi= has {}, not {}", joined(facts.mpi_plugins), wanted),
        fmt::format("{} for {}", wanted, facts.mpi),
        "set slurm.mpi to one that the MPI library knows, or slurm.launcher: mpirun"});
@@ -83,7 +83,7 @@ void check_site(Findings& findings, const SlurmFacts& facts) {
   if (site.partition.find(',') != std::string::npos) return;  // sbatch takes any of several
   if (chosen == nullptr) {
     findings.push_back(
-        {Verdict::problem, "site",
+        {Severity::problem, "site",
          site.partition.empty()
              ? fmt::format("{} names no partition, and Slurm has no default", facts.site_file)
              : fmt::format("{}: partition '{}'", facts.site_file, site.partition),
@@ -92,24 +92,24 @@ void check_site(Findings& findings, const SlurmFacts& facts) {
   }
   if (!chosen->is_up) {
     findings.push_back(
-        {Verdict::warning, "site", fmt::format("partition {} is not up", chosen->name), "", ""});
+        {Severity::warning, "site", fmt::format("partition {} is not up", chosen->name), "", ""});
   }
   if (site.gpus_per_node > chosen->gpus_per_node) {
     findings.push_back(
-        {Verdict::problem, "site",
+        {Severity::problem, "site",
          fmt::format("{}: gpus_per_node {}", facts.site_file, site.gpus_per_node),
          fmt::format("at most the {} of a node of {}", chosen->gpus_per_node, chosen->name),
          "correct `gpus_per_node` or `partition`"});
   }
   if (site.nodes > chosen->nodes) {
-    findings.push_back({Verdict::problem, "site",
+    findings.push_back({Severity::problem, "site",
                         fmt::format("{}: nodes {}", facts.site_file, site.nodes),
                         fmt::format("at most the {} of {}", chosen->nodes, chosen->name),
                         "correct `nodes` or `partition`"});
   }
-  if (worst(findings) < Verdict::problem) {
+  if (worst(findings) < Severity::problem) {
     findings.push_back(
-        {Verdict::ok, "site",
+        {Severity::ok, "site",
          fmt::format("{}: partition {}, {} of {}", facts.site_file, chosen->name,
                      counted(chosen->nodes, "node"), counted(chosen->gpus_per_node, "GPU")),
          "", ""});
@@ -212,36 +212,36 @@ Findings slurm_findings(const SlurmFacts& facts) {
   Findings findings;
   if (!facts.sinfo && !facts.sbatch) {
     const bool wanted = facts.site.has_value() || !facts.job.empty();
-    findings.push_back({wanted ? Verdict::warning : Verdict::note, "slurm",
+    findings.push_back({wanted ? Severity::warning : Severity::note, "slurm",
                         "no sinfo and no sbatch in PATH", wanted ? "Slurm's commands" : "",
                         wanted ? "load the site's module, or call this on a login node" : ""});
     return findings;
   }
   if (!facts.job.empty()) {
-    findings.push_back({Verdict::ok, "slurm",
+    findings.push_back({Severity::ok, "slurm",
                         fmt::format("in job {}, nodes: {}, tasks: {}", facts.job,
                                     facts.job_nodes.empty() ? "?" : facts.job_nodes,
                                     facts.job_tasks.empty() ? "?" : facts.job_tasks),
                         "", ""});
     if (!facts.launched && std::atoll(facts.job_tasks.c_str()) > 1) {
-      findings.push_back({Verdict::note, "slurm",
+      findings.push_back({Severity::note, "slurm",
                           "this process is no rank of the job: srun --mpi=pmix chunkstate doctor "
                           "looks at all of them",
                           "", ""});
     }
   }
   if (!facts.failure.empty()) {
-    findings.push_back({facts.job.empty() ? Verdict::warning : Verdict::problem, "slurm",
+    findings.push_back({facts.job.empty() ? Severity::warning : Severity::problem, "slurm",
                         "sinfo: " + facts.failure, "a list of partitions",
                         "ask whether slurmctld runs and slurm.conf is here"});
     return findings;
   }
   findings.push_back(
-      {facts.partitions.empty() ? Verdict::warning : Verdict::ok, "slurm",
+      {facts.partitions.empty() ? Severity::warning : Severity::ok, "slurm",
        facts.partitions.empty() ? "sinfo names no partition" : partitions_text(facts.partitions),
        "", ""});
   if (!facts.sbatch) {
-    findings.push_back({Verdict::problem, "slurm", "no sbatch in PATH", "sbatch beside sinfo",
+    findings.push_back({Severity::problem, "slurm", "no sbatch in PATH", "sbatch beside sinfo",
                         "call submit where jobs are submitted from"});
   }
   check_plugins(findings, facts);

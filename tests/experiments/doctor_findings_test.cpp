@@ -69,8 +69,8 @@ Findings all_findings(const std::vector<RankFacts>& ranks) {
 std::string complaints(const Findings& findings) {
   std::string text;
   for (const Finding& finding : findings) {
-    if (finding.verdict < Verdict::warning) continue;
-    text += (finding.verdict == Verdict::problem ? "problem " : "warning ") + finding.check + ": " +
+    if (finding.severity < Severity::warning) continue;
+    text += (finding.severity == Severity::problem ? "problem " : "warning ") + finding.check + ": " +
             finding.found + "; expected " + finding.expected + "; do: " + finding.remedy + "\n";
   }
   return text;
