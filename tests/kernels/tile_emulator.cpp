@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linked to the kernels' tests, it gives them a machine with AMX: instruction_level() says so, and
-// the tile instructions, which the processor refuses, are done by the handler of SIGILL. Where the
-// processor has them it refuses them too, because nobody asked Linux for the tile registers.
+// the tile instructions, which the processor refuses, are done by the handler of SIGILL.
 // What they do: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+#include <cpuid.h>
 #include <signal.h>
 #include <ucontext.h>
 
@@ -16,7 +16,6 @@
 #include "kernels/base/instruction_level.hpp"
 
 namespace chunkstate {
-
 namespace {
 
 constexpr int tile_rows = 16, tile_columns = 16;  // of 4 bytes: floats, or pairs of bf16
@@ -155,11 +154,19 @@ void say_products() {
   if (products == 0) std::_Exit(1);
 }
 
-[[maybe_unused]] const bool can_run = [] {
-  if (!__builtin_cpu_supports("avx512bf16")) {
-    std::puts("skipped: what is around the tiles needs AVX512_BF16");
-    std::_Exit(77);
+[[noreturn]] void skip(const char* reason) {
+  std::printf("skipped: %s\n", reason);
+  std::fflush(stdout);
+  std::_Exit(77);
+}
+
+[[maybe_unused]] const bool is_needed = [] {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned amx_tile = 1U << 24;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & amx_tile) != 0) {
+    skip("the processor has AMX, kernels_test uses it");
   }
+  if (!__builtin_cpu_supports("avx512bf16")) skip("what is around the tiles needs AVX512_BF16");
   return std::atexit(say_products) == 0;
 }();
 
