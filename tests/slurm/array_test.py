@@ -293,7 +293,10 @@ class Slurm(unittest.TestCase):
         wait_for("the orphans to end", lambda: not any(harness.alive(pid) for pid in orphans))
         kill(frozen)
         array.finish()
-        self.assertEqual(array.starts(0), 2, array.log(0))
+        # The kernel wakes a stopped process whose parent has ended: the first start's srun, when mpirun is done. If it
+        # is not killed at once it cancels its step, and the second start's has the same number. That is one loss more:
+        # a third start finds nothing to do.
+        self.assertIn(array.starts(0), (2, 3), array.log(0))
         # What the two orphans were at, at least, is there twice.
         self.check(array, lambda made: made >= 2)
 
