@@ -12,7 +12,6 @@
 
 #include "core/errors.hpp"
 #include "experiments/record/journal.hpp"
-#include "experiments/record/metrics.hpp"
 
 namespace chunkstate {
 namespace {
@@ -116,10 +115,14 @@ std::string verdict_word(const Metric& metric, Verdict verdict) {
 
 }  // namespace
 
+std::span<const RequestRecord> requests_of(const StoredResults& run, std::int64_t point) {
+  return std::ranges::equal_range(run.requests, point, {}, &RequestRecord::point);
+}
+
 std::vector<Sample> samples_of(const StoredResults& run, std::int64_t point, const Metric& metric) {
   std::vector<Sample> samples;
-  for (const RequestRecord& request : run.requests) {
-    if (request.point != point || request.status != RequestStatus::done) continue;
+  for (const RequestRecord& request : requests_of(run, point)) {
+    if (request.status != RequestStatus::done) continue;
     const double value = metric.value(request);
     if (std::isnan(value)) continue;
     samples.push_back({run.prompts.prompts[static_cast<std::size_t>(request.prompt)].id, value});

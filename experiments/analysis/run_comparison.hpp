@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ struct CompareOptions {
   double margin = 0.01;  // relative: changes within it are none
   std::vector<FailCondition> fail_if;
 };
+
+/// The requests of one point, in a run's order.
+std::span<const RequestRecord> requests_of(const StoredResults& run, std::int64_t point);
 
 /// The metric's value of each finished request of a point, with its prompt's id; requests without
 /// such a value are left out.

@@ -22,7 +22,7 @@ struct PlanFlags {
   std::string file;
   std::vector<std::string> overrides;
   std::string out;
-  int ranks = 0;  // of one group
+  int ranks = 0;  // 0: those of one group
 };
 
 /// Rank 0 of a group that will be: models are sized for it, nothing is sent.

@@ -81,7 +81,7 @@ std::string export_json_lines(const StoredResults& results) {
            {"dtype", model.dtype}}}});
     std::int64_t step = 0;
     std::int64_t last = 0;
-    for (const RequestRecord& request : requests_of(results, point)) {
+    for (const RequestRecord& request : requests_of(results, point.index)) {
       if (request.status != RequestStatus::done) continue;
       const std::int64_t end = end_of(results, request);
       last = std::max(last, end);

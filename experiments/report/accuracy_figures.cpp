@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/report/chart.hpp"
 #include "experiments/report/figures.hpp"
@@ -86,7 +87,7 @@ LineChart drift_chart(const StoredResults& results) {
   chart.y.label = "|S - S ref| / |S ref|";
   for (const SweepPoint& point : results.spec.points) {
     std::size_t layers = 0;
-    for (const RequestRecord& request : requests_of(results, point)) {
+    for (const RequestRecord& request : requests_of(results, point.index)) {
       if (request.evaluation == nullptr) continue;
       layers = std::max(layers, request.evaluation->state_drift.size());
     }

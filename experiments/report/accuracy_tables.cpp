@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "experiments/analysis/evaluation_columns.hpp"
+#include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/report/point_data.hpp"
 #include "experiments/report/sections.hpp"
@@ -85,7 +86,7 @@ ReportTable accuracy_table_of(const StoredResults& results) {
   for (const AccuracyColumn& column : columns) table.header.emplace_back(column.title, column.key);
   for (const SweepPoint& point : results.spec.points) {
     std::int64_t evaluated = 0;
-    for (const RequestRecord& request : requests_of(results, point)) {
+    for (const RequestRecord& request : requests_of(results, point.index)) {
       if (request.evaluation != nullptr && request.evaluation->error.empty()) ++evaluated;
     }
     std::vector<TableCell> cells = {short_name(point)};

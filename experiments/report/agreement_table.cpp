@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "experiments/analysis/run_comparison.hpp"
 #include "experiments/analysis/summary.hpp"
 #include "experiments/analysis/table.hpp"
 #include "experiments/report/point_data.hpp"
@@ -41,7 +42,7 @@ bool points_should_agree(const StoredResults& results) {
 std::map<std::int64_t, const RequestRecord*> outputs_of(const StoredResults& results,
                                                         const SweepPoint& point) {
   std::map<std::int64_t, const RequestRecord*> outputs;
-  for (const RequestRecord& request : requests_of(results, point)) {
+  for (const RequestRecord& request : requests_of(results, point.index)) {
     if (request.status == RequestStatus::done && request.repeat == 0) {
       outputs[request.prompt] = &request;
     }

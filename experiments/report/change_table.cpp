@@ -54,7 +54,7 @@ ReportTable change_table_of(const StoredResults& results) {
   ReportTable table{"changes", sections::results, "", "/requests", {}, {}};
   const std::vector<SweepPoint>& points = results.spec.points;
   const auto base = std::ranges::find_if(points, [&](const SweepPoint& point) {
-    return std::ranges::any_of(requests_of(results, point), [](const RequestRecord& request) {
+    return std::ranges::any_of(requests_of(results, point.index), [](const RequestRecord& request) {
       return request.status == RequestStatus::done;
     });
   });

@@ -14,15 +14,6 @@
 namespace chunkstate {
 namespace {
 
-struct ByPoint {
-  bool operator()(const RequestRecord& request, std::int64_t point) const {
-    return request.point < point;
-  }
-  bool operator()(std::int64_t point, const RequestRecord& request) const {
-    return point < request.point;
-  }
-};
-
 // A name of something, unlike a number, a switch or "auto".
 bool speaks_for_itself(const std::string& value) {
   if (value == "true" || value == "false" || value == "on" || value == "off" || value == "auto") {
@@ -44,17 +35,11 @@ std::string short_name(const SweepPoint& point) {
   return name.empty() ? "all" : name;
 }
 
-std::span<const RequestRecord> requests_of(const StoredResults& results, const SweepPoint& point) {
-  const auto range =
-      std::equal_range(results.requests.begin(), results.requests.end(), point.index, ByPoint{});
-  return {range.first, range.second};
-}
-
 std::vector<Statistics> point_statistics(const StoredResults& results, const SweepPoint& point,
                                          const std::vector<std::string>& metrics) {
   std::vector<std::int64_t> repeats;
   std::vector<std::vector<double>> values(metrics.size());
-  for (const RequestRecord& request : requests_of(results, point)) {
+  for (const RequestRecord& request : requests_of(results, point.index)) {
     if (request.status != RequestStatus::done) continue;
     repeats.push_back(request.repeat);
     for (std::size_t i = 0; i < metrics.size(); ++i) {
@@ -67,7 +52,7 @@ std::vector<Statistics> point_statistics(const StoredResults& results, const Swe
 std::vector<double> by_prompt(const StoredResults& results, const SweepPoint& point,
                               const EvaluationValue& value) {
   std::vector<double> values(results.prompts.prompts.size(), std::nan(""));
-  for (const RequestRecord& request : requests_of(results, point)) {
+  for (const RequestRecord& request : requests_of(results, point.index)) {
     if (request.evaluation == nullptr) continue;
     values[static_cast<std::size_t>(request.prompt)] = value(*request.evaluation);
   }

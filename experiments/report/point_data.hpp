@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -16,9 +15,6 @@ namespace chunkstate {
 /// "default_optimized, chunk_size 64": a point's values, with the last word of their key where the
 /// value does not speak for itself. "all" without axes.
 std::string short_name(const SweepPoint& point);
-
-/// The requests of one point; StoredResults has them in order.
-std::span<const RequestRecord> requests_of(const StoredResults& results, const SweepPoint& point);
 
 /// Statistics of metrics over the requests done of one point, with the seed of /summary, so that
 /// they are the file's. In the order of `metrics`.

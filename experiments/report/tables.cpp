@@ -89,7 +89,7 @@ void add_rates(const StoredResults& results, ReportTable& table) {
   table.header.emplace_back("tokens/s of a rank", "tokens_per_rank_second");
   for (std::size_t row = 0; row < table.rows.size(); ++row) {
     std::vector<const RequestRecord*> own;
-    for (const RequestRecord& request : requests_of(results, results.spec.points[row])) {
+    for (const RequestRecord& request : requests_of(results, results.spec.points[row].index)) {
       own.push_back(&request);
     }
     const double rate = tokens_per_rank_second(own);
@@ -162,7 +162,7 @@ ReportTable summary_table_of(const StoredResults& results) {
     std::int64_t done = 0;
     std::int64_t failed = 0;
     std::int64_t marked = 0;
-    for (const RequestRecord& request : requests_of(results, point)) {
+    for (const RequestRecord& request : requests_of(results, point.index)) {
       if (request.status == RequestStatus::failed) ++failed;
       if (request.status == RequestStatus::done) ++done;
       if (disturbed[static_cast<std::size_t>(&request - results.requests.data())]) ++marked;
