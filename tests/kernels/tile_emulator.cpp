@@ -45,29 +45,27 @@ std::int64_t register_value(const ucontext_t& context, int number) {
 
 /// ModRM, SIB and displacement; `extension`: the inverted bits R, X, B of the VEX prefix.
 Operands operands(const std::uint8_t* at, std::uint8_t extension, const ucontext_t& context) {
-  Operands result;
   const std::uint8_t modrm = *at++;
   const int mod = modrm >> 6;
+  Operands result;
+  result.memory = mod != 3;
   result.reg = modrm >> 3 & 7;
   result.rm = modrm & 7;
-  result.memory = mod != 3;
-  std::int64_t address = 0;
-  bool based = result.memory;
-  if (result.memory && result.rm == 4) {
+  result.next = at;
+  if (!result.memory) return result;
+  int base = result.rm;
+  if (base == 4) {  // SIB
     const std::uint8_t sib = *at++;
     const int index = (sib >> 3 & 7) | ((extension & 0x40) ? 0 : 8);
-    const int base = (sib & 7) | ((extension & 0x20) ? 0 : 8);
     if (index != 4) result.stride = register_value(context, index) << (sib >> 6);
-    based = mod != 0 || (base & 7) != 5;
-    if (based) address = register_value(context, base);
-  } else if (result.memory && (mod != 0 || result.rm != 5)) {
-    address = register_value(context, result.rm | ((extension & 0x20) ? 0 : 8));
-  } else {
-    based = false;
+    base = sib & 7;
   }
+  const bool based = mod != 0 || base != 5;
+  std::int64_t address = 0;
+  if (based) address = register_value(context, base | ((extension & 0x20) ? 0 : 8));
   if (mod == 1) {
     address += static_cast<std::int8_t>(*at++);
-  } else if (mod == 2 || (result.memory && !based)) {
+  } else if (mod == 2 || !based) {
     std::int32_t displacement = 0;
     std::memcpy(&displacement, at, sizeof(displacement));
     address += displacement;
