@@ -21,10 +21,6 @@ void append(const Executor& exec, const AnyView<2>& rows, const PackedTokens::Pi
             static_cast<std::size_t>(piece.tokens));
 }
 
-}  // namespace
-
-namespace {
-
 // On a GPU positions are read there, so that the launches of a step serve every step.
 void step_on_device(const LayerContext& context, std::size_t layer, const AnyView<2>& q,
                     const AnyView<2>& k, const AnyView<2>& v, const AnyView<2>& y) {
@@ -89,25 +85,42 @@ void attention_layer(const LayerContext& context, std::size_t layer,
   const AnyView<4> keys = context.state.keys(layer);
   const AnyView<4> values = context.state.values(layer);
   const float scale = config.attention_scale();
-  for (const auto& piece : packed.pieces) {
-    append(context.exec, k, piece, keys);
-    append(context.exec, v, piece, values);
-    if (context.split != nullptr) {
-      context.split->exchange_rows(keys[piece.sequence]);
-      context.split->exchange_rows(values[piece.sequence]);
-    }
-    if (!packed.step_runs.empty()) continue;
-    const std::int64_t end_row = piece.first_row + piece.tokens;
-    const std::int64_t length = piece.first_position + piece.tokens;
-    AttentionArgs args{
-        q_heads.slice(0, piece.first_row, end_row), keys[piece.sequence].slice(0, 0, length),
-        values[piece.sequence].slice(0, 0, length), scale,
-        y_heads.slice(0, piece.first_row, end_row), context.attention};
+  // The last of `queries` attends to the `length` keys of the sequence, those before it to less.
+  const auto attend = [&](const AnyView<2>& queries, std::int64_t sequence, std::int64_t length,
+                          const AnyView<2>& outputs) {
+    AttentionArgs args{split_last(queries, heads, head_dim),
+                       keys[sequence].slice(0, 0, length),
+                       values[sequence].slice(0, 0, length),
+                       scale,
+                       split_last(outputs, heads, head_dim),
+                       context.attention};
     const std::size_t scores_mark = context.arena.mark();
     args.scores = context.arena.take<1>(DType::fp32, {attention_scores(context.exec.backend, args)})
                       .as<float>();
     attention(context.exec, args);
     context.arena.release(scores_mark);
+  };
+  for (const auto& piece : packed.pieces) {
+    append(context.exec, k, piece, keys);
+    append(context.exec, v, piece, values);
+    if (!packed.step_runs.empty()) continue;
+    const std::int64_t end_row = piece.first_row + piece.tokens;
+    const std::int64_t length = piece.first_position + piece.tokens;
+    if (context.split == nullptr) {
+      attend(q.slice(0, piece.first_row, end_row), piece.sequence, length,
+             y.slice(0, piece.first_row, end_row));
+      continue;
+    }
+    SequenceSplit& split = *context.split;  // which has one piece
+    split.exchange_rows(keys[piece.sequence], values[piece.sequence], q);
+    const std::int64_t given = split.given_tokens();
+    attend(q.slice(0, given, end_row), piece.sequence, length, y.slice(0, given, end_row));
+    if (split.taken_tokens().size() > 0) {
+      const auto [queries, outputs] = split.take_queries();
+      attend(queries, piece.sequence, split.taken_tokens().end, outputs);
+      split.hand_back();
+    }
+    split.take_back(y);
   }
   for (const auto& run : packed.step_runs) {
     const std::int64_t end_row = run.first_row + run.batch;

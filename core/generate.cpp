@@ -132,7 +132,7 @@ class Generation {
   void prefill_together(std::size_t s, const RowSink& take) {
     RankGroup& group = *options_.group;
     const auto tokens = static_cast<std::int64_t>(sequences_[s].size());
-    SequenceSplit split(group, split_ranges(model_.config(), state_.ssd(), tokens, group.size()));
+    SequenceSplit split(group, split_ranges(state_.ssd(), tokens, group.size()));
     const auto sequence = static_cast<std::int64_t>(s);
     if (options_.use_cache) {
       return model_.forward_split(sequences_[s], state_, sequence, split, LogitsRows::last, take);
@@ -288,7 +288,7 @@ std::vector<float> score(Model& model, const SsdSettings& ssd, std::span<const s
     return nll;
   }
   refuse_pieces(prefill_tokens);
-  SequenceSplit split(*group, split_ranges(model.config(), ssd, count, group->size()));
+  SequenceSplit split(*group, split_ranges(ssd, count, group->size()));
   model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
   group->host_group().all_reduce_sum(nll);  // the other ranks' values are zero
   return nll;

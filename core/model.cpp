@@ -230,6 +230,12 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
                           : state.position(static_cast<std::int64_t>(s)) + count);
     scores = std::max(scores, scores_bytes(count, keys));
   }
+  const Range taken = split != nullptr ? split->taken_tokens() : Range{};
+  const std::int64_t query_size = layer_config().attention_heads * config_.attention_head_dim;
+  if (taken.size() > 0) {
+    scores = std::max(scores, scores_bytes(taken.size(), taken.end));
+    bytes += 2 * Arena::padded(taken.size() * query_size, options_.dtype);
+  }
   bytes += scores;
   arena_.reserve(bytes);
   needed_arena_bytes_ = std::max(needed_arena_bytes_, bytes);
@@ -249,6 +255,12 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
       tensor(),
       options_.execution.attention};
   embedding(exec_, {ids, weights_.embedding, residual, config_.embedding_multiplier});
+
+  if (taken.size() > 0) {
+    const auto take = [&] { return arena_.take<2>(options_.dtype, {taken.size(), query_size}); };
+    const auto queries = take();
+    split->lend(queries, take());
+  }
 
   const std::size_t mark = arena_.mark();
   const auto x = arena_.take<2>(options_.dtype, {total, config_.hidden_size});

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "core/cost.hpp"
 #include "core/trace.hpp"
 #include "kernels/base/memory.hpp"
 
@@ -15,11 +14,6 @@ namespace {
 // Blocks of the exact scan. It is also more than the tokens up to which operators take a path of
 // their own, with other roundings, for few tokens.
 constexpr std::int64_t least_tokens = 64;
-
-// A FLOP of attention takes so many times what one of all else does. One H200, Bamba-9B in bf16:
-// 29.7 us a token in a prefill of 32,768 and 34.1 us in one of 131,072 make 550 TFLOP/s of
-// attention's, and 625 of the others with what is no FLOP.
-constexpr double attention_weight = 1.14;
 
 // Device memory is slow to get: one block lasts for a model.
 constexpr std::int64_t copies_per_block = 32;
@@ -55,6 +49,11 @@ SequenceSplit::SequenceSplit(RankGroup& group, std::vector<Range> ranges)
     if (rank > group.rank() && neighbours_.right < 0) neighbours_.right = rank;
   }
   if (owner_ < 0) throw std::invalid_argument("SequenceSplit: no tokens");
+  moved_ = balance_queries(ranges_);
+  for (const MovedQueries& moved : moved_) {
+    if (moved.from == group.rank()) given_ = &moved;
+    if (moved.to == group.rank()) taken_ = &moved;
+  }
 }
 
 void SequenceSplit::exchange_window(const Executor& exec, const AnyView<2>& rows,
@@ -94,18 +93,62 @@ AnyView<2> SequenceSplit::take_copy(const Executor& exec, DType dtype, std::int6
   return outgoing_.back().view<3>()[--free_copies_];
 }
 
-void SequenceSplit::exchange_rows(const AnyView<3>& cache) {
-  const auto rows_of = [&](int rank) {
-    const Range& range = ranges_[static_cast<std::size_t>(rank)];
-    return bytes_of_rows(cache.slice(0, range.begin, range.end));
-  };
-  for (int to = group_.rank() + 1; to < group_.size(); ++to) {
-    if (!rows_of(to).empty()) group_.post(rows_of(group_.rank()), to);
-  }
+std::int64_t SequenceSplit::given_tokens() const {
+  return given_ == nullptr ? 0 : given_->tokens.size();
+}
+
+Range SequenceSplit::taken_tokens() const { return taken_ == nullptr ? Range{} : taken_->tokens; }
+
+void SequenceSplit::post_rows(const AnyView<3>& cache, const Range& tokens, int to) {
+  if (tokens.size() > 0) group_.post(bytes_of_rows(cache.slice(0, tokens.begin, tokens.end)), to);
+}
+
+// Of any two ranks the lower one sends first: NCCL runs what two ranks exchange in one order.
+void SequenceSplit::exchange_rows(const AnyView<3>& keys, const AnyView<3>& values,
+                                  const AnyView<2>& queries) {
   const TraceRegion region("receive", TraceDetail::step);
-  for (int from = 0; from < group_.rank(); ++from) {
-    if (!rows_of(from).empty()) group_.receive(rows_of(from), from);
+  for (int to = group_.rank() + 1; to < group_.size(); ++to) {
+    if (ranges_[static_cast<std::size_t>(to)].size() == 0) continue;
+    post_rows(keys, own(), to);
+    post_rows(values, own(), to);
   }
+  for (int from = 0; from < group_.rank(); ++from) {
+    const Range& range = ranges_[static_cast<std::size_t>(from)];
+    if (range.size() == 0 || own().size() == 0) continue;
+    group_.receive(bytes_of_rows(keys.slice(0, range.begin, range.end)), from);
+    group_.receive(bytes_of_rows(values.slice(0, range.begin, range.end)), from);
+  }
+  for (const MovedQueries& moved : moved_) {  // to ranks before this one
+    if (moved.to >= group_.rank()) continue;
+    if (&moved == given_) {
+      group_.post(bytes_of_rows(queries.slice(0, 0, moved.tokens.size())), moved.to);
+    }
+    const Range seen = {own().begin, std::min(own().end, moved.tokens.end)};
+    post_rows(keys, seen, moved.to);
+    post_rows(values, seen, moved.to);
+  }
+  if (taken_ == nullptr) return;
+  for (int from = group_.rank() + 1; from <= taken_->from; ++from) {
+    const Range& range = ranges_[static_cast<std::size_t>(from)];
+    if (range.size() == 0) continue;
+    if (from == taken_->from) group_.receive_beside(bytes_of_rows(taken_queries_), from);
+    const std::int64_t end = std::min(range.end, taken_->tokens.end);
+    group_.receive_beside(bytes_of_rows(keys.slice(0, range.begin, end)), from);
+    group_.receive_beside(bytes_of_rows(values.slice(0, range.begin, end)), from);
+  }
+}
+
+std::pair<AnyView<2>, AnyView<2>> SequenceSplit::take_queries() {
+  group_.join_receives();
+  return {taken_queries_, taken_outputs_};
+}
+
+void SequenceSplit::hand_back() { group_.post(bytes_of_rows(taken_outputs_), taken_->from); }
+
+void SequenceSplit::take_back(const AnyView<2>& outputs) {
+  if (given_ == nullptr) return;
+  const TraceRegion region("receive", TraceDetail::step);
+  group_.receive(bytes_of_rows(outputs.slice(0, 0, given_->tokens.size())), given_->to);
 }
 
 void SequenceSplit::flush() {
@@ -115,30 +158,48 @@ void SequenceSplit::flush() {
   free_copies_ = 0;
 }
 
-std::vector<Range> split_ranges(const ModelConfig& config, const SsdSettings& ssd,
-                                std::int64_t tokens, int ranks) {
+std::vector<MovedQueries> balance_queries(const std::vector<Range>& ranges) {
+  std::vector<int> ranks;  // with tokens
+  for (std::size_t rank = 0; rank < ranges.size(); ++rank) {
+    if (ranges[rank].size() > 0) ranks.push_back(static_cast<int>(rank));
+  }
+  // Token t attends to t + 1: a range's share of the work is that of the square of its borders.
+  const auto square = [](std::int64_t border) {
+    return static_cast<double>(border) * static_cast<double>(border);
+  };
+  const auto work = [&](const Range& range) { return square(range.end) - square(range.begin); };
+  const auto lighter = [&](int a, int b) {
+    return work(ranges[static_cast<std::size_t>(a)]) < work(ranges[static_cast<std::size_t>(b)]);
+  };
+  std::stable_sort(ranks.begin(), ranks.end(), lighter);
+
+  std::vector<MovedQueries> all;
+  for (std::size_t i = 0; 2 * i + 1 < ranks.size(); ++i) {
+    MovedQueries moved{ranks[ranks.size() - 1 - i], ranks[i], {}};
+    if (moved.from < moved.to) continue;  // its queries need keys that come later
+    const Range& giver = ranges[static_cast<std::size_t>(moved.from)];
+    const double surplus = work(giver) - work(ranges[static_cast<std::size_t>(moved.to)]);
+    const auto half =
+        static_cast<std::int64_t>(std::sqrt(square(giver.begin) + 0.5 * surplus)) - giver.begin;
+    const std::int64_t count =
+        std::min(half, giver.size() - least_tokens) / least_tokens * least_tokens;
+    if (count <= 0) continue;
+    moved.tokens = {giver.begin, giver.begin + count};
+    all.push_back(moved);
+  }
+  return all;
+}
+
+std::vector<Range> split_ranges(const SsdSettings& ssd, std::int64_t tokens, int ranks) {
   const std::int64_t seam = seam_tokens(ssd);
   // A ragged rest belongs to the last whole unit: alone it might be too few tokens.
   const std::int64_t units = std::max<std::int64_t>(tokens / seam, 1);
-  // A unit costs `flat`, and `rise` more for every unit before it.
-  const double flat = forward_cost(config, {}, ssd, 0, seam, 0).flops;
-  const double rise =
-      attention_weight * (forward_cost(config, {}, ssd, seam, seam, 0).flops - flat);
-  const auto cost = [&](double count) { return count * (flat + 0.5 * rise * count); };
-  const auto whole = static_cast<double>(units);
-
-  std::vector<Range> ranges(static_cast<std::size_t>(ranks));
-  std::int64_t end = units;
-  for (int rank = ranks - 1; rank >= 0; --rank) {
-    // The unit at which cost(begin) is rank / ranks of the whole: a root of a quadratic.
-    const double share = cost(whole) * rank / ranks;
-    const double begin_exact = 2.0 * share / (flat + std::sqrt(flat * flat + 2.0 * rise * share));
-    // Each rank takes at least one unit as long as there are any: the last ranks come first.
-    auto begin = std::min<std::int64_t>(std::llround(begin_exact), end - 1);
-    begin = std::max<std::int64_t>(begin, 0);
-    if (end == 0) begin = 0;
-    ranges[static_cast<std::size_t>(rank)] = {begin * seam, end == units ? tokens : end * seam};
-    end = begin;
+  const int empty = static_cast<int>(std::max<std::int64_t>(ranks - units, 0));
+  std::vector<Range> ranges;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Range part =
+        rank < empty ? Range{} : partition(units, rank - empty, ranks - empty);
+    ranges.push_back({part.begin * seam, part.end == units ? tokens : part.end * seam});
   }
   return ranges;
 }

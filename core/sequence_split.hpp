@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <utility>
 #include <vector>
 
-#include "core/checkpoint/model_config.hpp"
 #include "core/sequence_state.hpp"
 #include "core/tensor.hpp"
 #include "kernels/base/executor.hpp"
@@ -15,12 +15,24 @@
 
 namespace chunkstate {
 
+/// Queries whose attention an earlier rank computes for a later one: late tokens attend to more.
+struct MovedQueries {
+  int from = -1;
+  int to = -1;
+  Range tokens;
+};
+
+/// What makes the ranks' shares of causal attention equal: the rank with the least moves queries to
+/// itself from the one with the most, and so on inwards. A rank gives or takes, not both.
+std::vector<MovedQueries> balance_queries(const std::vector<Range>& ranges);
+
 /// How the ranks of a group share the tokens of one prefill, and what they send each other for it.
 ///
-/// Rank r computes all layers for the tokens ranges[r]. Everything it needs of other ranks comes
-/// from the left: the convolution's last inputs and the SSD state from its neighbour, keys and
-/// values from all ranks before it. So the last rank with tokens, the owner, ends with the state of
-/// the whole sequence, and no rank ever waits for one to its right.
+/// Rank r computes all layers for the tokens ranges[r]. A mamba layer needs of other ranks what
+/// comes from its left neighbour, the convolution's last inputs and the SSD state; an attention
+/// layer keys and values of all ranks before it. So the last rank with tokens, the owner, ends with
+/// the state of the whole sequence. Only attention moves anything to the left: its queries are
+/// shared out as balance_queries() says, and their outputs come back.
 class SequenceSplit {
  public:
   /// `ranges`: one per rank, in order, without gaps, from 0 on; empty ones are allowed, not all of
@@ -46,9 +58,29 @@ class SequenceSplit {
     rank_scan(group_, neighbours, bytes_of_rows(state), scan_own_tokens);
   }
 
-  /// Fills `cache` [capacity, kv_heads, head_dim] with the rows of the ranks before; this rank's
-  /// own are in it already.
-  void exchange_rows(const AnyView<3>& cache);
+  /// Of this rank's tokens: how many of the first are left to another rank in attention.
+  std::int64_t given_tokens() const;
+  /// Tokens of another rank that this one takes over; empty if none.
+  Range taken_tokens() const;
+
+  /// Memory for the queries taken over and their outputs, until flush(). [taken_tokens().size(), ...]
+  void lend(const AnyView<2>& queries, const AnyView<2>& outputs) {
+    taken_queries_ = queries;
+    taken_outputs_ = outputs;
+  }
+
+  /// Sends what others need for the attention of a layer and asks for what this rank needs. `keys`
+  /// and `values` [capacity, kv_heads, head_dim] hold its own rows already; those of the ranks
+  /// before are in when this returns, later ones after take_queries(). `queries` [tokens, ...]: its
+  /// own, all of them; the first given_tokens() must not change before take_back().
+  void exchange_rows(const AnyView<3>& keys, const AnyView<3>& values, const AnyView<2>& queries);
+
+  /// Queries taken over, whose keys and values are in then, and where their outputs go.
+  std::pair<AnyView<2>, AnyView<2>> take_queries();
+  /// Those outputs are made: they go back.
+  void hand_back();
+  /// Outputs of the queries given, into the first given_tokens() rows of `outputs` [tokens, ...].
+  void take_back(const AnyView<2>& outputs);
 
   /// Orders everything that follows with the launches of this stream (RankGroup).
   void use_stream(CUstream_st* stream) { group_.use_stream(stream); }
@@ -67,20 +99,26 @@ class SequenceSplit {
     return {view.data, bytes};
   }
 
+  void post_rows(const AnyView<3>& cache, const Range& tokens, int to);
+
   AnyView<2> take_copy(const Executor& exec, DType dtype, std::int64_t rows, std::int64_t channels);
 
   RankGroup& group_;
   std::vector<Range> ranges_;
+  std::vector<MovedQueries> moved_;
+  const MovedQueries* given_ = nullptr;  // of moved_; nullptr: none
+  const MovedQueries* taken_ = nullptr;
+  AnyView<2> taken_queries_;
+  AnyView<2> taken_outputs_;
   int owner_ = 0;
   RankNeighbours neighbours_;
   std::deque<Tensor> outgoing_;   // copies of what changes before flush(), in blocks of several
   std::int64_t free_copies_ = 0;  // in the last block
 };
 
-/// Ranges that need about equal time, cut where one rank alone has a seam too: at chunk borders
-/// where the scan depends on them, and otherwise between its blocks. On Backend::cpu the results
-/// are then bit for bit those of one rank. A short sequence stays whole, on the last rank.
-std::vector<Range> split_ranges(const ModelConfig& config, const SsdSettings& ssd,
-                                std::int64_t tokens, int ranks);
+/// Ranges of about equal size, cut where one rank alone has a seam too: at chunk borders where the
+/// scan depends on them, and otherwise between its blocks. On Backend::cpu the results are then bit
+/// for bit those of one rank. A short sequence stays whole, on the last rank.
+std::vector<Range> split_ranges(const SsdSettings& ssd, std::int64_t tokens, int ranks);
 
 }  // namespace chunkstate

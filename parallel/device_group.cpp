@@ -10,6 +10,7 @@
 #include <deque>
 #include <exception>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "parallel/peer_memory.hpp"
@@ -78,10 +79,7 @@ class NcclGroup final : public RankGroup {
   void post(std::span<const std::byte> bytes, int to) override {
     Link& link = link_to(to);
     // The message must see the launches before it, which do not wait for the receiver.
-    const cudaEvent_t ready = take_event();
-    check_cuda(cudaEventRecord(ready, stream_), "post");
-    check_cuda(cudaStreamWaitEvent(link.stream, ready, 0), "post");
-    free_events_.push_back(ready);
+    order(stream_, link.stream);
     start({Operation::send, ++link.sent, to, link.comm},
           ncclSend(bytes.data(), bytes.size(), ncclUint8, peer_index(to), link.comm, link.stream),
           link.stream);
@@ -92,6 +90,21 @@ class NcclGroup final : public RankGroup {
     start({Operation::receive, ++link.received, from, link.comm},
           ncclRecv(bytes.data(), bytes.size(), ncclUint8, peer_index(from), link.comm, stream_),
           stream_);
+  }
+
+  void receive_beside(std::span<std::byte> bytes, int from) override {
+    Link& link = link_to(from);
+    order(stream_, link.stream);  // what is there may still be read
+    start({Operation::receive, ++link.received, from, link.comm},
+          ncclRecv(bytes.data(), bytes.size(), ncclUint8, peer_index(from), link.comm, link.stream),
+          link.stream);
+    link.beside = true;
+  }
+
+  void join_receives() override {
+    for (Link& link : links_) {
+      if (std::exchange(link.beside, false)) order(link.stream, stream_);
+    }
   }
 
   const PeerMemory* peer_memory() const override { return peers_ ? peers_->memory() : nullptr; }
@@ -140,6 +153,7 @@ class NcclGroup final : public RankGroup {
     cudaStream_t stream = nullptr;
     std::int64_t sent = 0;
     std::int64_t received = 0;
+    bool beside = false;  // receives on `stream` that nothing waits for yet
   };
   struct Open {
     Operation operation;
@@ -206,6 +220,14 @@ class NcclGroup final : public RankGroup {
     if (reached(open)) return;
     hosts_.wait_for(open.operation, open.sequence, open.peer,
                     [&] { return done() || reached(open); });
+  }
+
+  // What `later` is given from now on begins when `earlier` has ended what it has.
+  void order(cudaStream_t earlier, cudaStream_t later) {
+    const cudaEvent_t reached_here = take_event();
+    check_cuda(cudaEventRecord(reached_here, earlier), "device group");
+    check_cuda(cudaStreamWaitEvent(later, reached_here, 0), "device group");
+    free_events_.push_back(reached_here);
   }
 
   cudaEvent_t take_event() {

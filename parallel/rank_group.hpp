@@ -38,6 +38,10 @@ class RankGroup {
   virtual void post(std::span<const std::byte> bytes, int to) = 0;
   /// The next message of `from`. Throws std::runtime_error if its length differs.
   virtual void receive(std::span<std::byte> bytes, int from) = 0;
+  /// receive() that, between GPUs, runs beside the launches after it until join_receives().
+  virtual void receive_beside(std::span<std::byte> bytes, int from) { receive(bytes, from); }
+  /// Everything after this is ordered behind what receive_beside() has been called for.
+  virtual void join_receives() {}
   /// Returns when everything posted may be overwritten and, between GPUs, everything received or
   /// added up is there.
   virtual void flush() = 0;

@@ -105,11 +105,17 @@ measure() { # NAME RANKS ARGUMENTS OF BENCH...
 }
 model=(--model synthetic:bamba-9b --backend cuda --dtype bf16)
 prefill=(prefill "${model[@]}" --tokens 32768,131072 --repeats 2)
+# Every card alone, all at once: a split waits for the slowest of them.
+for ((card = 1; card < gpus; card++)); do
+  CUDA_VISIBLE_DEVICES=$card timeout 60 "$chunkstate" bench "${prefill[@]}" --variant default_optimized --json \
+    > "$logs/prefill_card_$card.json" 2> "$logs/prefill_card_$card.log" &
+done
 for variant in default_optimized independent; do
   for number in 1 $(printf '%s\n' 2 "$gpus" | sort -nu); do
     split=()
     [[ $number == 1 ]] || split=(--split sequence)
     measure "prefill_${variant}_$number" "$number" "${prefill[@]}" --variant $variant "${split[@]}"
+    [[ $number != 1 ]] || wait
   done
 done
 say "prefill measured"
@@ -149,7 +155,7 @@ python3 - > "$logs/data.json" << 'P'
 import json, random
 random.seed(3)
 print(json.dumps([{"prompt": f"prompt {i}", "answer": "", "token_len": random.randint(1, 64) * 256,
-                   "num_chunks": 1} for i in range(96)]))
+                   "num_chunks": 1} for i in range(320)]))
 P
 for number in 1 "$gpus"; do
   cat > "$logs/data_$number.yaml" << Y
@@ -159,11 +165,11 @@ model: {path: "synthetic:bamba-9b", dtype: bf16}
 prompts: {file: $PWD/$logs/data.json}
 generation: {max_new_tokens: 8}
 execution: {backend: cuda}
-measure: {warmup: 1, repeats: 1}
+measure: {warmup: 0, repeats: 1}
 output: {dir: $PWD/$logs/data_$number}
 Y
   rm -rf "$logs/data_$number"
-  ranks 80 "$number" "$chunkstate" run "$logs/data_$number.yaml" > "$logs/data_$number.log" 2>&1 ||
+  ranks 150 "$number" "$chunkstate" run "$logs/data_$number.yaml" > "$logs/data_$number.log" 2>&1 ||
     { status=1; tail -5 "$logs/data_$number.log"; }
 done
 "$chunkstate" scale "$logs/data_1/results.h5" "$logs/data_$gpus/results.h5" || status=1
@@ -193,6 +199,9 @@ def line(title, name, key, values):
         print(text)
 for variant in ("default_optimized", "independent"):
     line(f"prefill {{}} {variant[:12]}", f"prefill_{variant}_{{}}", "tokens", (32768, 131072))
+cards = [rows(name, "tokens").get(131072) for name in
+         ["prefill_default_optimized_1"] + [f"prefill_card_{card}" for card in range(1, gpus)]]
+print("131072 tokens on each card alone:", " ".join("-" if t is None else f"{t:.3f}" for t in cards), "s")
 line("decode, batch {}, tensor", "decode_{}", "batch", (1, 8))
 try:
     with open(logs / "exchange/trace.json") as file:

@@ -55,8 +55,7 @@ EngineRow time_prefill(LoadedModel& loaded, const VerbGroup& group, const CostSi
     group.barrier();
     const double start = monotonic_seconds();
     if (RankGroup* const ranks = group.sequence()) {
-      SequenceSplit split(*ranks,
-                          split_ranges(loaded.model.config(), loaded.ssd, tokens, group.size()));
+      SequenceSplit split(*ranks, split_ranges(loaded.ssd, tokens, group.size()));
       loaded.model.forward_split(ids, state, 0, split, LogitsRows::last, ignore);
     } else {
       loaded.model.prefill(ids, state, 0, 0, LogitsRows::last, ignore);

@@ -127,9 +127,8 @@ std::vector<float> logits_of(LoadedModel& loaded, const VerbGroup& group,
   if (piece != 0)
     throw UsageError("--split sequence: ranks share whole sequences, expected no " +
                      std::string(flags.decode ? "--decode" : "--prefill-tokens"));
-  SequenceSplit split(*ranks,
-                      split_ranges(loaded.model.config(), loaded.ssd,
-                                   static_cast<std::int64_t>(tokens.size()), ranks->size()));
+  SequenceSplit split(*ranks, split_ranges(loaded.ssd, static_cast<std::int64_t>(tokens.size()),
+                                           ranks->size()));
   loaded.model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
   return group.joined(std::move(all));
 }

@@ -7,7 +7,6 @@
 #include "core/cost.hpp"
 #include "core/generate.hpp"
 #include "core/variant_names.hpp"
-#include "parallel/mailbox_group.hpp"
 #include "tests/catch.hpp"
 #include "tests/core/golden_file.hpp"
 #include "tests/core/model_runs.hpp"
@@ -86,12 +85,8 @@ TEST_CASE("the ranks of a mamba1 sequence give what one rank gives") {
       c.next = {5, 6, 7};
       const SplitResult expected = run_alone(model, c);
       for (const int ranks : {2, 3}) {
-        const auto ranges = split_ranges(c.config, c.ssd, 300, ranks);
-        MailboxGroup group(ranks);
-        SplitResult found;
-        for (int rank = 0; rank < ranks; ++rank) {
-          append(found, run_split(model, c, group.rank(rank), ranges));
-        }
+        const SplitResult found =
+            run_ranks([&] { return open_folder(golden_path(name)); }, c, split_ranges(c.ssd, 300, ranks));
         CAPTURE(name, variant, ranks);
         CHECK(differences(found, expected).largest() <= 1e-5);
         if (variant != "chunked") CHECK(found == expected);

@@ -147,7 +147,7 @@ class Check {
       model.forward(batch, state, LogitsRows::all, take);
       return found;
     }
-    SequenceSplit split(*group, split_ranges(model.config(), ssd, count, group->size()));
+    SequenceSplit split(*group, split_ranges(ssd, count, group->size()));
     model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
     world_.all_reduce_sum(found.logits);
     world_.all_reduce_sum(found.nll);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// One sequence over several ranks against one rank. The ranks run one after the other in this
-// process, which the left-to-right flow of all messages allows; tests/core/split_mpi_test.cpp does
-// the same over MPI.
+// One sequence over several ranks of this process against one rank; tests/core/split_mpi_test.cpp
+// does the same over MPI.
 #include "core/sequence_split.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <random>
 
 #include "core/model.hpp"
@@ -16,15 +17,9 @@
 namespace chunkstate {
 namespace {
 
-// All ranks of a group, one after the other; what rank 0 to R - 1 give together.
-SplitResult on_ranks(Model& model, const SplitCase& c, const std::vector<Range>& ranges) {
-  MailboxGroup group(static_cast<int>(ranges.size()));
-  SplitResult result;
-  for (int rank = 0; rank < group.size(); ++rank) {
-    append(result, run_split(model, c, group.rank(rank), ranges));
-  }
-  CHECK(group.pending() == 0);
-  return result;
+SplitResult on_ranks(const SplitCase& c, const std::vector<Range>& ranges,
+                     DType dtype = DType::fp32) {
+  return run_ranks([&] { return make_split_model(c, dtype); }, c, ranges);
 }
 
 }  // namespace
@@ -36,7 +31,7 @@ TEST_CASE("an exact split gives what one rank gives, at random shapes and ranges
     Model model = make_split_model(c);
     const auto ranges = random_ranges(c, seed);
     CAPTURE(seed, c.ssd.variant->name, c.ssd.chunk_size, c.ssd.lookback, c.tokens.size(), ranges);
-    const Differences found = differences(on_ranks(model, c, ranges), run_alone(model, c));
+    const Differences found = differences(on_ranks(c, ranges), run_alone(model, c));
     CHECK(found.largest() <= 1e-5);
     worst = std::max(worst, found.largest());
   }
@@ -51,10 +46,10 @@ TEST_CASE("ranges of split_ranges give every variant's results bit for bit, in e
     const SplitResult expected = run_alone(model, c);
     for (const int ranks : {1, 2, 3, 4, 7}) {
       const auto ranges =
-          split_ranges(model.config(), c.ssd, static_cast<std::int64_t>(c.tokens.size()), ranks);
+          split_ranges(c.ssd, static_cast<std::int64_t>(c.tokens.size()), ranks);
       CAPTURE(seed, name_of(dtype), c.ssd.variant->name, c.ssd.chunk_size, c.ssd.lookback);
       CAPTURE(c.tokens.size(), ranges);
-      CHECK(on_ranks(model, c, ranges) == expected);
+      CHECK(on_ranks(c, ranges, dtype) == expected);
     }
   }
 }
@@ -72,14 +67,14 @@ TEST_CASE("that holds beyond the tokens of one pass of the scan, whatever the ch
       if (!variant.causal()) continue;
       c.ssd = ssd_settings(std::string(variant.name), chunk, 2, c.config);
       const SplitResult expected = run_alone(model, c);
-      const auto ranges = split_ranges(model.config(), c.ssd, 9001, 3);
+      const auto ranges = split_ranges(c.ssd, 9001, 3);
       CAPTURE(variant.name, chunk, ranges);
-      CHECK(on_ranks(model, c, ranges) == expected);
+      CHECK(on_ranks(c, ranges) == expected);
     }
   }
 }
 
-TEST_CASE("split_ranges covers all tokens, gives the last rank some and balances attention") {
+TEST_CASE("split_ranges covers all tokens evenly and gives the last rank some") {
   const ModelConfig config = synthetic_model_config("bamba-9b");
   for (const std::string variant : {"default_optimized", "default", "independent", "lookback"}) {
     for (const std::int64_t chunk : {1, 7, 64, 100, 256, 5000}) {
@@ -87,7 +82,7 @@ TEST_CASE("split_ranges covers all tokens, gives the last rank some and balances
       for (const std::int64_t tokens : {1, 63, 64, 65, 130, 1000, 4097, 131072}) {
         for (int ranks = 1; ranks <= 9; ++ranks) {
           CAPTURE(variant, chunk, tokens, ranks);
-          const auto ranges = split_ranges(config, ssd, tokens, ranks);
+          const auto ranges = split_ranges(ssd, tokens, ranks);
           std::int64_t next = 0;
           for (const Range& range : ranges) {
             CHECK(range.begin == next);
@@ -99,19 +94,65 @@ TEST_CASE("split_ranges covers all tokens, gives the last rank some and balances
           }
           CHECK(next == tokens);
           CHECK(ranges.back().size() > 0);
+          const std::int64_t seam = variant == "default_optimized" ? 64 : (63 + chunk) / chunk * chunk;
+          const auto shorter = [](const Range& a, const Range& b) { return a.size() < b.size(); };
+          const auto [least, most] = std::ranges::minmax_element(ranges, shorter);
+          CHECK(most->size() < least->size() + 2 * seam);
         }
       }
     }
   }
-  const auto ranges =
-      split_ranges(config, ssd_settings("default_optimized", 256, 1, config), 131072, 4);
-  CHECK(ranges[0].size() > ranges[3].size());  // late tokens attend to more
+}
+
+TEST_CASE("queries move so that all ranks' attention is equal") {
+  // Four ranks of a unit each attend to 1, 3, 5 and 7 shares: 1.5 of the last one's and half of
+  // the third's go back.
+  const auto moved = balance_queries({{0, 4096}, {4096, 8192}, {8192, 12288}, {12288, 16384}});
+  REQUIRE(moved.size() == 2);
+  CHECK(moved[0].from == 3);
+  CHECK(moved[0].to == 0);
+  CHECK(moved[0].tokens == Range{12288, 12288 + 1856});  // to sqrt(9 + 3) x 4096 = 14189
+  CHECK(moved[1].from == 2);
+  CHECK(moved[1].to == 1);
+  CHECK(moved[1].tokens == Range{8192, 8192 + 960});  // to sqrt(4 + 1) x 4096 = 9159
+
+  std::mt19937 random(3);
+  for (int round = 0; round < 200; ++round) {
+    const int ranks = 1 + static_cast<int>(random() % 9);
+    std::vector<Range> ranges;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::int64_t begin = ranges.empty() ? 0 : ranges.back().end;
+      ranges.push_back({begin, begin + static_cast<std::int64_t>(random() % 3) * 1000});
+    }
+    CAPTURE(ranges);
+    const auto work = [](const Range& r) {
+      return static_cast<double>(r.end) * r.end - static_cast<double>(r.begin) * r.begin;
+    };
+    std::vector<double> before, after;
+    for (const Range& range : ranges) before.push_back(work(range));
+    after = before;
+    std::vector<int> times(ranges.size(), 0);
+    for (const MovedQueries& m : balance_queries(ranges)) {
+      const Range& giver = ranges[static_cast<std::size_t>(m.from)];
+      CHECK(m.to < m.from);
+      CHECK(m.tokens.begin == giver.begin);
+      CHECK(m.tokens.size() % 64 == 0);
+      CHECK(giver.size() - m.tokens.size() >= 64);
+      after[static_cast<std::size_t>(m.from)] -= work(m.tokens);
+      after[static_cast<std::size_t>(m.to)] += work(m.tokens);
+      ++times[static_cast<std::size_t>(m.from)];
+      ++times[static_cast<std::size_t>(m.to)];
+    }
+    CHECK(*std::ranges::max_element(times) <= 1);
+    CHECK(*std::ranges::max_element(after) <= *std::ranges::max_element(before));
+  }
 }
 
 namespace {
 
 // What the README of parallel/ says, in bytes: per mamba layer the window and the state to the next
-// rank, per attention layer keys and values to every later rank.
+// rank; per attention layer keys and values to every later rank and to those that take queries
+// which attend to them, and these queries and their outputs.
 struct Sent {
   std::int64_t messages = 0;
   std::int64_t bytes = 0;
@@ -123,7 +164,21 @@ Sent expected_of_rank(const ModelConfig& c, const SsdSettings& ssd, DType dtype,
   std::int64_t later = 0;
   for (std::size_t r = rank + 1; r < ranges.size(); ++r) later += ranges[r].size() > 0 ? 1 : 0;
   Sent sent;
-  if (later == 0 || ranges[rank].size() == 0) return sent;
+  if (ranges[rank].size() == 0) return sent;
+  const auto attention = std::count(c.layers.begin(), c.layers.end(), LayerKind::attention);
+  const auto send = [&](std::int64_t messages, std::int64_t tokens, std::int64_t heads) {
+    sent.messages += attention * messages;
+    sent.bytes += attention * tokens * heads * c.attention_head_dim * element;
+  };
+  send(2 * later, 2 * later * ranges[rank].size(), c.kv_heads);
+  const int self = static_cast<int>(rank);
+  for (const MovedQueries& moved : balance_queries(ranges)) {
+    if (moved.to < self && self <= moved.from) {
+      send(2, 2 * (self == moved.from ? moved.tokens : ranges[rank]).size(), c.kv_heads);
+    }
+    if (self == moved.to || self == moved.from) send(1, moved.tokens.size(), c.attention_heads);
+  }
+  if (later == 0) return sent;
   const SsdSemantics semantics = ssd.variant->semantics;
   const bool state =
       semantics == SsdSemantics::exact || semantics == SsdSemantics::lookback ||
@@ -136,9 +191,6 @@ Sent expected_of_rank(const ModelConfig& c, const SsdSettings& ssd, DType dtype,
         sent.bytes += state_slots(*ssd.variant, ssd.lookback) * c.mamba_heads * c.mamba_head_dim *
                       c.state_dim * 4;
       }
-    } else {
-      sent.messages += 2 * later;
-      sent.bytes += 2 * later * ranges[rank].size() * c.kv_heads * c.attention_head_dim * element;
     }
   }
   return sent;
@@ -150,14 +202,20 @@ TEST_CASE("every rank sends the messages and bytes that are written down, up to 
   for (unsigned seed = 0; seed < 24; ++seed) {
     SplitCase c = draw_split_case(seed);
     const DType dtype = seed % 2 == 0 ? DType::bf16 : DType::fp32;
-    Model model = make_split_model(c, dtype);
     const int ranks = seed < 20 ? 2 + static_cast<int>(seed) : 1024;
     const auto ranges = random_ranges(c, seed, ranks);
     MailboxGroup group(ranks, false);
-    for (int rank = 0; rank < ranks; ++rank) {
+    const auto weights =
+        std::shared_ptr<const Checkpoint>(make_synthetic_checkpoint(c.config, seed, DType::bf16));
+    ModelOptions options;
+    options.dtype = options.residual_dtype = dtype;
+    group.run([&](RankGroup& rank) {
+      Model model(c.config, weights, options);
       SequenceState state = state_for(model, c);
-      SequenceSplit split(group.rank(rank), ranges);
+      SequenceSplit split(rank, ranges);
       model.forward_split(c.tokens, state, 0, split, LogitsRows::none);
+    });
+    for (int rank = 0; rank < ranks; ++rank) {
       const Sent expected =
           expected_of_rank(c.config, c.ssd, dtype, ranges, static_cast<std::size_t>(rank));
       CAPTURE(seed, ranks, rank, c.ssd.variant->name, c.tokens.size());
@@ -177,7 +235,7 @@ TEST_CASE("bytes of a split of Bamba-9B", "[.][table]") {
     for (const char* variant : {"default_optimized", "independent"}) {
       const SsdSettings ssd = ssd_settings(variant, 256, 1, config);
       const std::int64_t tokens = std::int64_t{1} << 20;
-      const auto ranges = split_ranges(config, ssd, tokens, ranks);
+      const auto ranges = split_ranges(ssd, tokens, ranks);
       ModelConfig mamba = config;
       std::erase(mamba.layers, LayerKind::attention);
       const Sent chain = expected_of_rank(mamba, ssd, DType::bf16, ranges, 0);
@@ -196,10 +254,13 @@ TEST_CASE("bytes of a split of Bamba-9B", "[.][table]") {
 
 TEST_CASE("ranges that do not fit their group are refused") {
   MailboxGroup group(2);
-  CHECK_THROWS_AS(SequenceSplit(group.rank(0), {{0, 3}}), std::invalid_argument);
-  CHECK_THROWS_AS(SequenceSplit(group.rank(0), {{0, 3}, {4, 5}}), std::invalid_argument);
-  CHECK_THROWS_AS(SequenceSplit(group.rank(0), {{0, 3}, {3, 2}}), std::invalid_argument);
-  CHECK_THROWS_AS(SequenceSplit(group.rank(0), {{0, 0}, {0, 0}}), std::invalid_argument);
+  group.run([](RankGroup& rank) {
+    if (rank.rank() == 1) return;
+    CHECK_THROWS_AS(SequenceSplit(rank, {{0, 3}}), std::invalid_argument);
+    CHECK_THROWS_AS(SequenceSplit(rank, {{0, 3}, {4, 5}}), std::invalid_argument);
+    CHECK_THROWS_AS(SequenceSplit(rank, {{0, 3}, {3, 2}}), std::invalid_argument);
+    CHECK_THROWS_AS(SequenceSplit(rank, {{0, 0}, {0, 0}}), std::invalid_argument);
+  });
 }
 
 }  // namespace chunkstate

@@ -12,6 +12,7 @@
 #include "core/model.hpp"
 #include "core/open_model.hpp"
 #include "core/sequence_split.hpp"
+#include "parallel/mailbox_group.hpp"
 #include "tests/catch.hpp"
 
 namespace chunkstate {
@@ -167,6 +168,21 @@ inline SplitResult run_split(Model& model, const SplitCase& c, RankGroup& group,
   model.forward_split(c.tokens, state, 0, split, LogitsRows::all, logits_into(result, c));
   if (split.is_owner()) finish(model, c, state, result);
   return result;
+}
+
+/// What ranks 0 to R - 1 give together, each with a model of its own.
+template <class MakeModel>
+SplitResult run_ranks(MakeModel&& make_model, const SplitCase& c, const std::vector<Range>& ranges) {
+  MailboxGroup group(static_cast<int>(ranges.size()));
+  std::vector<SplitResult> parts(ranges.size());
+  group.run([&](RankGroup& rank) {
+    Model model = make_model();
+    parts[static_cast<std::size_t>(rank.rank())] = run_split(model, c, rank, ranges);
+  });
+  CHECK(group.pending() == 0);
+  SplitResult whole;
+  for (const SplitResult& part : parts) append(whole, part);
+  return whole;
 }
 
 /// Largest differences relative to the largest expected value of each kind.

@@ -59,7 +59,7 @@ TEST_CASE("ranges of split_ranges give every variant's results bit for bit") {
     const SplitCase c = draw_split_case(seed);
     Model model = make_split_model(c);
     const auto tokens = static_cast<std::int64_t>(c.tokens.size());
-    const auto ranges = split_ranges(model.config(), c.ssd, tokens, world->size());
+    const auto ranges = split_ranges(c.ssd, tokens, world->size());
     const SplitResult found = on_all_ranks(model, c, ranges);
     if (world->rank() != 0) continue;
     CAPTURE(seed, c.ssd.variant->name, c.ssd.chunk_size, c.ssd.lookback, c.tokens.size(), ranges);
