@@ -116,11 +116,10 @@ void attention_layer(const LayerContext& context, std::size_t layer,
     const std::int64_t given = split.given_tokens();
     attend(q.slice(0, given, end_row), piece.sequence, length, y.slice(0, given, end_row));
     if (split.taken_tokens().size() > 0) {
-      const auto [queries, outputs] = split.take_queries();
-      attend(queries, piece.sequence, split.taken_tokens().end, outputs);
-      split.hand_back();
+      attend(split.taken_queries(), piece.sequence, split.taken_tokens().end,
+             split.taken_outputs());
     }
-    split.take_back(y);
+    split.exchange_outputs(y);
   }
   for (const auto& run : packed.step_runs) {
     const std::int64_t end_row = run.first_row + run.batch;

@@ -68,19 +68,18 @@ class SequenceSplit {
     taken_queries_ = queries;
     taken_outputs_ = outputs;
   }
+  const AnyView<2>& taken_queries() const { return taken_queries_; }
+  const AnyView<2>& taken_outputs() const { return taken_outputs_; }
 
-  /// Sends what others need for the attention of a layer and asks for what this rank needs. `keys`
-  /// and `values` [capacity, kv_heads, head_dim] hold its own rows already; those of the ranks
-  /// before are in when this returns, later ones after take_queries(). `queries` [tokens, ...]: its
-  /// own, all of them; the first given_tokens() must not change before take_back().
+  /// Gives all ranks what they need for the attention of a layer. `keys` and `values` [capacity,
+  /// kv_heads, head_dim] hold this rank's own rows already and get those of all tokens that its
+  /// queries, taken ones too, attend to. `queries` [tokens, ...]: its own, all of them; the first
+  /// given_tokens() must not change before exchange_outputs().
   void exchange_rows(const AnyView<3>& keys, const AnyView<3>& values, const AnyView<2>& queries);
 
-  /// Queries taken over, whose keys and values are in then, and where their outputs go.
-  std::pair<AnyView<2>, AnyView<2>> take_queries();
-  /// Those outputs are made: they go back.
-  void hand_back();
-  /// Outputs of the queries given, into the first given_tokens() rows of `outputs` [tokens, ...].
-  void take_back(const AnyView<2>& outputs);
+  /// taken_outputs() go back; those of the queries given come into the first given_tokens() rows of
+  /// `outputs` [tokens, ...].
+  void exchange_outputs(const AnyView<2>& outputs);
 
   /// Orders everything that follows with the launches of this stream (RankGroup).
   void use_stream(CUstream_st* stream) { group_.use_stream(stream); }

@@ -83,6 +83,7 @@ class NcclGroup final : public RankGroup {
     start({Operation::send, ++link.sent, to, link.comm},
           ncclSend(bytes.data(), bytes.size(), ncclUint8, peer_index(to), link.comm, link.stream),
           link.stream);
+    link.joined = false;
   }
 
   void receive(std::span<std::byte> bytes, int from) override {
@@ -98,12 +99,12 @@ class NcclGroup final : public RankGroup {
     start({Operation::receive, ++link.received, from, link.comm},
           ncclRecv(bytes.data(), bytes.size(), ncclUint8, peer_index(from), link.comm, link.stream),
           link.stream);
-    link.beside = true;
+    link.joined = false;
   }
 
-  void join_receives() override {
+  void join() override {
     for (Link& link : links_) {
-      if (std::exchange(link.beside, false)) order(link.stream, stream_);
+      if (!std::exchange(link.joined, true)) order(link.stream, stream_);
     }
   }
 
@@ -153,7 +154,7 @@ class NcclGroup final : public RankGroup {
     cudaStream_t stream = nullptr;
     std::int64_t sent = 0;
     std::int64_t received = 0;
-    bool beside = false;  // receives on `stream` that nothing waits for yet
+    bool joined = true;  // whether the launches wait for what is on `stream`
   };
   struct Open {
     Operation operation;

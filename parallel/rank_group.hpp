@@ -38,10 +38,10 @@ class RankGroup {
   virtual void post(std::span<const std::byte> bytes, int to) = 0;
   /// The next message of `from`. Throws std::runtime_error if its length differs.
   virtual void receive(std::span<std::byte> bytes, int from) = 0;
-  /// receive() that, between GPUs, runs beside the launches after it until join_receives().
+  /// receive() that, between GPUs, runs beside others and the launches after it until join().
   virtual void receive_beside(std::span<std::byte> bytes, int from) { receive(bytes, from); }
-  /// Everything after this is ordered behind what receive_beside() has been called for.
-  virtual void join_receives() {}
+  /// Between GPUs: everything after this begins when all messages before it have come and gone.
+  virtual void join() {}
   /// Returns when everything posted may be overwritten and, between GPUs, everything received or
   /// added up is there.
   virtual void flush() = 0;
