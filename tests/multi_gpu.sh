@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with several GPUs, without network: builds for CUDA, checks every split against one
 # GPU, lets ranks die and freeze, measures how splits scale and what of the exchange is hidden, and prints
-# one table. About 8 minutes on 4 GPUs and 64 cores. Logs are in build/gpu/multi.
+# one table. About 6 minutes on 4 GPUs and 64 cores. Logs are in build/gpu/multi.
 #
 #   bash tests/multi_gpu.sh [number of GPUs; all of them]
 set -uo pipefail
