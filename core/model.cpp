@@ -217,24 +217,17 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
     tensor_->group.use_stream(exec_.stream);
     tensor_->group.flush();  // with the group's deadline, which the device's own waits lack
   }
-  std::size_t scores = 0;  // of one sequence at a time
   std::size_t bytes = arena_bytes(total, rows == LogitsRows::all ? total : sequences);
   if (options_.backend == Backend::cuda && total == sequences) {
     bytes += attention_step_arena_bytes(layer_config(), options_.execution.attention, state.batch(),
                                         state.capacity());
   }
-  for (std::size_t s = 0; s < tokens.size(); ++s) {
-    const auto count = static_cast<std::int64_t>(tokens[s].size());
-    const std::int64_t keys =
-        (split != nullptr ? split->own().end
-                          : state.position(static_cast<std::int64_t>(s)) + count);
-    scores = std::max(scores, scores_bytes(count, keys));
-  }
   const Range taken = split != nullptr ? split->taken_tokens() : Range{};
-  const std::int64_t query_size = layer_config().attention_heads * config_.attention_head_dim;
-  if (taken.size() > 0) {
-    scores = std::max(scores, scores_bytes(taken.size(), taken.end));
-    bytes += 2 * Arena::padded(taken.size() * query_size, options_.dtype);
+  std::size_t scores = split != nullptr ? split_bytes(split->own(), taken) : 0;
+  for (std::size_t s = 0; s < tokens.size() && split == nullptr; ++s) {  // one sequence at a time
+    const auto count = static_cast<std::int64_t>(tokens[s].size());
+    const std::int64_t keys = state.position(static_cast<std::int64_t>(s)) + count;
+    scores = std::max(scores, scores_bytes(count, keys));
   }
   bytes += scores;
   arena_.reserve(bytes);
@@ -257,7 +250,7 @@ void Model::run(std::span<const std::span<const std::int32_t>> tokens, SequenceS
   embedding(exec_, {ids, weights_.embedding, residual, config_.embedding_multiplier});
 
   if (taken.size() > 0) {
-    const auto take = [&] { return arena_.take<2>(options_.dtype, {taken.size(), query_size}); };
+    const auto take = [&] { return arena_.take<2>(options_.dtype, {taken.size(), query_size()}); };
     const auto queries = take();
     split->lend(queries, take());
   }

@@ -121,10 +121,12 @@ class Model {
 
   /// Bytes of requests on this backend, beside the weights: state, activations, scratch memory and
   /// decoder of `batch` sequences of up to `total_tokens`, of which `prefilled` are prefilled in
-  /// pieces of `piece_tokens` (as prefill()). On a GPU what the driver and libraries hold comes on
+  /// pieces of `piece_tokens` (as prefill()), or each whole by `ranks` together (forward_split(),
+  /// split_ranges()): the most of any rank. On a GPU what the driver and libraries hold comes on
   /// top.
   std::size_t request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
-                            std::int64_t piece_tokens, std::int64_t total_tokens) const;
+                            std::int64_t piece_tokens, std::int64_t total_tokens,
+                            int ranks = 1) const;
 
   /// The same of a ContinuousBatch of `slots` sequences of up to `capacity` tokens, of which up to
   /// `prefilled` are prefilled, one sequence at a time.
@@ -161,6 +163,7 @@ class Model {
   std::size_t scratch_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t sequences,
                             std::int64_t tokens) const;
   std::size_t scores_bytes(std::int64_t tokens, std::int64_t keys) const;
+  std::size_t split_bytes(const Range& own, const Range& taken) const;
   void emit_logits(const PackedTokens& packed, AnyView<2> residual, LogitsRows rows,
                    const RowSink& sink);
   std::size_t logits_arena_bytes(std::int64_t rows) const;
@@ -170,6 +173,9 @@ class Model {
 
   // This rank's part of it.
   const ModelConfig& layer_config() const { return share_ ? share_->config : config_; }
+  std::int64_t query_size() const {
+    return layer_config().attention_heads * layer_config().attention_head_dim;
+  }
   Range vocab_rows() const { return share_ ? share_->vocab : Range{0, config_.vocab_size}; }
   const TensorSplit* tensor() const { return tensor_ ? &*tensor_ : nullptr; }
 

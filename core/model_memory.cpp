@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "core/model.hpp"
+#include "core/sequence_split.hpp"
 #include "kernels/base/memory.hpp"
 #include "kernels/linear/linear.hpp"
 
@@ -48,19 +50,42 @@ std::int64_t Model::longest_pass() const {
 }
 
 std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std::int64_t prefilled,
-                                 std::int64_t piece_tokens, std::int64_t total_tokens) const {
+                                 std::int64_t piece_tokens, std::int64_t total_tokens,
+                                 int ranks) const {
   const std::int64_t capacity = state_capacity(total_tokens);
   const SequenceStateBytes state =
       sequence_state_bytes(layer_config(), options_.dtype, options_.state_dtype, ssd);
-  const std::int64_t pass = piece_tokens > 0 ? std::min(piece_tokens, prefilled)
-                                             : std::min(batch * prefilled, longest_pass());
-  std::size_t bytes = static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) +
-                      arena_bytes(pass, std::min(batch, pass)) +
-                      scores_bytes(std::min(pass, prefilled), prefilled);
+  std::int64_t pass = piece_tokens > 0 ? std::min(piece_tokens, prefilled)
+                                       : std::min(batch * prefilled, longest_pass());
+  std::size_t activations = 0;
+  if (ranks == 1) {
+    activations = arena_bytes(pass, std::min(batch, pass)) +
+                  scores_bytes(std::min(pass, prefilled), prefilled);
+  } else {
+    const std::vector<Range> ranges = split_ranges(ssd, prefilled, ranks);
+    pass = 0;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const Range& own = ranges[static_cast<std::size_t>(rank)];
+      if (own.size() == 0) continue;
+      const Range taken = taken_queries(balance_queries(ranges), rank);
+      activations = std::max(activations, arena_bytes(own.size(), 1) + split_bytes(own, taken));
+      pass = std::max(pass, own.size());
+    }
+  }
+  const std::size_t bytes =
+      static_cast<std::size_t>(batch * (state.fixed + state.per_token * capacity)) + activations;
   if (options_.backend != Backend::cuda) return bytes;
   const std::int64_t tokens = std::min(pass, prefilled);
   return bytes + decoder_bytes(layer_config(), options_, batch, capacity) +
          scratch_bytes(ssd, batch, pass / std::max<std::int64_t>(tokens, 1), tokens);
+}
+
+// Of attention in a pass over `own` tokens that takes over the queries `taken`.
+std::size_t Model::split_bytes(const Range& own, const Range& taken) const {
+  const std::size_t scores = scores_bytes(own.size(), own.end);
+  if (taken.size() == 0) return scores;
+  return std::max(scores, scores_bytes(taken.size(), taken.end)) +
+         2 * Arena::padded(taken.size() * query_size(), options_.dtype);
 }
 
 // Of a pass, and of the steps that a decoder records, whose scratch memory is the recording's own.

@@ -103,9 +103,9 @@ void SequenceSplit::post_rows(const AnyView<3>& cache, const Range& tokens, int 
   if (tokens.size() > 0) group_.post(bytes_of_rows(cache.slice(0, tokens.begin, tokens.end)), to);
 }
 
-// Of any two ranks the lower one sends first: NCCL runs what two ranks exchange in one order. All of
-// it is in before attention begins, whose blocks would leave NCCL's no multiprocessor until they end:
-// queries sent beside a rank's attention were measured to arrive 60 ms late, with its end.
+// Of any two ranks the lower one sends first: NCCL runs what two ranks exchange in one order. All
+// of it is in before attention begins, whose blocks would leave NCCL's no multiprocessor until they
+// end: queries sent beside a rank's attention were measured to arrive 60 ms late, with its end.
 void SequenceSplit::exchange_rows(const AnyView<3>& keys, const AnyView<3>& values,
                                   const AnyView<2>& queries) {
   const TraceRegion region("receive", TraceDetail::step);
@@ -189,6 +189,12 @@ std::vector<MovedQueries> balance_queries(const std::vector<Range>& ranges) {
   return all;
 }
 
+Range taken_queries(const std::vector<MovedQueries>& moved, int rank) {
+  const auto takes = [rank](const MovedQueries& m) { return m.to == rank; };
+  const auto found = std::find_if(moved.begin(), moved.end(), takes);
+  return found == moved.end() ? Range{} : found->tokens;
+}
+
 std::vector<Range> split_ranges(const SsdSettings& ssd, std::int64_t tokens, int ranks) {
   const std::int64_t seam = seam_tokens(ssd);
   // A ragged rest belongs to the last whole unit: alone it might be too few tokens.
@@ -196,8 +202,7 @@ std::vector<Range> split_ranges(const SsdSettings& ssd, std::int64_t tokens, int
   const int empty = static_cast<int>(std::max<std::int64_t>(ranks - units, 0));
   std::vector<Range> ranges;
   for (int rank = 0; rank < ranks; ++rank) {
-    const Range part =
-        rank < empty ? Range{} : partition(units, rank - empty, ranks - empty);
+    const Range part = rank < empty ? Range{} : partition(units, rank - empty, ranks - empty);
     ranges.push_back({part.begin * seam, part.end == units ? tokens : part.end * seam});
   }
   return ranges;

@@ -25,6 +25,8 @@ struct MovedQueries {
 /// What makes the ranks' shares of causal attention equal: the rank with the least moves queries to
 /// itself from the one with the most, and so on inwards. A rank gives or takes, not both.
 std::vector<MovedQueries> balance_queries(const std::vector<Range>& ranges);
+/// Of these, what `rank` takes; empty if nothing.
+Range taken_queries(const std::vector<MovedQueries>& moved, int rank);
 
 /// How the ranks of a group share the tokens of one prefill, and what they send each other for it.
 ///
@@ -63,7 +65,8 @@ class SequenceSplit {
   /// Tokens of another rank that this one takes over; empty if none.
   Range taken_tokens() const;
 
-  /// Memory for the queries taken over and their outputs, until flush(). [taken_tokens().size(), ...]
+  /// Memory for the queries taken over and their outputs, until flush(). [taken_tokens().size(),
+  /// ...]
   void lend(const AnyView<2>& queries, const AnyView<2>& outputs) {
     taken_queries_ = queries;
     taken_outputs_ = outputs;

@@ -84,11 +84,13 @@ Memory estimated_memory(const ExperimentSetup& setup, EnginePool& engines) {
     const std::int64_t total = longest + point.settings.max_new_tokens;
     const std::int64_t prefilled = point.settings.use_cache ? longest : total;
     const PointSettings& settings = point.settings;
+    const bool shared = setup.spec.parallel.mode == "sequence";
+    const int ranks = shared ? static_cast<int>(setup.spec.parallel.ranks_per_group) : 1;
+    const std::int64_t piece = settings.prefill_tokens;
     const std::size_t requests =
         settings.scenario == "offline"
-            ? model.slots_bytes(ssd, settings.scenario_batch, prefilled, settings.prefill_tokens,
-                                total)
-            : model.request_bytes(ssd, settings.batch, prefilled, settings.prefill_tokens, total);
+            ? model.slots_bytes(ssd, settings.scenario_batch, prefilled, piece, total)
+            : model.request_bytes(ssd, settings.batch, prefilled, piece, total, ranks);
     const auto rank_bytes = static_cast<double>(model.weights().owned_bytes() + requests);
     memory.on_device = memory.on_device || model.options().backend == Backend::cuda;
     memory.per_rank = std::max(memory.per_rank, rank_bytes);

@@ -45,8 +45,7 @@ TEST_CASE("ranges of split_ranges give every variant's results bit for bit, in e
     Model model = make_split_model(c, dtype);
     const SplitResult expected = run_alone(model, c);
     for (const int ranks : {1, 2, 3, 4, 7}) {
-      const auto ranges =
-          split_ranges(c.ssd, static_cast<std::int64_t>(c.tokens.size()), ranks);
+      const auto ranges = split_ranges(c.ssd, static_cast<std::int64_t>(c.tokens.size()), ranks);
       CAPTURE(seed, name_of(dtype), c.ssd.variant->name, c.ssd.chunk_size, c.ssd.lookback);
       CAPTURE(c.tokens.size(), ranges);
       CHECK(on_ranks(c, ranges, dtype) == expected);
@@ -94,7 +93,8 @@ TEST_CASE("split_ranges covers all tokens evenly and gives the last rank some") 
           }
           CHECK(next == tokens);
           CHECK(ranges.back().size() > 0);
-          const std::int64_t seam = variant == "default_optimized" ? 64 : (63 + chunk) / chunk * chunk;
+          const std::int64_t seam =
+              variant == "default_optimized" ? 64 : (63 + chunk) / chunk * chunk;
           const auto shorter = [](const Range& a, const Range& b) { return a.size() < b.size(); };
           const auto [least, most] = std::ranges::minmax_element(ranges, shorter);
           CHECK(most->size() < least->size() + 2 * seam);
@@ -145,6 +145,31 @@ TEST_CASE("queries move so that all ranks' attention is equal") {
     }
     CHECK(*std::ranges::max_element(times) <= 1);
     CHECK(*std::ranges::max_element(after) <= *std::ranges::max_element(before));
+  }
+}
+
+TEST_CASE("what ranks hold of a shared prefill is what was said before, on the one with the most") {
+  for (unsigned seed = 0; seed < 30; ++seed) {
+    const SplitCase c = draw_split_case(seed);
+    const auto tokens = static_cast<std::int64_t>(c.tokens.size());
+    for (const int ranks : {1, 2, 3, 5}) {
+      std::size_t expected = 0, most = 0;
+      MailboxGroup group(ranks);
+      group.run([&](RankGroup& rank) {
+        Model model = make_split_model(c);
+        const std::size_t weights = model.owned_bytes();
+        SequenceState state = model.make_state(c.ssd, 1, tokens);
+        SequenceSplit split(rank, split_ranges(c.ssd, tokens, ranks));
+        model.forward_split(c.tokens, state, 0, split, LogitsRows::last);
+        const SequenceStateBytes one =
+            sequence_state_bytes(c.config, DType::fp32, DType::fp32, c.ssd);
+        const auto held = static_cast<std::size_t>(one.fixed + one.per_token * tokens);
+        most = std::max(most, model.owned_bytes() - weights + held);
+        expected = model.request_bytes(c.ssd, 1, tokens, 0, tokens, ranks);
+      });
+      CAPTURE(seed, ranks, tokens, c.ssd.variant->name);
+      CHECK(most == expected);
+    }
   }
 }
 

@@ -128,7 +128,7 @@ class Verbs(harness.Scratch):
         self.assertIn("3 done already", done)
         self.assertNotIn("time:", done)
 
-    def test_a_plan_counts_what_a_rank_of_a_tensor_group_holds(self):
+    def test_a_plan_counts_what_a_rank_of_a_group_holds(self):
         file = harness.experiment(self.folder / "exp.yaml")
         words = ["plan", file, "-s", "parallel.mode=tensor", "-s", "parallel.ranks_per_group=2"]
 
@@ -137,6 +137,11 @@ class Verbs(harness.Scratch):
             return text, float(re.search(r" ([0-9.]+) MiB more per rank", text)[1])
 
         alone = plan("-s", "parallel.mode=data", "-s", "parallel.ranks_per_group=1")[1]
+        long = ["-s", "prompts=", "-s", "prompts.synthetic.tokens=2000", "-s", "prompts.synthetic.count=1"]
+        whole = plan(*long, "-s", "parallel.mode=data", "-s", "parallel.ranks_per_group=1")[1]
+        half = plan(*long, "-s", "parallel.mode=sequence")[1]  # of the activations, not of the state
+        self.assertLess(half, 0.8 * whole)
+        self.assertGreater(half, 0.4 * whole)
         text, split = plan("--ranks", "4")
         self.assertIn("about 2 per group of 2 on 4 ranks", text)
         self.assertLess(split, 0.8 * alone)
