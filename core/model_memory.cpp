@@ -67,8 +67,9 @@ std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std
     for (int rank = 0; rank < ranks; ++rank) {
       const Range& own = ranges[static_cast<std::size_t>(rank)];
       if (own.size() == 0) continue;
-      const Range taken = taken_queries(balance_queries(ranges), rank);
-      activations = std::max(activations, arena_bytes(own.size(), 1) + split_bytes(own, taken));
+      const MovedQueries taken = queries_to(rank, balance_queries(ranges));
+      activations =
+          std::max(activations, arena_bytes(own.size(), 1) + split_bytes(own, taken.tokens));
       pass = std::max(pass, own.size());
     }
   }

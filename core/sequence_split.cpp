@@ -50,9 +50,9 @@ SequenceSplit::SequenceSplit(RankGroup& group, std::vector<Range> ranges)
   }
   if (owner_ < 0) throw std::invalid_argument("SequenceSplit: no tokens");
   moved_ = balance_queries(ranges_);
+  taken_ = queries_to(group.rank(), moved_);
   for (const MovedQueries& moved : moved_) {
-    if (moved.from == group.rank()) given_ = &moved;
-    if (moved.to == group.rank()) taken_ = &moved;
+    if (moved.from == group.rank()) given_ = moved;
   }
 }
 
@@ -93,12 +93,6 @@ AnyView<2> SequenceSplit::take_copy(const Executor& exec, DType dtype, std::int6
   return outgoing_.back().view<3>()[--free_copies_];
 }
 
-std::int64_t SequenceSplit::given_tokens() const {
-  return given_ == nullptr ? 0 : given_->tokens.size();
-}
-
-Range SequenceSplit::taken_tokens() const { return taken_ == nullptr ? Range{} : taken_->tokens; }
-
 void SequenceSplit::post_rows(const AnyView<3>& cache, const Range& tokens, int to) {
   if (tokens.size() > 0) group_.post(bytes_of_rows(cache.slice(0, tokens.begin, tokens.end)), to);
 }
@@ -122,19 +116,18 @@ void SequenceSplit::exchange_rows(const AnyView<3>& keys, const AnyView<3>& valu
   }
   for (const MovedQueries& moved : moved_) {  // to ranks before this one
     if (moved.to >= group_.rank()) continue;
-    if (&moved == given_) {
+    if (moved.from == group_.rank()) {
       group_.post(bytes_of_rows(queries.slice(0, 0, moved.tokens.size())), moved.to);
     }
     const Range seen = {own().begin, std::min(own().end, moved.tokens.end)};
     post_rows(keys, seen, moved.to);
     post_rows(values, seen, moved.to);
   }
-  const int giver = taken_ == nullptr ? -1 : taken_->from;
-  for (int from = group_.rank() + 1; from <= giver; ++from) {
+  for (int from = group_.rank() + 1; from <= taken_.from; ++from) {
     const Range& range = ranges_[static_cast<std::size_t>(from)];
     if (range.size() == 0) continue;
-    if (from == giver) group_.receive_beside(bytes_of_rows(taken_queries_), from);
-    const std::int64_t end = std::min(range.end, taken_->tokens.end);
+    if (from == taken_.from) group_.receive_beside(bytes_of_rows(taken_queries_), from);
+    const std::int64_t end = std::min(range.end, taken_.tokens.end);
     group_.receive_beside(bytes_of_rows(keys.slice(0, range.begin, end)), from);
     group_.receive_beside(bytes_of_rows(values.slice(0, range.begin, end)), from);
   }
@@ -143,9 +136,9 @@ void SequenceSplit::exchange_rows(const AnyView<3>& keys, const AnyView<3>& valu
 
 void SequenceSplit::exchange_outputs(const AnyView<2>& outputs) {
   const TraceRegion region("receive", TraceDetail::step);
-  if (taken_ != nullptr) group_.post(bytes_of_rows(taken_outputs_), taken_->from);
-  if (given_ != nullptr) {
-    group_.receive_beside(bytes_of_rows(outputs.slice(0, 0, given_->tokens.size())), given_->to);
+  if (taken_.from >= 0) group_.post(bytes_of_rows(taken_outputs_), taken_.from);
+  if (given_.to >= 0) {
+    group_.receive_beside(bytes_of_rows(outputs.slice(0, 0, given_tokens())), given_.to);
   }
   group_.join();
 }
@@ -189,10 +182,10 @@ std::vector<MovedQueries> balance_queries(const std::vector<Range>& ranges) {
   return all;
 }
 
-Range taken_queries(const std::vector<MovedQueries>& moved, int rank) {
+MovedQueries queries_to(int rank, const std::vector<MovedQueries>& moved) {
   const auto takes = [rank](const MovedQueries& m) { return m.to == rank; };
   const auto found = std::find_if(moved.begin(), moved.end(), takes);
-  return found == moved.end() ? Range{} : found->tokens;
+  return found == moved.end() ? MovedQueries{} : *found;
 }
 
 std::vector<Range> split_ranges(const SsdSettings& ssd, std::int64_t tokens, int ranks) {

@@ -25,8 +25,8 @@ struct MovedQueries {
 /// What makes the ranks' shares of causal attention equal: the rank with the least moves queries to
 /// itself from the one with the most, and so on inwards. A rank gives or takes, not both.
 std::vector<MovedQueries> balance_queries(const std::vector<Range>& ranges);
-/// Of these, what `rank` takes; empty if nothing.
-Range taken_queries(const std::vector<MovedQueries>& moved, int rank);
+/// Of these, the one to `rank`; without tokens if there is none.
+MovedQueries queries_to(int rank, const std::vector<MovedQueries>& moved);
 
 /// How the ranks of a group share the tokens of one prefill, and what they send each other for it.
 ///
@@ -61,12 +61,11 @@ class SequenceSplit {
   }
 
   /// Of this rank's tokens: how many of the first are left to another rank in attention.
-  std::int64_t given_tokens() const;
+  std::int64_t given_tokens() const { return given_.tokens.size(); }
   /// Tokens of another rank that this one takes over; empty if none.
-  Range taken_tokens() const;
+  const Range& taken_tokens() const { return taken_.tokens; }
 
-  /// Memory for the queries taken over and their outputs, until flush(). [taken_tokens().size(),
-  /// ...]
+  /// Memory for the queries taken over and for their outputs, a row each, until flush().
   void lend(const AnyView<2>& queries, const AnyView<2>& outputs) {
     taken_queries_ = queries;
     taken_outputs_ = outputs;
@@ -108,8 +107,8 @@ class SequenceSplit {
   RankGroup& group_;
   std::vector<Range> ranges_;
   std::vector<MovedQueries> moved_;
-  const MovedQueries* given_ = nullptr;  // of moved_; nullptr: none
-  const MovedQueries* taken_ = nullptr;
+  MovedQueries given_;  // of moved_
+  MovedQueries taken_;
   AnyView<2> taken_queries_;
   AnyView<2> taken_outputs_;
   int owner_ = 0;

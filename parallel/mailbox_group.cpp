@@ -81,8 +81,14 @@ void MailboxGroup::run(const std::function<void(RankGroup&)>& body) {
   alive_ = members_.size();
   failed_ = nullptr;
   std::vector<std::jthread> threads;
-  for (const auto& member : members_) {
-    threads.emplace_back([&body, &member] { member->run(body); });
+  try {
+    for (const auto& member : members_) {
+      threads.emplace_back([&body, &member] { member->run(body); });
+    }
+  } catch (...) {  // no more threads to be had: those that run must not wait for the others
+    const std::scoped_lock turn(turn_);
+    failed_ = std::current_exception();
+    wake_all();
   }
   threads.clear();
   if (failed_) std::rethrow_exception(failed_);
