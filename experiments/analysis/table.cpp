@@ -66,6 +66,10 @@ std::string format_seconds(double seconds) {
   return fmt::format("{} h {:02} min", minutes / 60, minutes % 60);
 }
 
+std::string counted(std::int64_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
 std::string format_bytes(double bytes) {
   if (std::isnan(bytes)) return "-";
   static constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+/// "1 rank", "2 ranks".
+std::string counted(std::int64_t count, const std::string& noun);
 /// Three significant digits and a unit: 1.23 ms, 45.6 s, 789 us. "-" for NaN.
 std::string format_seconds(double seconds);
 /// Powers of 1024: 18.2 GiB. "-" for NaN.

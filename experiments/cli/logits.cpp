@@ -7,6 +7,7 @@
 
 #include "core/errors.hpp"
 #include "core/generate.hpp"
+#include "experiments/analysis/table.hpp"
 #include "experiments/cli/verb_group.hpp"
 #include "experiments/record/file_io.hpp"
 #include "experiments/record/hdf5.hpp"
@@ -68,9 +69,8 @@ void check(const std::vector<std::vector<std::int32_t>>& sequences, const std::s
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     const std::string place = file + ": item " + std::to_string(s);
     if (sequences[s].size() < fewest) {
-      throw InputError(fmt::format("{}: found {} token{}, expected at least {}", place,
-                                   sequences[s].size(), sequences[s].size() == 1 ? "" : "s",
-                                   fewest));
+      throw InputError(fmt::format("{}: found {}, expected at least {}", place,
+                                   counted(sequences[s].size(), "token"), fewest));
     }
     for (std::size_t t = 0; t < sequences[s].size(); ++t) {
       if (sequences[s][t] < vocab_size) continue;
@@ -127,8 +127,8 @@ std::vector<float> logits_of(LoadedModel& loaded, const VerbGroup& group,
   if (piece != 0)
     throw UsageError("--split sequence: ranks share whole sequences, expected no " +
                      std::string(flags.decode ? "--decode" : "--prefill-tokens"));
-  SequenceSplit split(*ranks, split_ranges(loaded.ssd, static_cast<std::int64_t>(tokens.size()),
-                                           ranks->size()));
+  SequenceSplit split(
+      *ranks, split_ranges(loaded.ssd, static_cast<std::int64_t>(tokens.size()), ranks->size()));
   loaded.model.forward_split(tokens, state, 0, split, LogitsRows::all, take);
   return group.joined(std::move(all));
 }
@@ -148,8 +148,7 @@ int logits_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
   }
   if (!file) return exit_ok;
   file->finish();
-  fmt::print("{}: logits of {} sequence{}\n", flags.out, sequences.size(),
-             sequences.size() == 1 ? "" : "s");
+  fmt::print("{}: logits of {}\n", flags.out, counted(sequences.size(), "sequence"));
   return exit_ok;
 }
 
@@ -175,9 +174,9 @@ int score_verb(const SequenceFlags& flags, const VerbGroup& ranks) {
   }
   if (!file) return exit_ok;
   file->finish();
-  fmt::print("{}: {} sequence{}, {:.4f} nats per token over {} predictions\n", flags.out,
-             sequences.size(), sequences.size() == 1 ? "" : "s",
-             count == 0 ? 0.0 : total / static_cast<double>(count), count);
+  fmt::print("{}: {}, {:.4f} nats per token over {}\n", flags.out,
+             counted(sequences.size(), "sequence"),
+             count == 0 ? 0.0 : total / static_cast<double>(count), counted(count, "prediction"));
   return exit_ok;
 }
 

@@ -144,7 +144,7 @@ int plan_verb(const PlanFlags& flags) {
 
   const auto left = std::count(open.begin(), open.end(), true);
   const Memory memory = estimated_memory(setup, engines);
-  fmt::print("\n{} items, {} done already in {}", setup.plan.size(),
+  fmt::print("\n{}, {} done already in {}", counted(setup.plan.size(), "item"),
              setup.plan.size() - static_cast<std::size_t>(left), directory);
   if (ranks > 1) {
     fmt::print(", about {} per {} on {} ranks", (left + groups - 1) / groups,

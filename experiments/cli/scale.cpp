@@ -38,9 +38,9 @@ std::string interval(const ScalingRow& row) {
 
 void print_text(const std::vector<ScalingRow>& rows) {
   const ScalingRow& base = rows.front();
-  fmt::print("{} scaling; the base is {} rank{}: {} for {} items\n", scaling_kind(rows),
-             base.run->ranks, base.run->ranks == 1 ? "" : "s", format_seconds(base.run->seconds),
-             base.run->items.size());
+  fmt::print("{} scaling; the base is {}: {} for {}\n", scaling_kind(rows),
+             counted(base.run->ranks, "rank"), format_seconds(base.run->seconds),
+             counted(base.run->items.size(), "item"));
   Table table({"ranks", "threads", "items", "time", "speed-up", "efficiency [95 %]",
                "lost: requests", "start-up", "warm-up", "between", "idle"});
   bool traced = true;

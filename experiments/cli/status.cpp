@@ -120,8 +120,8 @@ void print(const std::string& directory, const RunStatus& status) {
     fmt::print("{} damaged journal lines: their items run again\n", status.bad_lines);
   if (status.conflicts > 0) fmt::print("{} items with two different results\n", status.conflicts);
   if (status.remaining > 0 && status.live_processes == 0) {
-    fmt::print("nobody is at work; the same command again runs the {} items left\n",
-               status.remaining);
+    fmt::print("nobody is at work; the same command again runs the {} left\n",
+               counted(status.remaining, "item"));
   }
   const std::size_t jobs = print_jobs(status.processes);
   print_processes(status, jobs > 1);

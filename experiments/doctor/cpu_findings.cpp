@@ -25,12 +25,11 @@ std::string demand(const RankSet& ranks) {
   for (const RankFacts* rank : ranks) {
     if (rank->place.threads != each) return counted(threads_of(ranks), "thread");
   }
-  return counted(static_cast<std::int64_t>(ranks.size()), "rank") + " x " + counted(each, "thread");
+  return counted(ranks.size(), "rank") + " x " + counted(each, "thread");
 }
 
 std::string cpus_text(const std::string& list) {
-  return fmt::format("{} ({})", counted(static_cast<std::int64_t>(cpus_of(list).size()), "CPU"),
-                     list);
+  return fmt::format("{} ({})", counted(cpus_of(list).size(), "CPU"), list);
 }
 
 constexpr const char* fewer_threads =

@@ -87,7 +87,7 @@ void check_shared(Findings& findings, const std::string& host, const RankSet& ra
          "a GPU of its own for each rank",
          too_many ? fmt::format("start {} on this host, or give the job more GPUs "
                                 "(--gpus-per-node, not --gpus-per-task, under mpirun)",
-                                counted(static_cast<std::int64_t>(reachable.size()), "rank"))
+                                counted(reachable.size(), "rank"))
                   : "let every rank see all GPUs of the host: rank i takes the i-th"});
   }
   if (by_gpu.size() < reachable.size()) {

@@ -33,8 +33,7 @@ Finding job_finding(const std::vector<RankFacts>& ranks, std::size_t hosts) {
             ""};
   }
   return {Severity::ok, "mpi",
-          fmt::format("{} on {}; {}", counted(found, "rank"),
-                      counted(static_cast<std::int64_t>(hosts), "host"), first.mpi),
+          fmt::format("{} on {}; {}", counted(found, "rank"), counted(hosts, "host"), first.mpi),
           "", ""};
 }
 
@@ -64,12 +63,11 @@ Findings launch_findings(const std::vector<RankFacts>& ranks) {
       [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
   const auto& [fewest, most] = sizes;
   if (fewest->second.size() != most->second.size()) {
-    findings.push_back(
-        {Severity::warning, "mpi",
-         fmt::format("{} on {}, {} on {}",
-                     counted(static_cast<std::int64_t>(fewest->second.size()), "rank"),
-                     fewest->first, most->second.size(), most->first),
-         "as many on each host", "srun --ntasks-per-node=N, mpirun --map-by ppr:N:node"});
+    findings.push_back({Severity::warning, "mpi",
+                        fmt::format("{} on {}, {} on {}", counted(fewest->second.size(), "rank"),
+                                    fewest->first, most->second.size(), most->first),
+                        "as many on each host",
+                        "srun --ntasks-per-node=N, mpirun --map-by ppr:N:node"});
   }
   compare(findings, ranks, "the program", Severity::problem, "start the same binary everywhere",
           [](const RankFacts& rank) { return rank.build; });

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/analysis/table.hpp"
 #include "experiments/doctor/rank_facts.hpp"
 
 namespace chunkstate {
@@ -29,11 +30,6 @@ inline RankSet all_of(const std::vector<RankFacts>& ranks) {
 
 inline auto sets_by_host(const std::vector<RankFacts>& ranks) {
   return sets_by(all_of(ranks), [](const RankFacts& rank) { return rank.place.host; });
-}
-
-/// "1 CPU", "2 CPUs".
-inline std::string counted(std::int64_t count, const std::string& what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
 
 /// "ranks 0-3".

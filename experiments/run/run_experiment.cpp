@@ -11,6 +11,7 @@
 #include "core/errors.hpp"
 #include "core/tensor_share.hpp"
 #include "core/trace.hpp"
+#include "experiments/analysis/table.hpp"
 #include "experiments/doctor/rank_facts.hpp"
 #include "experiments/record/directory_lock.hpp"
 #include "experiments/record/journal.hpp"
@@ -200,9 +201,10 @@ void Run::show_ranks() const {
   const std::vector<std::string> all = world_.all_gather(to_json(provenance_));
   if (!first() || options_.quiet) return;
   const auto open = std::count_if(todo_.begin(), todo_.end(), [](char c) { return c != '0'; });
-  fmt::print("{}: {} points x {} prompts x {} repeats = {} items, {} to run{}\n", setup_.spec.name,
-             setup_.spec.points.size(), setup_.prompts.prompts.size(), setup_.spec.measure.repeats,
-             todo_.size(), open,
+  fmt::print("{}: {} x {} x {} = {}, {} to run{}\n", setup_.spec.name,
+             counted(setup_.spec.points.size(), "point"),
+             counted(setup_.prompts.prompts.size(), "prompt"),
+             counted(setup_.spec.measure.repeats, "repeat"), counted(todo_.size(), "item"), open,
              options_.shard.whole() ? "" : " in shard " + to_string(options_.shard));
   std::vector<RankProvenance> ranks;
   for (const std::string& json : all) ranks.push_back(rank_provenance_from_json(json));

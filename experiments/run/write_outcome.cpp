@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "experiments/analysis/run_comparison.hpp"
+#include "experiments/analysis/table.hpp"
 #include "experiments/record/added_gptscore.hpp"
 #include "experiments/record/journal.hpp"
 #include "experiments/record/results_file.hpp"
@@ -20,7 +21,7 @@ void tell_first(const ResultsContent& content, RequestStatus status, std::int64_
                 const char* what) {
   const auto first = std::ranges::find(content.requests, status, &RequestRecord::status);
   if (first == content.requests.end()) return;
-  fmt::print(stderr, "{} request{} {} ({}, prompt '{}'): {}\n", count, count == 1 ? "" : "s", what,
+  fmt::print(stderr, "{} {} ({}, prompt '{}'): {}\n", counted(count, "request"), what,
              point_name(content.spec.points[static_cast<std::size_t>(first->point)]),
              content.prompts.prompts[static_cast<std::size_t>(first->prompt)].id, first->error);
 }
