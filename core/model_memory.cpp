@@ -63,11 +63,12 @@ std::size_t Model::request_bytes(const SsdSettings& ssd, std::int64_t batch, std
                   scores_bytes(std::min(pass, prefilled), prefilled);
   } else {
     const std::vector<Range> ranges = split_ranges(ssd, prefilled, ranks);
+    const std::vector<MovedQueries> moved = balance_queries(ranges);
     pass = 0;
     for (int rank = 0; rank < ranks; ++rank) {
       const Range& own = ranges[static_cast<std::size_t>(rank)];
       if (own.size() == 0) continue;
-      const MovedQueries taken = queries_to(rank, balance_queries(ranges));
+      const MovedQueries taken = queries_to(rank, moved);
       activations =
           std::max(activations, arena_bytes(own.size(), 1) + split_bytes(own, taken.tokens));
       pass = std::max(pass, own.size());

@@ -93,8 +93,12 @@ AnyView<2> SequenceSplit::take_copy(const Executor& exec, DType dtype, std::int6
   return outgoing_.back().view<3>()[--free_copies_];
 }
 
-void SequenceSplit::post_rows(const AnyView<3>& cache, const Range& tokens, int to) {
-  if (tokens.size() > 0) group_.post(bytes_of_rows(cache.slice(0, tokens.begin, tokens.end)), to);
+Range SequenceSplit::attended_rows(int from, int to) const {
+  const Range& rows = ranges_[static_cast<std::size_t>(from)];
+  const Range& own = ranges_[static_cast<std::size_t>(to)];
+  if (own.size() == 0) return {};
+  const std::int64_t end = std::max(own.end, queries_to(to, moved_).tokens.end);
+  return {rows.begin, std::max(rows.begin, std::min(rows.end, end))};
 }
 
 // Of any two ranks the lower one sends first: NCCL runs what two ranks exchange in one order. All
@@ -103,33 +107,28 @@ void SequenceSplit::post_rows(const AnyView<3>& cache, const Range& tokens, int 
 void SequenceSplit::exchange_rows(const AnyView<3>& keys, const AnyView<3>& values,
                                   const AnyView<2>& queries) {
   const TraceRegion region("receive", TraceDetail::step);
-  for (int to = group_.rank() + 1; to < group_.size(); ++to) {
-    if (ranges_[static_cast<std::size_t>(to)].size() == 0) continue;
-    post_rows(keys, own(), to);
-    post_rows(values, own(), to);
+  const int self = group_.rank();
+  const auto send = [&](int to) {
+    const Range rows = attended_rows(self, to);
+    if (rows.size() == 0) return;
+    group_.post(bytes_of_rows(keys.slice(0, rows.begin, rows.end)), to);
+    group_.post(bytes_of_rows(values.slice(0, rows.begin, rows.end)), to);
+  };
+  const auto receive = [&](int from) {
+    const Range rows = attended_rows(from, self);
+    if (rows.size() == 0) return;
+    group_.receive_beside(bytes_of_rows(keys.slice(0, rows.begin, rows.end)), from);
+    group_.receive_beside(bytes_of_rows(values.slice(0, rows.begin, rows.end)), from);
+  };
+  for (int to = self + 1; to < group_.size(); ++to) send(to);
+  for (int from = 0; from < self; ++from) receive(from);
+  for (int to = 0; to < self; ++to) {
+    if (to == given_.to) group_.post(bytes_of_rows(queries.slice(0, 0, given_tokens())), to);
+    send(to);
   }
-  for (int from = 0; from < group_.rank(); ++from) {
-    const Range& range = ranges_[static_cast<std::size_t>(from)];
-    if (range.size() == 0 || own().size() == 0) continue;
-    group_.receive_beside(bytes_of_rows(keys.slice(0, range.begin, range.end)), from);
-    group_.receive_beside(bytes_of_rows(values.slice(0, range.begin, range.end)), from);
-  }
-  for (const MovedQueries& moved : moved_) {  // to ranks before this one
-    if (moved.to >= group_.rank()) continue;
-    if (moved.from == group_.rank()) {
-      group_.post(bytes_of_rows(queries.slice(0, 0, moved.tokens.size())), moved.to);
-    }
-    const Range seen = {own().begin, std::min(own().end, moved.tokens.end)};
-    post_rows(keys, seen, moved.to);
-    post_rows(values, seen, moved.to);
-  }
-  for (int from = group_.rank() + 1; from <= taken_.from; ++from) {
-    const Range& range = ranges_[static_cast<std::size_t>(from)];
-    if (range.size() == 0) continue;
+  for (int from = self + 1; from < group_.size(); ++from) {
     if (from == taken_.from) group_.receive_beside(bytes_of_rows(taken_queries_), from);
-    const std::int64_t end = std::min(range.end, taken_.tokens.end);
-    group_.receive_beside(bytes_of_rows(keys.slice(0, range.begin, end)), from);
-    group_.receive_beside(bytes_of_rows(values.slice(0, range.begin, end)), from);
+    receive(from);
   }
   group_.join();
 }

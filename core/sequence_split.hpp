@@ -100,7 +100,8 @@ class SequenceSplit {
     return {view.data, bytes};
   }
 
-  void post_rows(const AnyView<3>& cache, const Range& tokens, int to);
+  // Of the tokens of `from`, those that queries at `to` attend to.
+  Range attended_rows(int from, int to) const;
 
   AnyView<2> take_copy(const Executor& exec, DType dtype, std::int64_t rows, std::int64_t channels);
 

@@ -27,7 +27,7 @@ class MailboxGroup::Member final : public RankGroup {
     Traffic& sent = group_.sent_[static_cast<std::size_t>(rank_)];
     ++sent.messages;
     sent.bytes += static_cast<std::int64_t>(bytes.size());
-    receiver.posted_.notify_one();
+    receiver.wake();
   }
 
   void receive(std::span<std::byte> bytes, int from) override {
