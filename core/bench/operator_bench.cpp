@@ -133,13 +133,19 @@ MachinePeaks measure_peaks(const Executor& exec, DType dtype) {
   if (exec.backend == Backend::cuda) return peaks;  // probe_read is for host memory
   peaks.read_bytes =
       bytes / fastest_of(exec, 5, [&] { probe_read(exec, from.data(), from.bytes()); });
-  if (exec.backend != Backend::cpu || dtype != DType::bf16 || !has_bf16_tiles()) return peaks;
+  peaks.ceiling_flops = measure_tile_loop(exec, dtype, 5);
+  return peaks;
+}
+
+double measure_tile_loop(const Executor& exec, DType dtype, int repeats) {
+  if (exec.backend != Backend::cpu || dtype != DType::bf16 || !has_bf16_tiles()) return 0;
+  double best = 0;
   for (const bool b_streams : {false, true}) {
     double flops = 0;
-    const double seconds = fastest_of(exec, 5, [&] { flops = probe_tiles(exec, b_streams); });
-    peaks.ceiling_flops = std::max(peaks.ceiling_flops, flops / seconds);
+    const double seconds = fastest_of(exec, repeats, [&] { flops = probe_tiles(exec, b_streams); });
+    best = std::max(best, flops / seconds);
   }
-  return peaks;
+  return best;
 }
 
 MachinePeaks best_of(const MachinePeaks& a, const MachinePeaks& b) {

@@ -31,6 +31,8 @@ struct MachinePeaks {
                              // first cache; 0: another dtype or a machine without such products
 };
 MachinePeaks measure_peaks(const Executor& exec, DType dtype);
+/// MachinePeaks::ceiling_flops alone, in a few milliseconds; the fastest of `repeats`.
+double measure_tile_loop(const Executor& exec, DType dtype, int repeats);
 /// The better of each: a machine that others share is measured more than once.
 MachinePeaks best_of(const MachinePeaks& a, const MachinePeaks& b);
 

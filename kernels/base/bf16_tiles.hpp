@@ -54,15 +54,9 @@ struct PanelProduct {
   // And depth_tiles times so many lines.
   const bf16* ahead_lines = nullptr;
   std::int64_t ahead_lines_count = 0;
-
-  // What is packed meanwhile, in the shade of the multiplications: `copy_count` rows of copy_tiles
-  // (<= depth_tiles) whole lines, as pack_rows does, to row 0 and following of a panel a at
-  // copy_to.
-  const bf16* copy = nullptr;
-  std::int64_t copy_row = 0;
-  std::int64_t copy_count = 0;
-  std::int64_t copy_tiles = 0;
-  bf16* copy_to = nullptr;
+  // And, in the first cache, depth_tiles times so many lines of the sums of the product to come.
+  const float* next_sums = nullptr;
+  std::int64_t next_sums_lines = 0;
 };
 
 /// While it lives, this thread may call multiply_panels. (AMX: the tiles are configured.)

@@ -7,6 +7,8 @@
 #include "kernels/base/bf16_tiles.hpp"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 // GCC 12 finds fault with its own intrinsics, which start from an undefined vector.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -40,7 +42,17 @@ CHUNKSTATE_AVX512BF16 void finish_line(const LinearArgs& args, std::int64_t t, s
   }
 }
 
+/// Whether y is so long that its lines have left the second cache before they are read: then they
+/// go past the caches, which would have to read each of them first.
+bool streams(const LinearArgs& args) {
+  constexpr std::int64_t cached_bytes = std::int64_t{4} << 20;
+  const std::int64_t row_bytes = args.y.stride[0] * 2;
+  return !args.accumulate && args.y.extent[0] * row_bytes > cached_bytes && row_bytes % 64 == 0 &&
+         reinterpret_cast<std::uintptr_t>(args.y.data) % 64 == 0;
+}
+
 /// The same of `tokens` tokens and a whole line of 32 results each, bf16 and without bias.
+template <bool past_caches>
 CHUNKSTATE_AVX512BF16 void finish_lines(const LinearArgs& args, std::int64_t first_token,
                                         std::int64_t tokens, std::int64_t output, const float* low,
                                         const float* high) {
@@ -56,11 +68,21 @@ CHUNKSTATE_AVX512BF16 void finish_lines(const LinearArgs& args, std::int64_t fir
       first = _mm512_add_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
       second = _mm512_add_ps(second, _mm512_castsi512_ps(_mm512_slli_epi32(more, 16)));
     }
-    _mm512_storeu_si512(y, round_pair(first, second));
+    if constexpr (past_caches) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(y), round_pair(first, second));
+    } else {
+      _mm512_storeu_si512(y, round_pair(first, second));
+    }
   }
 }
+
+/// Who has seen what this thread stores next then sees the lines that went past the caches.
+void end_streaming() { _mm_sfence(); }
 #else
+void end_streaming() {}
 void finish_line(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, const float*) {}
+bool streams(const LinearArgs&) { return false; }
+template <bool past_caches>
 void finish_lines(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, const float*,
                   const float*) {}
 #endif
@@ -70,6 +92,7 @@ void finish_lines(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, c
 void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t tokens,
                   std::int64_t first_output, bool turned, const float* sums) {
   const std::int64_t outputs = std::min(panel_width, args.weight.extent[0] - first_output);
+  const bool streaming = streams(args);
   const bool lines = outputs == panel_width && !args.bias && args.y.dtype == DType::bf16;
   alignas(64) float tiles[2][256];
   for (std::int64_t t = 0; t < tokens; t += 16) {
@@ -82,7 +105,8 @@ void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t
       halves[half] = tiles[half];
     }
     if (lines) {
-      finish_lines(args, first_token + t, count, first_output, halves[0], halves[1]);
+      (streaming ? finish_lines<true> : finish_lines<false>)(args, first_token + t, count,
+                                                             first_output, halves[0], halves[1]);
       continue;
     }
     for (std::int64_t o = 0; o < outputs; o += 16) {
@@ -92,6 +116,7 @@ void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t
       }
     }
   }
+  if (lines && streaming) end_streaming();
 }
 
 }  // namespace chunkstate::cpu

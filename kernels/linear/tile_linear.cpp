@@ -2,10 +2,8 @@
 #include "kernels/linear/tile_linear.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/base/bf16_tiles.hpp"
-#include "kernels/base/instruction_level.hpp"
 #include "kernels/base/rows.hpp"
 #include "kernels/linear/tile_finish.hpp"
 
@@ -47,11 +45,11 @@ class OutputBlock {
     const std::int64_t columns = in_features > blocking.depth ? parts(end - begin, panel_width) : 1;
     const std::int64_t rows = in_features > blocking.depth ? x.panels() : 1;
     const std::int64_t weights = panel_elements(blocking.depth) / 2;  // as floats
-    float* const memory = scratch.floats(2 * weights + rows * columns * panel_sums);
+    float* const memory = scratch.floats(weights + rows * columns * panel_sums);
     weights_ = reinterpret_cast<bf16*>(memory);
-    next_weights_ = reinterpret_cast<bf16*>(memory + weights);
-    sums_ = memory + 2 * weights;
-    sums_row_ = rows > 1 || columns > 1 ? panel_sums : 0;
+    sums_ = memory + weights;
+    sums_count_ = rows * columns;
+    sums_row_ = sums_count_ > 1 ? panel_sums : 0;
   }
 
   void run() {
@@ -81,27 +79,15 @@ class OutputBlock {
                                            weights_);
   }
 
-  /// Weights and x that come while product `panel` of `here` runs. Weights that are only copied are
-  /// so here, after they have been asked for during the panel before.
+  /// Weights and x that the second cache should hold next.
   void look_ahead(const Place& here, std::int64_t panel, PanelProduct& product) const {
     const std::int64_t panels = x_.panels();
-    const std::int64_t row = args_.weight.stride[0];
     const Place next = after(here);
-    const bool copies = x_.turned && next.outputs == panel_width && next.depth % tile_depth == 0;
     const std::int64_t share = parts(panel_width, panels);
-    const std::int64_t first = panel * share;
-    if (copies) {
-      product.copy = weights_at(args_, next.output, next.k) + first * row;
-      product.copy_row = row;
-      product.copy_count = std::clamp<std::int64_t>(panel_width - first, 0, share);
-      product.copy_tiles = next.depth / tile_depth;
-      product.copy_to = next_weights_ + first * tile_depth;
-    }
-    const Place asked = copies ? after(next) : next;
-    product.ahead_count = std::clamp<std::int64_t>(asked.outputs - first, 0, share);
+    product.ahead_count = std::clamp<std::int64_t>(next.outputs - panel * share, 0, share);
     if (product.ahead_count > 0) {
-      product.ahead = weights_at(args_, asked.output, asked.k) + first * row;
-      product.ahead_row = row;
+      product.ahead = weights_at(args_, next.output + panel * share, next.k);
+      product.ahead_row = args_.weight.stride[0];
     }
     const std::int64_t in_features = args_.x.extent[1];
     const std::int64_t column = (here.output - begin_) / panel_width;
@@ -116,7 +102,7 @@ class OutputBlock {
   }
 
   void multiply_column_panel(const Place& here) {
-    if (!packed_) pack(here);
+    pack(here);
     const std::int64_t column = (here.output - begin_) / panel_width;
     for (std::int64_t panel = 0; panel < x_.panels(); ++panel) {
       PanelProduct product;
@@ -129,15 +115,18 @@ class OutputBlock {
       product.a = x_.turned ? weights_ : x;
       product.b = x_.turned ? x : weights_;
       product.rows = x_.turned ? here.outputs : tokens;
-      product.sums = sums_ + (column * x_.panels() + panel) * sums_row_;
+      const std::int64_t index = column * x_.panels() + panel;
+      product.sums = sums_ + index * sums_row_;
+      if (sums_row_ > 0) {
+        product.next_sums = sums_ + (index + 1) % sums_count_ * sums_row_;
+        product.next_sums_lines = parts(panel_sums / 16, product.depth_tiles);
+      }
       multiply_panels(product);
-      packed_ = product.copy != nullptr;
       if (here.k + here.depth == args_.x.extent[1]) {
         finish_block(args_, x_.first + panel * panel_width, tokens, here.output, x_.turned,
                      product.sums);
       }
     }
-    if (packed_) std::swap(weights_, next_weights_);
   }
 
   const LinearArgs& args_;
@@ -145,9 +134,8 @@ class OutputBlock {
   const PackedTokens& x_;
   const std::int64_t begin_, end_;
   bf16* weights_;
-  bf16* next_weights_;
-  bool packed_ = false;  // weights_ holds the panel to come
   float* sums_;
+  std::int64_t sums_count_;
   std::int64_t sums_row_;
 };
 
@@ -179,15 +167,6 @@ std::int64_t unit_outputs(std::int64_t outputs, std::int64_t passes, std::int64_
 }
 
 }  // namespace
-
-TileBlocking tile_blocking() {
-  TileBlocking blocking;
-  if (instruction_level() >= InstructionLevel::amx) {
-    blocking.outputs = 256;
-    blocking.depth = 512;
-  }
-  return blocking;
-}
 
 bool tile_linear_applies(const LinearArgs& args) {
   const auto fits = [](DType dtype) { return dtype == DType::fp32 || dtype == DType::bf16; };

@@ -7,7 +7,8 @@
 
 namespace chunkstate::cpu {
 
-/// How tile_linear cuts its work. Changes the time and no bit of the result.
+/// How tile_linear cuts its work. Changes the time and no bit of the result. Sums and x of a unit
+/// of work stay in the second cache, a panel of weights in the first.
 struct TileBlocking {
   std::int64_t tokens = 512;   // that share one packing of a weight panel, multiple of 32
   std::int64_t outputs = 512;  // of a unit of work at most, multiple of 32
@@ -16,16 +17,12 @@ struct TileBlocking {
                                // that costs less than pairing the weights' elements
 };
 
-/// The fastest known for this machine. AMX multiplies so fast that its sums' way through the second
-/// cache shows: longer stretches of inputs, and so few outputs that sums and x stay in that cache.
-TileBlocking tile_blocking();
-
 /// Whether tile_linear can take these: bf16 x and weights, an instruction level with bf16 products.
 bool tile_linear_applies(const LinearArgs& args);
 
-/// linear_group() by panels of bf16. Weights are packed panel by panel into the second cache, once
+/// linear_group() by panels of bf16. Weights are packed panel by panel into the first cache, once
 /// for every `tokens` tokens, so they need no memory of their own.
 void tile_linear(const Executor& exec, std::span<const LinearArgs> products,
-                 const TileBlocking& blocking = tile_blocking());
+                 const TileBlocking& blocking = {});
 
 }  // namespace chunkstate::cpu

@@ -110,6 +110,11 @@ class Verbs(harness.Scratch):
         for verb in ("prefill", "decode"):
             text = self.run_ok(["bench", verb, "--model", harness.MODEL, "--tokens", "64,100", "--repeats", "2"])
             self.assertIn("GB/s", text)
+        measured = json.loads(self.run_ok(["bench", "prefill", "--model", harness.MODEL, "--tokens", "64", "--dtype",
+                                           "bf16", "--backend", "cpu", "--repeats", "3", "--json"]))
+        shares = measured["rows"][0].get("shares_of_loop", [])
+        self.assertEqual(len(shares), 3 if measured["peaks"]["ceiling_flops"] > 0 else 0)
+        self.assertTrue(all(0 < share < 10 for share in shares), shares)
         texts = self.folder / "texts.json"
         texts.write_text(json.dumps(["Chunked states. ", "a\n"]))
         found = json.loads(self.run_ok(["bench", "tokenizer", "--model", harness.MODEL, "--input", texts,

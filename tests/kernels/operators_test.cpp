@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
 #include "kernels/base/check.hpp"
 #include "kernels/base/dot.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -138,6 +143,33 @@ TEST_CASE("tile_linear equals the reference, and itself however it is cut") {
     run(cut, static_cast<int>(dice.between(1, 3)), blocking);
     CHECK((whole.y.bytes() == cut.y.bytes()));
   }
+}
+
+TEST_CASE("A result that is stored past the caches is that of its parts, which are not") {
+  constexpr std::int64_t tokens = 96, in_features = 40, out_features = 32 * 1000;
+  std::mt19937 rng(5);
+  Numbers x = Numbers::random(rng, DType::bf16, {tokens, in_features});
+  Numbers weight = Numbers::random(rng, DType::bf16, {out_features, in_features});
+  if (!cpu::tile_linear_applies({.x = x.view<2>(), .weight = weight.view<2>()})) return;
+  constexpr std::align_val_t line{64};
+  const auto new_lines = [&] {
+    const auto free = [](std::byte* memory) { ::operator delete[](memory, line); };
+    return std::unique_ptr<std::byte[], decltype(free)>(
+        new (line) std::byte[tokens * out_features * 2]{}, free);
+  };
+  const auto whole = new_lines(), parts = new_lines();
+  const AnyView<2> y{whole.get(), DType::bf16, {tokens, out_features}};
+  const AnyView<2> y_parts{parts.get(), DType::bf16, {tokens, out_features}};
+  linear(cpu_executor(2), {.x = x.view<2>(), .weight = weight.view<2>(), .y = y, .scale = 0.5F});
+  for (std::int64_t t = 0; t < tokens; t += 32) {
+    linear(cpu_executor(2), {.x = x.view<2>().slice(0, t, t + 32),
+                             .weight = weight.view<2>(),
+                             .y = y_parts.slice(0, t, t + 32),
+                             .scale = 0.5F});
+  }
+  CHECK(std::memcmp(whole.get(), parts.get(), tokens * out_features * 2) == 0);
+  CHECK(std::count(parts.get(), parts.get() + tokens * out_features * 2, std::byte{0}) <
+        tokens * out_features / 4);
 }
 
 TEST_CASE("A row's dot product does not depend on the rows beside it, bit by bit") {
