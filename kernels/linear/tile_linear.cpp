@@ -104,11 +104,11 @@ class OutputBlock {
   void multiply_column_panel(const Place& here) {
     pack(here);
     const std::int64_t column = (here.output - begin_) / panel_width;
+    PanelProduct product;
+    product.b_streams = x_.turned;
+    product.depth_tiles = parts(here.depth, tile_depth);
+    product.accumulate = here.k > 0;
     for (std::int64_t panel = 0; panel < x_.panels(); ++panel) {
-      PanelProduct product;
-      product.b_streams = x_.turned;
-      product.depth_tiles = parts(here.depth, tile_depth);
-      product.accumulate = here.k > 0;
       look_ahead(here, panel, product);
       const bf16* const x = x_.at(here.k, here.depth, panel);
       const std::int64_t tokens = x_.panel_tokens(panel);
