@@ -35,6 +35,7 @@ std::string style_with(const Write& colour) {
       ".chart text{{fill:{0}}}.chart .title{{font-size:15px;font-weight:600}}"
       ".chart .source{{font-size:9px;opacity:.7;font-family:monospace}}"
       ".chart .note{{font-size:11px}}.chart .grid{{stroke:{1}}}.chart .key{{stroke-width:3}}"
+      ".chart .again.path,.chart .again.key{{stroke-dasharray:2 3}}"
       ".chart .dashed{{stroke-dasharray:6 4}}.chart .path{{fill:none;stroke-width:2}}"
       ".chart .bar{{stroke-width:1.5;opacity:.7}}"
       ".chart .box{{fill-opacity:.15;stroke-width:1.5}}.chart .cloud{{opacity:.4;stroke:none}}"
@@ -128,7 +129,9 @@ std::string text_element(double x, double y, const std::string& attributes,
                      escape_markup(content));
 }
 
-std::string colour_class(std::size_t series) { return fmt::format("c{}", series % colours); }
+std::string colour_class(std::size_t series) {
+  return fmt::format("c{}{}", series % colours, series < colours ? "" : " again");
+}
 
 AxisScale::AxisScale(const Axis& axis, const std::vector<double>& values, double begin, double end)
     : axis_(axis), begin_(begin), end_(end) {

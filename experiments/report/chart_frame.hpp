@@ -74,7 +74,7 @@ std::string text_element(double x, double y, const std::string& attributes,
 inline constexpr double character_width = 6.4;
 /// ` data-x="0.1"`, in full; nothing for NaN.
 std::string data_attribute(const char* name, double value);
-/// The CSS class of a series' colour.
+/// The CSS classes of a series: its colour, and where colours come again, dotted lines.
 std::string colour_class(std::size_t series);
 
 }  // namespace chunkstate

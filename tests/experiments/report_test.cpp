@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "experiments/analysis/disturbance.hpp"
 #include "experiments/report/chart.hpp"
@@ -226,6 +227,20 @@ TEST_CASE("a chart without a usable value says so, and a file needs no CSS varia
   const std::string file = svg_file(to_svg(chart));
   CHECK(file.find("var(") == std::string::npos);
   CHECK(file.find("data-x=\"1\" data-y=\"2\"") != std::string::npos);
+}
+
+TEST_CASE("no two of sixteen lines look the same") {
+  LineChart chart;
+  chart.name = "many";
+  for (int i = 0; i < 16; ++i)
+    chart.series.push_back({std::to_string(i), {{1, i + 1.0}, {2, i + 2.0}}});
+  std::set<std::string> looks;
+  const std::string svg = to_svg(chart);
+  for (std::size_t at = svg.find("class=\"path "); at != std::string::npos;
+       at = svg.find("class=\"path ", at + 1)) {
+    looks.insert(svg.substr(at, svg.find('"', at + 7) - at));
+  }
+  CHECK(looks.size() == 16);
 }
 
 }  // namespace chunkstate
