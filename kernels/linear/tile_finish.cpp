@@ -42,8 +42,8 @@ CHUNKSTATE_AVX512BF16 void finish_line(const LinearArgs& args, std::int64_t t, s
   }
 }
 
-/// Whether y is so long that its lines have left the second cache before they are read: then they
-/// go past the caches, which would have to read each of them first.
+/// Whether y, bf16, is so long that its lines have left the second cache before they are read: then
+/// they go past the caches, which would have to read each of them first.
 bool streams(const LinearArgs& args) {
   constexpr std::int64_t cached_bytes = std::int64_t{4} << 20;
   const std::int64_t row_bytes = args.y.stride[0] * 2;
@@ -92,8 +92,8 @@ void finish_lines(const LinearArgs&, std::int64_t, std::int64_t, std::int64_t, c
 void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t tokens,
                   std::int64_t first_output, bool turned, const float* sums) {
   const std::int64_t outputs = std::min(panel_width, args.weight.extent[0] - first_output);
-  const bool streaming = streams(args);
   const bool lines = outputs == panel_width && !args.bias && args.y.dtype == DType::bf16;
+  const bool streaming = lines && streams(args);
   alignas(64) float tiles[2][256];
   for (std::int64_t t = 0; t < tokens; t += 16) {
     const std::int64_t count = std::min<std::int64_t>(tokens - t, 16);
@@ -116,7 +116,7 @@ void finish_block(const LinearArgs& args, std::int64_t first_token, std::int64_t
       }
     }
   }
-  if (lines && streaming) end_streaming();
+  if (streaming) end_streaming();
 }
 
 }  // namespace chunkstate::cpu

@@ -49,7 +49,6 @@ class OutputBlock {
     weights_ = reinterpret_cast<bf16*>(memory);
     sums_ = memory + weights;
     sums_count_ = rows * columns;
-    sums_row_ = sums_count_ > 1 ? panel_sums : 0;
   }
 
   void run() {
@@ -101,6 +100,9 @@ class OutputBlock {
     product.ahead_lines_count = inside ? lines : 0;
   }
 
+  /// Where all inputs are taken at once, every product has the same place.
+  float* sums_of(std::int64_t product) const { return sums_ + product % sums_count_ * panel_sums; }
+
   void multiply_column_panel(const Place& here) {
     pack(here);
     const std::int64_t column = (here.output - begin_) / panel_width;
@@ -108,6 +110,7 @@ class OutputBlock {
     product.b_streams = x_.turned;
     product.depth_tiles = parts(here.depth, tile_depth);
     product.accumulate = here.k > 0;
+    product.next_sums_lines = sums_count_ > 1 ? parts(panel_sums / 16, product.depth_tiles) : 0;
     for (std::int64_t panel = 0; panel < x_.panels(); ++panel) {
       look_ahead(here, panel, product);
       const bf16* const x = x_.at(here.k, here.depth, panel);
@@ -116,11 +119,8 @@ class OutputBlock {
       product.b = x_.turned ? x : weights_;
       product.rows = x_.turned ? here.outputs : tokens;
       const std::int64_t index = column * x_.panels() + panel;
-      product.sums = sums_ + index * sums_row_;
-      if (sums_row_ > 0) {
-        product.next_sums = sums_ + (index + 1) % sums_count_ * sums_row_;
-        product.next_sums_lines = parts(panel_sums / 16, product.depth_tiles);
-      }
+      product.sums = sums_of(index);
+      product.next_sums = sums_of(index + 1);
       multiply_panels(product);
       if (here.k + here.depth == args_.x.extent[1]) {
         finish_block(args_, x_.first + panel * panel_width, tokens, here.output, x_.turned,
@@ -136,7 +136,6 @@ class OutputBlock {
   bf16* weights_;
   float* sums_;
   std::int64_t sums_count_;
-  std::int64_t sums_row_;
 };
 
 /// Pairing the elements of a tile costs about three times as much as copying it, for every weight
